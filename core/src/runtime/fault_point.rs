@@ -1,0 +1,73 @@
+//! Hooks for the simulator: planted bugs, rare branches, probes. In production each compiles to nothing.
+//!
+//! A mutant recreates the mechanism of an entry of the field's bug history. One simulator build holds all of them, one is
+//! chosen per run. A mutant passes the unit tests and dies only under its fault.
+
+macro_rules! mutants {
+    ($($(#[$doc:meta])* $name:ident = $entry:literal),* $(,)?) => {
+        /// Planted bugs, chosen at run time in simulation only.
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash, serde::Serialize, serde::Deserialize)]
+        pub enum Mutant { $($(#[$doc])* $name),* }
+
+        impl Mutant {
+            pub const ALL: &'static [Mutant] = &[$(Mutant::$name),*];
+
+            /// The entry of the bug history whose mechanism it recreates, or the part it breaks.
+            #[must_use]
+            pub fn entry(self) -> &'static str {
+                match self { $(Mutant::$name => $entry),* }
+            }
+
+            #[must_use]
+            pub fn name(self) -> &'static str {
+                match self { $(Mutant::$name => stringify!($name)),* }
+            }
+
+            #[must_use]
+            pub fn parse(name: &str) -> Option<Mutant> {
+                Mutant::ALL.iter().copied().find(|mutant| mutant.name() == name)
+            }
+        }
+    };
+}
+
+mutants! {
+    /// A SYNC_FLUSH put is answered before the flush that covers it.
+    AckBeforeFlush = "store: group commit",
+    /// A failed flush advances the flushed position.
+    IgnoreFlushError = "S-06",
+    /// A failed flush is tried again and the second answer believed.
+    RetryFailedFlush = "S-06",
+    /// The flushed position is read after the flush instead of before it.
+    FlushWatermarkRace = "store: flush",
+    /// Recovery takes records by length and magic only.
+    RecoverWithoutCrc = "S-01",
+    /// Recovery does not mark what it read dirty before it counts it as durable.
+    RecoverTrustsPageCache = "S-06",
+    /// Recovery rewrites the valid part in place instead of cutting behind it.
+    RecoverByRewrite = "store: recovery",
+    /// Queue entries behind the recovered end of the log are kept.
+    RecoverKeepsQueueTail = "S-01",
+    /// A cut moves positions only; the cut bytes stay on disk.
+    TruncateInMemory = "S-04",
+    /// Dispatch goes up to the written position in SYNC_FLUSH mode.
+    UnflushedVisible = "S-08",
+    /// Redispatch appends an entry that the queue already has.
+    RedispatchRepeats = "S-12",
+    /// Recovery checks the body alone, not header, topic and properties.
+    BodyCrcOnly = "S-09",
+    /// The name of a new CommitLog file is not made durable before acknowledgements.
+    SegmentNameNotSynced = "S-44",
+    /// The abort marker is created, but neither it nor its folder is flushed.
+    AbortNotSynced = "S-22",
+    /// The checkpoint claims queues complete up to what was dispatched, not to what was flushed.
+    CheckpointAheadOfQueues = "S-10",
+    /// Configuration files are overwritten in place.
+    ConfigInPlace = "S-22",
+    /// One read is taken for one frame.
+    OneReadOneFrame = "remoting: framing",
+    /// The name server takes a one-topic registration's version for the whole table's.
+    PartialRegistrationIsWhole = "N-01",
+    /// The end of an old connection removes the broker that has registered again on a new one.
+    LateCloseUnregisters = "N-03",
+}

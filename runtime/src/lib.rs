@@ -1,0 +1,1 @@
+//! core's Runtime on tokio and memmap2.
