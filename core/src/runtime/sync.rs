@@ -12,9 +12,5 @@ pub use watermark::{Ticket, Watermark, WatermarkFailed};
 /// `tokio::select!` that always polls its branches from the first to the last.
 #[macro_export]
 macro_rules! select {
-    ($($body:tt)*) => {{
-        #[allow(clippy::disallowed_macros)]
-        let output = $crate::__tokio::select! { biased; $($body)* };
-        output
-    }};
+    ($($body:tt)*) => { $crate::__tokio::select! { biased; $($body)* } };
 }
