@@ -9,7 +9,9 @@
 //! Invariant: bytes from network or disk never meet `unwrap`, indexing or unchecked arithmetic.
 #![forbid(unsafe_code)]
 
+pub mod message;
 pub mod runtime;
+pub mod store;
 
 #[doc(hidden)]
 pub use tokio as __tokio;

@@ -1,0 +1,83 @@
+//! Settings of a store. Java's key is in each doc line; times are in ms, sizes in bytes.
+
+/// When a put may be answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FlushMode {
+    /// After the flush that covers it; consumers see flushed messages only.
+    Sync,
+    /// At once; a flush follows within the intervals.
+    Async,
+}
+
+#[derive(Debug, Clone)]
+pub struct StoreConfig {
+    /// `storePathRootDir`.
+    pub root: String,
+    /// `mappedFileSizeCommitLog`.
+    pub commit_log_file_bytes: u64,
+    /// `mappedFileSizeConsumeQueue`; a multiple of 20.
+    pub consume_queue_file_bytes: u64,
+    /// `flushDiskType`.
+    pub flush: FlushMode,
+    /// `syncFlushTimeout`: a put that waited longer is answered FLUSH_DISK_TIMEOUT.
+    pub sync_flush_timeout_ms: u64,
+    /// `flushIntervalCommitLog`, for [`FlushMode::Async`].
+    pub flush_interval_ms: u64,
+    /// `flushCommitLogLeastPages`: fewer dirty pages of 4 KiB wait for the thorough flush.
+    pub flush_least_pages: u64,
+    /// `flushCommitLogThoroughInterval`.
+    pub flush_thorough_interval_ms: u64,
+    /// `flushIntervalConsumeQueue`.
+    pub queue_flush_interval_ms: u64,
+    /// `flushConsumeQueueLeastPages`.
+    pub queue_flush_least_pages: u64,
+    /// `flushConsumeQueueThoroughInterval`: also how often the checkpoint can move.
+    pub queue_flush_thorough_interval_ms: u64,
+    /// `maxMessageSize`: bytes of a body.
+    pub message_bytes_max: usize,
+    /// `enabledAppendPropCRC`, on by default: only it shows properties that a power loss tore.
+    pub record_crc: bool,
+    /// `messageDelayLevel`: the delay of level 1, 2, … in ms, for the due times in the delay topic's queues.
+    pub delay_levels_ms: Vec<i64>,
+    /// How long a put waits for the next CommitLog file.
+    pub segment_timeout_ms: u64,
+    /// How far ahead of the appends pages are brought into memory.
+    pub prefault_bytes: u64,
+    /// Files of queues that are open at once, at most.
+    pub open_queue_files_max: usize,
+    /// Bytes of memory that hold recent messages (Java: 40 % of RAM): what lies further back counts as on disk.
+    pub hot_bytes: u64,
+}
+
+/// Java's default of `messageDelayLevel`, in ms.
+const DELAY_LEVELS_MS: [i64; 18] = [
+    1_000, 5_000, 10_000, 30_000, 60_000, 120_000, 180_000, 240_000, 300_000, 360_000, 420_000, 480_000,
+    540_000, 600_000, 1_200_000, 1_800_000, 3_600_000, 7_200_000,
+];
+
+impl StoreConfig {
+    /// Java's defaults for a store in `root`, with the record checksum on.
+    #[must_use]
+    pub fn new(root: impl Into<String>) -> StoreConfig {
+        StoreConfig {
+            root: root.into(),
+            commit_log_file_bytes: 1 << 30,
+            consume_queue_file_bytes: 6_000_000,
+            flush: FlushMode::Async,
+            sync_flush_timeout_ms: 5_000,
+            flush_interval_ms: 500,
+            flush_least_pages: 4,
+            flush_thorough_interval_ms: 10_000,
+            queue_flush_interval_ms: 1_000,
+            queue_flush_least_pages: 2,
+            queue_flush_thorough_interval_ms: 60_000,
+            message_bytes_max: 4 << 20,
+            record_crc: true,
+            delay_levels_ms: DELAY_LEVELS_MS.to_vec(),
+            segment_timeout_ms: 5_000,
+            prefault_bytes: 64 << 20,
+            open_queue_files_max: 512,
+            hot_bytes: 1 << 30,
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! What can go wrong in a store, one enum per family of operations, each variant with its evidence.
+
+use std::io;
+use std::sync::Arc;
+
+use crate::message::codec::{EncodeError, RecordError};
+
+/// A message was not stored.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum PutError {
+    /// The message itself: its sender must change it.
+    #[error(transparent)]
+    Illegal(#[from] EncodeError),
+    #[error("the body has {bytes} bytes, at most {max} are allowed")]
+    BodyTooLarge { bytes: usize, max: usize },
+    /// With its blank record it cannot fit in one CommitLog file.
+    #[error("the record has {bytes} bytes, a CommitLog file holds {max}")]
+    RecordTooLarge { bytes: usize, max: usize },
+    #[error("the batch is empty")]
+    EmptyBatch,
+    #[error("the store takes no writes: {0}")]
+    NotWritable(WhyNot),
+    /// The next CommitLog file could not be made; a later put tries again.
+    #[error("create CommitLog file {file}: {source}")]
+    SegmentFailed { file: String, source: Arc<io::Error> },
+    /// The next CommitLog file was not there in time; a later put may succeed.
+    #[error("the next CommitLog file was not ready within {waited_ms} ms")]
+    SegmentTimeout { waited_ms: u64 },
+}
+
+/// Why a store takes no writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum WhyNot {
+    #[error("it has not been started")]
+    NotStarted,
+    #[error("it is stopping")]
+    Stopping,
+    /// The pages may be gone: the node must be restarted, which recovers what is on the disk.
+    #[error("a flush has failed")]
+    FlushFailed,
+    /// Passing: dispatch goes on once the system takes queue entries again.
+    #[error("queue entries cannot be written")]
+    QueueWriteFailed,
+    /// A queue does not continue where the log says: the next start rebuilds it.
+    #[error("the log and a queue contradict each other")]
+    Inconsistent,
+    /// A record that was appended cannot be read back.
+    #[error("the log cannot be read back")]
+    Unreadable,
+}
+
+/// The directory cannot be opened. Nothing was changed in it, unless the variant says so.
+#[derive(Debug, thiserror::Error)]
+pub enum RecoverError {
+    #[error("{dir} is in use: {source}")]
+    InUse { dir: String, source: io::Error },
+    #[error("{action} {path}: {source}")]
+    Io { action: &'static str, path: String, source: io::Error },
+    #[error("{file}: expected {expected} bytes, found {found}")]
+    FileLength { file: String, expected: u64, found: u64 },
+    #[error("{file}: not a name of 20 digits")]
+    FileName { file: String },
+    #[error("{file}: expected a file that begins at {expected}, found one at {found}")]
+    FileMissing { file: String, expected: u64, found: u64 },
+    #[error("{file}: begins at {base}, which is no multiple of {file_bytes} bytes")]
+    FileBase { file: String, base: u64, file_bytes: u64 },
+    #[error("{setting}: {found} is out of range: {why}")]
+    Setting { setting: &'static str, found: u64, why: &'static str },
+    /// Recovery itself met a disk that does not keep what it is told to: some files were already cut.
+    #[error("recover {path}: {source}")]
+    Repair { path: String, source: io::Error },
+}
+
+impl RecoverError {
+    pub(crate) fn io(action: &'static str, path: &str) -> impl FnOnce(io::Error) -> RecoverError {
+        let path = path.to_owned();
+        move |source| RecoverError::Io { action, path, source }
+    }
+
+    pub(crate) fn repair(path: &str) -> impl FnOnce(io::Error) -> RecoverError {
+        let path = path.to_owned();
+        move |source| RecoverError::Repair { path, source }
+    }
+}
+
+/// The store has ended, but the next start must recover.
+#[derive(Debug, thiserror::Error)]
+pub enum StopError {
+    #[error("a flush has failed while the store ran")]
+    FlushFailed,
+    #[error("dispatch stopped at {dispatched}, the log ends at {end}")]
+    DispatchBehind { dispatched: u64, end: u64 },
+    #[error("{action} {path}: {source}")]
+    Io { action: &'static str, path: String, source: io::Error },
+}
+
+/// Why the scan of the log ended where it did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ScanEnd {
+    /// Nothing was written here.
+    #[error("nothing is written here")]
+    Clean,
+    #[error(transparent)]
+    Damaged(#[from] RecordError),
+    #[error("a blank record of {size} bytes where {remaining} remain in the file")]
+    Blank { size: u32, remaining: u64 },
+}
