@@ -1,0 +1,171 @@
+//! The groups of settings, each with its Java keys and defaults.
+
+use std::net::IpAddr;
+
+use super::ANY;
+use super::value::{FlushDisk, MasterId, Permission, Role, Value};
+
+/// A struct whose fields are settings.
+pub(super) trait Group {
+    /// Sets the field that `key` names, if it is one of this group's: the key and whether it took the value (if not, what it expects).
+    fn set(&mut self, key: &str, value: &str) -> Option<(&'static str, Result<(), String>)>;
+    /// Calls `each` with key, value and default of every field.
+    fn list(&self, each: &mut dyn FnMut(&'static str, String, String));
+}
+
+macro_rules! settings {
+    ($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $key:literal $field:ident: $type:ty = $default:expr;)* }) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, Debug)]
+        pub struct $name {
+            $(#[doc = concat!("`", $key, "`. ")] $(#[$field_doc])* pub $field: $type),*
+        }
+
+        impl Default for $name {
+            fn default() -> Self {
+                Self { $($field: $default),* }
+            }
+        }
+
+        impl Group for $name {
+            fn set(&mut self, key: &str, value: &str) -> Option<(&'static str, Result<(), String>)> {
+                match key {
+                    $($key => Some(($key, <$type as Value>::parse(value).map(|parsed| self.$field = parsed))),)*
+                    _ => None,
+                }
+            }
+
+            fn list(&self, each: &mut dyn FnMut(&'static str, String, String)) {
+                let default = Self::default();
+                $(each($key, self.$field.show(), default.$field.show());)*
+            }
+        }
+    };
+}
+
+settings! {
+    /// Who the broker is and where it listens.
+    BrokerIdentity {
+        "brokerName" name: String = "broker-a".to_owned();
+        "brokerClusterName" cluster: String = "DefaultCluster".to_owned();
+        "brokerId" id: MasterId = MasterId;
+        "brokerRole" role: Role = Role::AsyncMaster;
+        /// Sent as `MSG_REGION` with each send's answer.
+        "regionId" region: String = "DefaultRegion".to_owned();
+        "brokerPermission" permission: Permission = Permission(6);
+        "bindAddress" bind_address: IpAddr = ANY;
+        /// 0 takes a free port. The port two below is listened on as well (clients call it the VIP channel).
+        "listenPort" listen_port: u16 = 10911;
+        /// The address told to clients and written into messages: an IP address or a host name. Empty: found out at the start.
+        "brokerIP1" ip1: String = String::new();
+    }
+}
+
+settings! {
+    /// How the broker tells the name servers about itself.
+    Registration {
+        /// `host:port;host:port`; a host name stands for all its addresses.
+        "namesrvAddr" name_servers: String = String::new();
+        /// Kept between 10,000 and 60,000.
+        "registerNameServerPeriod" period_ms: u64 = 30_000;
+        "registerBrokerTimeoutMills" timeout_ms: u64 = 24_000;
+    }
+}
+
+settings! {
+    /// Topics and groups that come into being by themselves.
+    TopicSettings {
+        "autoCreateTopicEnable" auto_create: bool = true;
+        "autoCreateSubscriptionGroup" auto_create_group: bool = true;
+        "defaultTopicQueueNums" default_queue_count: i32 = 8;
+        /// The topic named like the cluster may be written to and copied from.
+        "clusterTopicEnable" cluster_topic: bool = true;
+        /// The topic named like the broker may be written to and copied from.
+        "brokerTopicEnable" broker_topic: bool = true;
+        "traceTopicEnable" trace_topic: bool = false;
+        "msgTraceTopicName" trace_topic_name: String = "RMQ_SYS_TRACE_TOPIC".to_owned();
+        /// Sent as `TRACE_ON` with each send's answer.
+        "traceOn" trace_on: bool = true;
+    }
+}
+
+settings! {
+    /// What a send is checked against.
+    SendSettings {
+        /// Wall clock, ms since the epoch; earlier sends are refused.
+        "startAcceptSendRequestTimeStamp" accept_from_ms: i64 = 0;
+        /// Older requests are answered busy without being carried out.
+        "waitTimeMillsInSendQueue" wait_limit_ms: u64 = 200;
+        /// Sends that wait for a flush, over all connections; more are answered busy.
+        "sendThreadPoolQueueCapacity" in_flight_max: usize = 10_000;
+        /// Whether requests that waited too long are answered busy.
+        "brokerFastFailureEnable" fast_failure: bool = true;
+    }
+}
+
+settings! {
+    /// Pulling and queries.
+    PullSettings {
+        "waitTimeMillsInPullQueue" wait_limit_ms: u64 = 5_000;
+        "waitTimeMillsInLitePullQueue" lite_wait_limit_ms: u64 = 5_000;
+        /// Pulls that wait for messages, over all connections; more are answered busy.
+        "pullThreadPoolQueueCapacity" held_max: usize = 100_000;
+        "longPollingEnable" long_polling: bool = true;
+        /// How long a pull waits for messages when long polling is off.
+        "shortPollingTimeMills" short_polling_ms: u64 = 1_000;
+        "litePullMessageEnable" lite_pull: bool = true;
+    }
+}
+
+settings! {
+    /// Clients, and what they commit.
+    ClientSettings {
+        "waitTimeMillsInHeartbeatQueue" heartbeat_wait_limit_ms: u64 = 31_000;
+        /// A client without a heartbeat for as long is gone.
+        "channelExpiredTimeout" expiry_ms: u64 = 120_000;
+        "notifyConsumerIdsChangedEnable" notify_changes: bool = true;
+        "flushConsumerOffsetInterval" offset_flush_interval_ms: u64 = 5_000;
+    }
+}
+
+settings! {
+    /// The data folder and how it is written.
+    StoreSettings {
+        "storePathRootDir" root: String = "store".to_owned();
+        "mappedFileSizeCommitLog" commit_log_file_bytes: u64 = 1 << 30;
+        "mappedFileSizeConsumeQueue" consume_queue_file_bytes: u64 = 6_000_000;
+        "flushDiskType" flush: FlushDisk = FlushDisk::Async;
+        "syncFlushTimeout" sync_flush_timeout_ms: u64 = 5_000;
+        "flushIntervalCommitLog" flush_interval_ms: u64 = 500;
+        "flushCommitLogLeastPages" flush_least_pages: u32 = 4;
+        "flushCommitLogThoroughInterval" flush_thorough_interval_ms: u64 = 10_000;
+        "flushIntervalConsumeQueue" queue_flush_interval_ms: u64 = 1_000;
+        "flushConsumeQueueLeastPages" queue_flush_least_pages: u32 = 2;
+        "flushConsumeQueueThoroughInterval" queue_flush_thorough_interval_ms: u64 = 60_000;
+        "maxMessageSize" message_bytes_max: u32 = 4 * 1024 * 1024;
+        /// An append that holds the log for longer means: busy.
+        "osPageCacheBusyTimeOutMills" append_busy_ms: u64 = 1_000;
+        "maxTransferBytesOnMessageInMemory" pull_bytes_max: u32 = 262_144;
+        "maxTransferCountOnMessageInMemory" pull_count_max: u32 = 32;
+        "maxTransferBytesOnMessageInDisk" pull_disk_bytes_max: u32 = 65_536;
+        "maxTransferCountOnMessageInDisk" pull_disk_count_max: u32 = 8;
+        /// Percent of the machine's memory that recent messages are taken to be in.
+        "accessMessageInMemoryMaxRatio" memory_percent: u32 = 40;
+    }
+}
+
+settings! {
+    /// The name server.
+    NameServerSettings {
+        "bindAddress" bind_address: IpAddr = ANY;
+        "listenPort" listen_port: u16 = 9876;
+        "kvConfigPath" kv_config_path: String = "namesrv/kvConfig.json".to_owned();
+        "scanNotActiveBrokerInterval" scan_interval_ms: u64 = 5_000;
+        "orderMessageEnable" order_messages: bool = false;
+        "returnOrderTopicConfigToBroker" return_order_config: bool = true;
+        "deleteTopicWithBrokerRegistration" delete_topic_with_registration: bool = false;
+        "enableAllTopicList" all_topic_list: bool = true;
+        "needWaitForService" wait_for_service: bool = false;
+        "waitSecondsForService" wait_for_service_s: u64 = 45;
+    }
+}

@@ -1,0 +1,337 @@
+//! Settings of the servers: Java's `key=value` files, flags, defaults.
+//!
+//! Each setting has one owner, a group of [`groups`], and there one field, typed, with its unit in its name and Java's key
+//! in its doc line. A key that is read acts. A key that Java knows and we do not implement gets one warning that names it,
+//! an unknown one gets one warning with the nearest known key, a bad value is an error and nothing is started.
+//!
+//! Invariant: after `read` every value is valid; nobody checks it again.
+
+mod error;
+mod groups;
+mod java_keys;
+mod properties;
+mod value;
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+pub use error::{ConfigError, Warning};
+pub use groups::{
+    BrokerIdentity, ClientSettings, NameServerSettings, PullSettings, Registration, SendSettings,
+    StoreSettings, TopicSettings,
+};
+pub use value::{FlushDisk, MasterId, Permission, Role};
+
+use groups::Group;
+
+/// Where a value comes from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Source {
+    Default,
+    File,
+    Flag,
+}
+
+impl Source {
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Source::Default => "default",
+            Source::File => "file",
+            Source::Flag => "flag",
+        }
+    }
+}
+
+/// One line of `--print-config`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Setting {
+    /// Java's key.
+    pub key: &'static str,
+    pub value: String,
+    pub default: String,
+    pub source: Source,
+}
+
+/// All settings of a broker.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct BrokerConfig {
+    pub identity: BrokerIdentity,
+    pub registration: Registration,
+    pub topics: TopicSettings,
+    pub send: SendSettings,
+    pub pull: PullSettings,
+    pub clients: ClientSettings,
+    pub store: StoreSettings,
+    sources: BTreeMap<&'static str, Source>,
+}
+
+/// All settings of a name server.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct NameServerConfig {
+    pub server: NameServerSettings,
+    sources: BTreeMap<&'static str, Source>,
+}
+
+impl BrokerConfig {
+    /// Reads a `broker.conf`; `file` is the name used in messages.
+    ///
+    /// # Errors
+    /// The first line that is not `key=value`, or whose value its key does not take.
+    pub fn read(file: &str, text: &str) -> Result<(BrokerConfig, Vec<Warning>), ConfigError> {
+        read(file, text)
+    }
+
+    /// Sets one key as a flag of the command line does, over what a file said.
+    ///
+    /// # Errors
+    /// When the key does not take the value, or is not one of ours.
+    pub fn set(&mut self, key: &str, value: &str) -> Result<(), ConfigError> {
+        set_flag(self, key, value)
+    }
+
+    /// Every setting with its value, its default and where the value comes from, in the order of the keys.
+    #[must_use]
+    pub fn settings(&self) -> Vec<Setting> {
+        settings(self)
+    }
+
+    /// Where to listen.
+    #[must_use]
+    pub fn listen(&self) -> SocketAddr {
+        SocketAddr::new(self.identity.bind_address, self.identity.listen_port)
+    }
+
+    pub fn set_listen(&mut self, at: SocketAddr) {
+        self.identity.bind_address = at.ip();
+        self.identity.listen_port = at.port();
+        self.sources.insert("bindAddress", Source::Flag);
+        self.sources.insert("listenPort", Source::Flag);
+    }
+}
+
+impl NameServerConfig {
+    /// As [`BrokerConfig::read`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn read(file: &str, text: &str) -> Result<(NameServerConfig, Vec<Warning>), ConfigError> {
+        read(file, text)
+    }
+
+    /// As [`BrokerConfig::set`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn set(&mut self, key: &str, value: &str) -> Result<(), ConfigError> {
+        set_flag(self, key, value)
+    }
+
+    /// As [`BrokerConfig::settings`].
+    #[must_use]
+    pub fn settings(&self) -> Vec<Setting> {
+        settings(self)
+    }
+
+    /// Where to listen.
+    #[must_use]
+    pub fn listen(&self) -> SocketAddr {
+        SocketAddr::new(self.server.bind_address, self.server.listen_port)
+    }
+
+    pub fn set_listen(&mut self, at: SocketAddr) {
+        self.server.bind_address = at.ip();
+        self.server.listen_port = at.port();
+        self.sources.insert("bindAddress", Source::Flag);
+        self.sources.insert("listenPort", Source::Flag);
+    }
+}
+
+/// A server's settings as a list of groups; what follows is the same for both servers.
+trait Groups: Default {
+    /// Keys of Java's server that do nothing here.
+    const NOT_IMPLEMENTED: &'static [&'static str];
+    fn groups(&self) -> Vec<&dyn Group>;
+    fn groups_mut(&mut self) -> Vec<&mut dyn Group>;
+    fn sources(&self) -> &BTreeMap<&'static str, Source>;
+    fn sources_mut(&mut self) -> &mut BTreeMap<&'static str, Source>;
+}
+
+impl Groups for BrokerConfig {
+    const NOT_IMPLEMENTED: &'static [&'static str] = java_keys::BROKER;
+
+    fn groups(&self) -> Vec<&dyn Group> {
+        vec![
+            &self.identity,
+            &self.registration,
+            &self.topics,
+            &self.send,
+            &self.pull,
+            &self.clients,
+            &self.store,
+        ]
+    }
+
+    fn groups_mut(&mut self) -> Vec<&mut dyn Group> {
+        vec![
+            &mut self.identity,
+            &mut self.registration,
+            &mut self.topics,
+            &mut self.send,
+            &mut self.pull,
+            &mut self.clients,
+            &mut self.store,
+        ]
+    }
+
+    fn sources(&self) -> &BTreeMap<&'static str, Source> {
+        &self.sources
+    }
+
+    fn sources_mut(&mut self) -> &mut BTreeMap<&'static str, Source> {
+        &mut self.sources
+    }
+}
+
+impl Groups for NameServerConfig {
+    const NOT_IMPLEMENTED: &'static [&'static str] = java_keys::NAME_SERVER;
+
+    fn groups(&self) -> Vec<&dyn Group> {
+        vec![&self.server]
+    }
+
+    fn groups_mut(&mut self) -> Vec<&mut dyn Group> {
+        vec![&mut self.server]
+    }
+
+    fn sources(&self) -> &BTreeMap<&'static str, Source> {
+        &self.sources
+    }
+
+    fn sources_mut(&mut self) -> &mut BTreeMap<&'static str, Source> {
+        &mut self.sources
+    }
+}
+
+fn read<C: Groups>(file: &str, text: &str) -> Result<(C, Vec<Warning>), ConfigError> {
+    let mut config = C::default();
+    let mut warnings = Vec::new();
+    for entry in properties::entries(text) {
+        let place = || (file.to_owned(), entry.line);
+        if entry.key.is_empty() || !entry.has_separator {
+            let (file, line) = place();
+            return Err(ConfigError::NotASetting { file, line, text: entry.key });
+        }
+        match assign(&mut config, &entry.key, &entry.value, Source::File) {
+            Some(Ok(())) => {}
+            Some(Err(expected)) => {
+                let (file, line) = place();
+                return Err(ConfigError::BadValue {
+                    file,
+                    line,
+                    key: entry.key,
+                    expected,
+                    found: entry.value,
+                });
+            }
+            None => {
+                let (file, line) = place();
+                warnings.push(not_ours::<C>(file, line, entry.key, &config));
+            }
+        }
+    }
+    Ok((config, warnings))
+}
+
+fn set_flag<C: Groups>(config: &mut C, key: &str, value: &str) -> Result<(), ConfigError> {
+    match assign(config, key, value, Source::Flag) {
+        Some(Ok(())) => Ok(()),
+        Some(Err(expected)) => {
+            Err(ConfigError::BadFlag { key: key.to_owned(), expected, found: value.to_owned() })
+        }
+        None => {
+            Err(ConfigError::UnknownFlag { key: key.to_owned(), nearest: nearest(key, known_keys(config)) })
+        }
+    }
+}
+
+/// `None` when no group has the key.
+fn assign<C: Groups>(config: &mut C, key: &str, value: &str, source: Source) -> Option<Result<(), String>> {
+    let mut answer = None;
+    let mut owner = None;
+    for group in config.groups_mut() {
+        if let Some((name, result)) = group.set(key, value) {
+            assert!(owner.is_none(), "two groups own {name}");
+            owner = Some(name);
+            answer = Some(result);
+        }
+    }
+    if let (Some(name), Some(Ok(()))) = (owner, &answer) {
+        config.sources_mut().insert(name, source);
+    }
+    answer
+}
+
+fn settings<C: Groups>(config: &C) -> Vec<Setting> {
+    let mut all = Vec::new();
+    for group in config.groups() {
+        group.list(&mut |key, value, default| {
+            let source = config.sources().get(key).copied().unwrap_or(Source::Default);
+            all.push(Setting { key, value, default, source });
+        });
+    }
+    all.sort_by_key(|setting| setting.key);
+    all
+}
+
+fn known_keys<C: Groups>(config: &C) -> Vec<&'static str> {
+    let mut keys = Vec::new();
+    for group in config.groups() {
+        group.list(&mut |key, _, _| keys.push(key));
+    }
+    keys
+}
+
+fn not_ours<C: Groups>(file: String, line: usize, key: String, config: &C) -> Warning {
+    if C::NOT_IMPLEMENTED.contains(&key.as_str()) {
+        return Warning::NotImplemented { file, line, key };
+    }
+    let nearest = nearest(&key, known_keys(config));
+    Warning::Unknown { file, line, key, nearest }
+}
+
+/// The key that a person most likely meant, if one is near.
+fn nearest(key: &str, known: Vec<&'static str>) -> Option<&'static str> {
+    let limit = (key.len() / 3).max(2);
+    known
+        .into_iter()
+        .map(|candidate| (edit_distance(&key.to_lowercase(), &candidate.to_lowercase()), candidate))
+        .filter(|(distance, _)| *distance <= limit)
+        .min()
+        .map(|(_, candidate)| candidate)
+}
+
+/// Levenshtein's distance in bytes.
+fn edit_distance(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.bytes().enumerate() {
+        let mut diagonal = i;
+        let mut left = i + 1;
+        for (slot, y) in row.iter_mut().skip(1).zip(b.bytes()) {
+            let above = *slot;
+            left = (above + 1).min(left + 1).min(diagonal + usize::from(x != y));
+            diagonal = above;
+            *slot = left;
+        }
+        if let Some(first) = row.first_mut() {
+            *first = i + 1;
+        }
+    }
+    row.last().copied().unwrap_or(a.len())
+}
+
+/// Listening on every interface, as Java does.
+const ANY: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+
+#[cfg(test)]
+mod tests;

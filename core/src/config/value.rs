@@ -1,0 +1,166 @@
+//! The types of settings: how each is read, and how it is shown again.
+
+use std::net::IpAddr;
+
+/// A type that a setting can have. `show` and `parse` are inverse.
+pub(super) trait Value: Sized {
+    /// # Errors
+    /// What was expected, in the words of an error message.
+    fn parse(text: &str) -> Result<Self, String>;
+    fn show(&self) -> String;
+}
+
+/// `flushDiskType`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum FlushDisk {
+    /// A message is acknowledged when it is in the page cache.
+    Async,
+    /// A message is acknowledged when it is on stable storage.
+    Sync,
+}
+
+/// `brokerRole`. A master that waits for its slaves, and a slave, would promise what this version cannot keep.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Role {
+    AsyncMaster,
+}
+
+/// `brokerPermission`, Java's bits: 2 write, 4 read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Permission(pub i32);
+
+impl Permission {
+    #[must_use]
+    pub fn can_read(self) -> bool {
+        self.0 & 4 != 0
+    }
+
+    #[must_use]
+    pub fn can_write(self) -> bool {
+        self.0 & 2 != 0
+    }
+}
+
+impl Value for String {
+    fn parse(text: &str) -> Result<Self, String> {
+        Ok(text.to_owned())
+    }
+
+    fn show(&self) -> String {
+        self.clone()
+    }
+}
+
+impl Value for bool {
+    fn parse(text: &str) -> Result<Self, String> {
+        match text {
+            _ if text.eq_ignore_ascii_case("true") => Ok(true),
+            _ if text.eq_ignore_ascii_case("false") => Ok(false),
+            _ => Err("true or false".to_owned()),
+        }
+    }
+
+    fn show(&self) -> String {
+        self.to_string()
+    }
+}
+
+macro_rules! numbers {
+    ($($number:ty: $words:literal),*) => {
+        $(impl Value for $number {
+            fn parse(text: &str) -> Result<Self, String> {
+                text.parse().map_err(|_| format!("{} from {} to {}", $words, <$number>::MIN, <$number>::MAX))
+            }
+
+            fn show(&self) -> String {
+                self.to_string()
+            }
+        })*
+    };
+}
+
+numbers!(u16: "a number", u32: "a number", u64: "a number", i32: "a number", i64: "a number");
+
+impl Value for usize {
+    fn parse(text: &str) -> Result<Self, String> {
+        text.parse().map_err(|_| "a number from 0".to_owned())
+    }
+
+    fn show(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl Value for IpAddr {
+    fn parse(text: &str) -> Result<Self, String> {
+        text.parse().map_err(|_| "an IP address".to_owned())
+    }
+
+    fn show(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl Value for FlushDisk {
+    fn parse(text: &str) -> Result<Self, String> {
+        match text {
+            "ASYNC_FLUSH" => Ok(FlushDisk::Async),
+            "SYNC_FLUSH" => Ok(FlushDisk::Sync),
+            _ => Err("ASYNC_FLUSH or SYNC_FLUSH".to_owned()),
+        }
+    }
+
+    fn show(&self) -> String {
+        match self {
+            FlushDisk::Async => "ASYNC_FLUSH",
+            FlushDisk::Sync => "SYNC_FLUSH",
+        }
+        .to_owned()
+    }
+}
+
+impl Value for Role {
+    fn parse(text: &str) -> Result<Self, String> {
+        match text {
+            "ASYNC_MASTER" => Ok(Role::AsyncMaster),
+            "SYNC_MASTER" | "SLAVE" => {
+                Err("ASYNC_MASTER (replication is not implemented in this version)".to_owned())
+            }
+            _ => Err("ASYNC_MASTER".to_owned()),
+        }
+    }
+
+    fn show(&self) -> String {
+        "ASYNC_MASTER".to_owned()
+    }
+}
+
+impl Value for Permission {
+    fn parse(text: &str) -> Result<Self, String> {
+        match text.parse() {
+            Ok(bits @ (2 | 4 | 6)) => Ok(Permission(bits)),
+            _ => Err("2 (write), 4 (read) or 6 (both)".to_owned()),
+        }
+    }
+
+    fn show(&self) -> String {
+        self.0.to_string()
+    }
+}
+
+/// The number of a master; others are slaves.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct MasterId;
+
+impl Value for MasterId {
+    fn parse(text: &str) -> Result<Self, String> {
+        match text {
+            "0" => Ok(MasterId),
+            _ => Err("0 (slaves are not implemented in this version)".to_owned()),
+        }
+    }
+
+    fn show(&self) -> String {
+        "0".to_owned()
+    }
+}
