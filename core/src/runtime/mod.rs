@@ -14,6 +14,7 @@ use std::future::Future;
 use std::time::Duration;
 
 pub mod clock;
+pub mod conformance;
 pub mod fault_point;
 pub mod network;
 pub mod storage;
