@@ -1,0 +1,166 @@
+//! The original clients: how each is fetched by its own package manager, and how it is started.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use hotfire_tests::project_dir;
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Client {
+    Java { version: &'static str },
+    Python,
+}
+
+impl Client {
+    pub const ALL: [Client; 3] =
+        [Client::Java { version: "4.9.7" }, Client::Java { version: "5.4.0" }, Client::Python];
+
+    #[must_use]
+    pub fn name(self) -> String {
+        match self {
+            Client::Java { version } => format!("java-{version}"),
+            Client::Python => "python-0.4.4".to_owned(),
+        }
+    }
+}
+
+/// One client, installed and ready to start.
+pub struct Tools {
+    program: PathBuf,
+    arguments: Vec<String>,
+}
+
+impl Tools {
+    /// Installs the client below the target folder, once.
+    ///
+    /// # Errors
+    /// The tool that is missing, in a few words, or what its installation said.
+    pub fn prepare(client: Client) -> Result<Tools> {
+        let target =
+            std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| project_dir().join("target"), PathBuf::from);
+        let dir = target.join("interop").join(client.name());
+        std::fs::create_dir_all(&dir).with_context(|| format!("create {}", dir.display()))?;
+        match client {
+            Client::Java { version } => java(version, &dir),
+            Client::Python => python(&dir),
+        }
+    }
+
+    /// # Errors
+    /// Of the system.
+    pub fn start(&self, words: &[&str], dir: &Path) -> Result<Child> {
+        let log = std::fs::OpenOptions::new().create(true).append(true).open(dir.join("client.log"))?;
+        Command::new(&self.program)
+            .args(&self.arguments)
+            .args(words)
+            .current_dir(dir)
+            .env("HOME", dir)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()
+            .with_context(|| format!("start {}", self.program.display()))
+    }
+
+    /// Runs it to its end, for at most `patience`.
+    ///
+    /// # Errors
+    /// When it fails or takes longer; the text holds the end of its output.
+    pub fn run(&self, words: &[&str], dir: &Path, patience: Duration) -> Result<()> {
+        let mut child = self.start(words, dir)?;
+        let outcome = wait(&mut child, patience);
+        let log = std::fs::read_to_string(dir.join("client.log")).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        let end = lines[lines.len().saturating_sub(15)..].join("\n");
+        let status = outcome.with_context(|| format!("{}: {end}", words[0]))?;
+        ensure!(status.success(), "{} ended with {status}: {end}", words[0]);
+        Ok(())
+    }
+}
+
+/// # Errors
+/// When it still runs after `patience`; it is then killed.
+pub fn wait(child: &mut Child, patience: Duration) -> Result<ExitStatus> {
+    let mut status = None;
+    hotfire_tests::wait_until(patience, || {
+        status = child.try_wait().ok().flatten();
+        status.is_some()
+    });
+    if let Some(status) = status {
+        return Ok(status);
+    }
+    child.kill()?;
+    child.wait()?;
+    bail!("it did not end within {} s", patience.as_secs())
+}
+
+fn java(version: &str, dir: &Path) -> Result<Tools> {
+    let javac = find("javac").context("no JDK")?;
+    let java = find("java").context("no JDK")?;
+    let sources = project_dir().join("tests/interop/java");
+    let (jars, classes) = (dir.join("jars"), dir.join("classes"));
+    if !jars.is_dir() {
+        let maven = find("mvn").context("no Maven")?;
+        let part = dir.join("jars.part");
+        let _ = std::fs::remove_dir_all(&part);
+        let mut command = Command::new(maven);
+        command
+            .args(["-q", "-B", "-f"])
+            .arg(sources.join("pom.xml"))
+            .arg(format!("-Drocketmq.version={version}"))
+            .arg(format!("-DoutputDirectory={}", part.display()))
+            .arg("dependency:copy-dependencies");
+        checked(&mut command, "fetch the Java client")?;
+        std::fs::rename(&part, &jars)?;
+    }
+    std::fs::create_dir_all(&classes)?;
+    let mut command = Command::new(javac);
+    command.args(["-encoding", "UTF-8", "-cp"]).arg(format!("{}/*", jars.display())).arg("-d").arg(&classes);
+    checked(command.arg(sources.join("Interop.java")), "compile Interop.java")?;
+    let arguments = vec![
+        "-Xmx512m".to_owned(),
+        "-Drocketmq.client.logLevel=ERROR".to_owned(),
+        "-cp".to_owned(),
+        format!("{}:{}/*", classes.display(), jars.display()),
+        "Interop".to_owned(),
+    ];
+    Ok(Tools { program: java, arguments })
+}
+
+fn python(dir: &Path) -> Result<Tools> {
+    let python = find("python3").context("no Python")?;
+    let environment = dir.join("venv");
+    let installed = environment.join("bin/python");
+    if !dir.join("installed").exists() {
+        let _ = std::fs::remove_dir_all(&environment);
+        checked(Command::new(python).args(["-m", "venv"]).arg(&environment), "create a virtual environment")?;
+        let mut command = Command::new(&installed);
+        checked(
+            command.args(["-m", "pip", "install", "-q", "rocketmq==0.4.4"]),
+            "install the Python client",
+        )?;
+        std::fs::write(dir.join("installed"), "")?;
+    }
+    let script = project_dir().join("tests/interop/python/interop.py");
+    Ok(Tools { program: installed, arguments: vec![script.display().to_string()] })
+}
+
+fn find(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).map(|dir| dir.join(name)).find(|file| file.is_file())
+}
+
+fn checked(command: &mut Command, what: &str) -> Result<()> {
+    let output = command.stdin(Stdio::null()).output().with_context(|| what.to_owned())?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let mut text = String::new();
+    for part in [&output.stdout, &output.stderr] {
+        let _ = write!(text, "{}", String::from_utf8_lossy(part));
+    }
+    bail!("{what}: {}: {}", output.status, text.trim())
+}
