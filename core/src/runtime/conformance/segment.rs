@@ -100,7 +100,7 @@ pub async fn views_show_published_bytes_only<R: Runtime>(rt: R, env: Env<R>) {
         let view = reader.view(offset, len);
         expect_kind(view, ErrorKind::InvalidInput, &format!("view of {len} bytes at {offset}"));
     }
-    assert_eq!(shown(&reader, 100, 0), []);
+    assert_eq!(shown(&reader, 100, 0), Vec::<u8>::new());
     let view = reader.view(10, 90).expect("view to the end");
     append(&mut writer, &pattern(100, 7));
     assert_eq!(view.as_ref(), &pattern(100, 0)[10..], "an append changed a view");
