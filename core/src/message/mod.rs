@@ -5,7 +5,10 @@
 
 pub mod batch;
 pub mod codec;
+pub mod hash;
 pub mod id;
+pub mod properties;
+pub mod sys_flag;
 
 use std::net::SocketAddr;
 

@@ -1,0 +1,382 @@
+//! The JSON header (serialize type 0x00).
+//!
+//! Every message costs one header of about 300 bytes, so the usual shape is read by a scanner that allocates twice:
+//! one copy of the header, in which escapes are decoded in place, and one list of spans. It gives up on anything
+//! unusual, and the whole header is then read through [`json::parse`]. Both must read alike what both can read; a
+//! property test holds them to it.
+//!
+//! Tolerated, since real clients send it: field values that are numbers, booleans or null, an unknown or numeric
+//! language, numbers in quotes, no `serializeTypeCurrentRPC`, unknown members, an empty remark.
+
+use super::{FIELDS_MAX, FrameError};
+use crate::remoting::{ExtFields, LanguageCode, RemotingCommand, ext_fields::Span, json};
+use bytes::{BufMut, BytesMut};
+use serde_json::Value;
+
+pub(super) fn decode(header: &[u8]) -> Result<RemotingCommand, FrameError> {
+    match Scanner::scan(header) {
+        Some(command) => Ok(command),
+        None => decode_any(header),
+    }
+}
+
+/// Whether a name may have been met before: a filter of 64 bits that spares comparing each name with all others.
+pub(super) fn may_repeat(seen: &mut u64, name: &[u8]) -> bool {
+    let mix = |byte: Option<&u8>, factor: usize| byte.map_or(0, |byte| usize::from(*byte) * factor);
+    let bit = (mix(name.first(), 1) + mix(name.last(), 5) + name.len() * 11) % 64;
+    let repeats = *seen >> bit & 1 == 1;
+    *seen |= 1 << bit;
+    repeats
+}
+
+/// Reads any header that is JSON or nearly.
+fn decode_any(header: &[u8]) -> Result<RemotingCommand, FrameError> {
+    let Value::Object(members) = json::parse(header)? else {
+        return Err(unexpected("header", "an object", &Value::Null));
+    };
+    let mut command = RemotingCommand::default();
+    for (name, value) in &members {
+        match name.as_str() {
+            "code" => command.code = integer("code", value)?,
+            "version" => command.version = integer("version", value)?,
+            "opaque" => command.opaque = integer("opaque", value)?,
+            "flag" => command.flag = integer("flag", value)?,
+            "language" => command.language = language(value),
+            "remark" => command.remark = text(value).filter(|remark| !remark.is_empty()),
+            "extFields" => command.ext = fields(value)?,
+            _ => {}
+        }
+    }
+    Ok(command)
+}
+
+fn integer(field: &'static str, value: &Value) -> Result<i32, FrameError> {
+    let number = match value {
+        Value::Null => Some(0),
+        Value::String(digits) => digits.parse().ok(),
+        Value::Number(number) => number.as_i64().and_then(|number| i32::try_from(number).ok()),
+        _ => None,
+    };
+    number.ok_or_else(|| unexpected(field, "a 32-bit integer", value))
+}
+
+fn language(value: &Value) -> LanguageCode {
+    match value {
+        Value::String(name) => LanguageCode::from_name(name),
+        Value::Number(ordinal) => LanguageCode::from_ordinal(ordinal.as_i64().unwrap_or(-1)),
+        _ => LanguageCode::OTHER,
+    }
+}
+
+/// A value as the text that a typed header reads.
+fn text(value: &Value) -> Option<String> {
+    match value {
+        Value::Null => None,
+        Value::String(text) => Some(text.clone()),
+        other => Some(other.to_string()),
+    }
+}
+
+fn fields(value: &Value) -> Result<ExtFields, FrameError> {
+    let members = match value {
+        Value::Null => return Ok(ExtFields::default()),
+        Value::Object(members) => members,
+        _ => return Err(unexpected("extFields", "an object", value)),
+    };
+    if members.len() > FIELDS_MAX {
+        return Err(FrameError::TooManyFields);
+    }
+    let mut ext = ExtFields::default();
+    for (name, value) in members {
+        if let Some(value) = text(value) {
+            ext.set_str(name, &value);
+        }
+    }
+    Ok(ext)
+}
+
+fn unexpected(field: &'static str, expected: &'static str, found: &Value) -> FrameError {
+    FrameError::JsonField { field, expected, found: found.to_string().chars().take(64).collect() }
+}
+
+/// Reads the usual shape; every method answers None at the first unusual byte.
+struct Scanner {
+    bytes: Vec<u8>,
+    at: usize,
+}
+
+impl Scanner {
+    fn scan(header: &[u8]) -> Option<RemotingCommand> {
+        let mut scanner = Scanner { bytes: header.to_vec(), at: 0 };
+        let mut command = RemotingCommand::default();
+        let mut fields = Vec::new();
+        let mut remark = None;
+        scanner.object(|scanner, name| {
+            let name = scanner.bytes.get(name.start..name.end)?;
+            match name {
+                b"code" => command.code = scanner.integer()?,
+                b"version" => command.version = scanner.integer()?,
+                b"opaque" => command.opaque = scanner.integer()?,
+                b"flag" => command.flag = scanner.integer()?,
+                b"language" => {
+                    let name = scanner.string()?;
+                    let name = scanner.bytes.get(name.start..name.end)?;
+                    command.language = LanguageCode::from_name(std::str::from_utf8(name).ok()?);
+                }
+                b"remark" => remark = Some(scanner.string()?),
+                b"serializeTypeCurrentRPC" => {
+                    scanner.string()?;
+                }
+                // Twice the same member: let the careful reader decide.
+                b"extFields" if fields.is_empty() => fields = scanner.fields()?,
+                _ => return None,
+            }
+            Some(())
+        })?;
+        scanner.skip_space();
+        if scanner.at != scanner.bytes.len() {
+            return None;
+        }
+        let text = String::from_utf8(scanner.bytes).ok()?;
+        command.remark = match remark {
+            Some(span) => {
+                Some(text.get(span.start..span.end)?.to_owned()).filter(|remark| !remark.is_empty())
+            }
+            None => None,
+        };
+        if !fields.is_empty() {
+            command.ext = ExtFields::with_text(text);
+            let mut seen = 0;
+            for (name, value) in fields {
+                let may_exist =
+                    may_repeat(&mut seen, command.ext.text().as_bytes().get(name.start..name.end)?);
+                let (name, value) = (Span::new(name.start, name.end)?, Span::new(value.start, value.end)?);
+                command.ext.push_span(name, value, may_exist);
+            }
+        }
+        Some(command)
+    }
+
+    fn peek(&self) -> Option<u8> {
+        self.bytes.get(self.at).copied()
+    }
+
+    fn skip_space(&mut self) {
+        while matches!(self.peek(), Some(b' ' | b'\t' | b'\n' | b'\r')) {
+            self.at += 1;
+        }
+    }
+
+    fn take(&mut self, byte: u8) -> Option<()> {
+        if self.peek() != Some(byte) {
+            self.skip_space();
+            if self.peek() != Some(byte) {
+                return None;
+            }
+        }
+        self.at += 1;
+        Some(())
+    }
+
+    fn object(&mut self, mut member: impl FnMut(&mut Self, Slice) -> Option<()>) -> Option<()> {
+        self.take(b'{')?;
+        if self.take(b'}').is_some() {
+            return Some(());
+        }
+        loop {
+            let name = self.string()?;
+            self.take(b':')?;
+            self.skip_space();
+            member(self, name)?;
+            if self.take(b',').is_none() {
+                return self.take(b'}');
+            }
+        }
+    }
+
+    fn fields(&mut self) -> Option<Vec<(Slice, Slice)>> {
+        let mut fields = Vec::with_capacity(16);
+        self.object(|scanner, name| {
+            if fields.len() == FIELDS_MAX {
+                return None;
+            }
+            let value = match scanner.peek()? {
+                b'"' => scanner.string()?,
+                b't' => scanner.word(b"true")?,
+                b'f' => scanner.word(b"false")?,
+                _ => scanner.digits()?,
+            };
+            fields.push((name, value));
+            Some(())
+        })?;
+        Some(fields)
+    }
+
+    fn word(&mut self, word: &[u8]) -> Option<Slice> {
+        let start = self.at;
+        if !self.bytes.get(start..)?.starts_with(word) {
+            return None;
+        }
+        self.at += word.len();
+        Some(Slice { start, end: self.at })
+    }
+
+    /// An integer of at most 18 digits in its usual form, which is its own text.
+    fn digits(&mut self) -> Option<Slice> {
+        let start = self.at;
+        let negative = self.peek() == Some(b'-');
+        self.at += usize::from(negative);
+        let first = self.at;
+        while matches!(self.peek(), Some(b'0'..=b'9')) {
+            self.at += 1;
+        }
+        let count = self.at - first;
+        let zero_leads = self.bytes.get(first) == Some(&b'0') && (count > 1 || negative);
+        if count == 0
+            || count > 18
+            || zero_leads
+            || matches!(self.peek(), Some(b'.' | b'e' | b'E' | b'+' | b'-'))
+        {
+            return None;
+        }
+        Some(Slice { start, end: self.at })
+    }
+
+    fn integer(&mut self) -> Option<i32> {
+        let digits = self.digits()?;
+        let digits = self.bytes.get(digits.start..digits.end)?;
+        std::str::from_utf8(digits).ok()?.parse().ok()
+    }
+
+    /// A text in double quotes; its escapes are decoded in place.
+    fn string(&mut self) -> Option<Slice> {
+        self.take(b'"')?;
+        let start = self.at;
+        loop {
+            match self.peek()? {
+                b'"' => break,
+                b'\\' => return self.string_with_escapes(start),
+                0x00..0x20 => return None,
+                _ => self.at += 1,
+            }
+        }
+        self.at += 1;
+        Some(Slice { start, end: self.at - 1 })
+    }
+
+    /// The rest of a text from its first escape on. What an escape stands for is never longer than the escape, so the
+    /// decoded text is written over the coded one; what remains behind it is blanked to keep the whole valid UTF-8.
+    fn string_with_escapes(&mut self, start: usize) -> Option<Slice> {
+        let mut end = self.at;
+        loop {
+            match self.peek()? {
+                b'"' => break,
+                b'\\' => {
+                    let decoded = self.escape()?;
+                    let mut utf8 = [0; 4];
+                    let utf8 = decoded.encode_utf8(&mut utf8).as_bytes();
+                    self.bytes.get_mut(end..end + utf8.len())?.copy_from_slice(utf8);
+                    end += utf8.len();
+                }
+                0x00..0x20 => return None,
+                byte => {
+                    *self.bytes.get_mut(end)? = byte;
+                    end += 1;
+                    self.at += 1;
+                }
+            }
+        }
+        self.bytes.get_mut(end..self.at)?.fill(b' ');
+        self.at += 1;
+        Some(Slice { start, end })
+    }
+
+    fn escape(&mut self) -> Option<char> {
+        let kind = *self.bytes.get(self.at + 1)?;
+        self.at += 2;
+        Some(match kind {
+            b'"' | b'\\' | b'/' => char::from(kind),
+            b'b' => '\u{8}',
+            b'f' => '\u{c}',
+            b'n' => '\n',
+            b'r' => '\r',
+            b't' => '\t',
+            b'u' => {
+                let digits = self.bytes.get(self.at..self.at + 4)?;
+                let mut unit = 0;
+                for digit in digits {
+                    unit = unit << 4 | char::from(*digit).to_digit(16)?;
+                }
+                self.at += 4;
+                // A surrogate is none: pairs are rare and left to the careful reader.
+                char::from_u32(unit)?
+            }
+            _ => return None,
+        })
+    }
+}
+
+/// A range of the scanned header.
+#[derive(Clone, Copy)]
+struct Slice {
+    start: usize,
+    end: usize,
+}
+
+/// Writes the header as Java does: members sorted, absent ones left out, all field values texts.
+pub(super) fn encode(command: &RemotingCommand, head: &mut BytesMut) {
+    let mut digits = itoa::Buffer::new();
+    head.reserve(160 + 2 * command.ext.text().len());
+    head.put_slice(b"{\"code\":");
+    head.put_slice(digits.format(command.code).as_bytes());
+    if !command.ext.is_empty() {
+        head.put_slice(b",\"extFields\":{");
+        for (index, (name, value)) in command.ext.iter().enumerate() {
+            if index > 0 {
+                head.put_u8(b',');
+            }
+            put_text(head, name);
+            head.put_u8(b':');
+            put_text(head, value);
+        }
+        head.put_u8(b'}');
+    }
+    head.put_slice(b",\"flag\":");
+    head.put_slice(digits.format(command.flag).as_bytes());
+    head.put_slice(b",\"language\":\"");
+    head.put_slice(command.language.name().as_bytes());
+    head.put_slice(b"\",\"opaque\":");
+    head.put_slice(digits.format(command.opaque).as_bytes());
+    if let Some(remark) = &command.remark {
+        head.put_slice(b",\"remark\":");
+        put_text(head, remark);
+    }
+    head.put_slice(b",\"serializeTypeCurrentRPC\":\"JSON\",\"version\":");
+    head.put_slice(digits.format(command.version).as_bytes());
+    head.put_u8(b'}');
+}
+
+/// A JSON text. Control characters become `\u00XX`: property strings are full of U+0001 and U+0002.
+fn put_text(head: &mut BytesMut, text: &str) {
+    const HEX: &[u8; 16] = b"0123456789abcdef";
+    head.put_u8(b'"');
+    let mut rest = text.as_bytes();
+    while let Some(at) = rest.iter().position(|byte| matches!(byte, 0x00..0x20 | b'"' | b'\\')) {
+        let (plain, special) = rest.split_at(at);
+        head.put_slice(plain);
+        let Some((byte, after)) = special.split_first() else { break };
+        match byte {
+            b'"' | b'\\' => head.put_slice(&[b'\\', *byte]),
+            _ => {
+                let digit = |nibble: u8| HEX.get(usize::from(nibble)).copied().unwrap_or(b'0');
+                head.put_slice(&[b'\\', b'u', b'0', b'0', digit(byte >> 4), digit(byte & 0xF)]);
+            }
+        }
+        rest = after;
+    }
+    head.put_slice(rest);
+    head.put_u8(b'"');
+}
+
+#[cfg(test)]
+mod tests;
