@@ -1,1 +1,3 @@
 //! core's Runtime on tokio and memmap2.
+
+pub mod bench;
