@@ -1,0 +1,167 @@
+//! Which faults a seed puts into its run, and when.
+//!
+//! Which may be on at once: any, except that a node is not struck again by a crash while it is down (it then stays down
+//! until the later of the two ends). No fault destroys what a promise needs and has no second copy of: there is one copy
+//! of everything here, so disks lose only what was not flushed.
+//!
+//! Invariant: every fault has ended by `workload.faults_end_ms`.
+
+use crate::draw::{Draw, Key};
+use crate::plan::{Fault, Planned, Settings, Workload, names};
+use crate::scenario::Profile;
+
+/// Nothing breaks before clients have found their brokers.
+const FIRST_FAULT_MS: u64 = 1_500;
+
+#[must_use]
+pub fn draw(profile: &Profile, settings: &Settings, workload: &Workload, random: Draw) -> Vec<Planned> {
+    let mut kinds: Vec<&str> = profile
+        .kinds
+        .iter()
+        .enumerate()
+        .filter(|(index, _)| random.key("fault kind", *index as u64).percent(profile.kind_percent))
+        .map(|(_, kind)| *kind)
+        .collect();
+    if !profile.always.is_empty() {
+        // Weighed so that it is not drowned by the others.
+        kinds.extend([profile.always, profile.always]);
+    }
+    let mean_gap_ms = random.key("fault gap", 0).pick(&[700, 1_500, 3_000, 6_000]);
+    let mut faults = Vec::new();
+    let mut at_ms = FIRST_FAULT_MS;
+    for counter in 0.. {
+        let key = random.key("fault", counter);
+        at_ms += key.sub("gap").exponential(mean_gap_ms);
+        if kinds.is_empty() || at_ms + 100 > workload.faults_end_ms {
+            break;
+        }
+        let kind = key.sub("kind").pick(&kinds);
+        let left_ms = workload.faults_end_ms - at_ms;
+        let fault = fault(kind, settings, key, left_ms);
+        let second = second(&fault, at_ms, key, workload.faults_end_ms);
+        faults.push(Planned { at_ms, fault });
+        faults.extend(second);
+    }
+    faults.sort_by_key(|planned| planned.at_ms);
+    faults
+}
+
+fn fault(kind: &str, settings: &Settings, key: Key, left_ms: u64) -> Fault {
+    let brokers = names::brokers(settings);
+    let name_servers = names::name_servers(settings);
+    let any = names::all(settings);
+    let some = |nodes: &[String], label: &str| {
+        nodes[key.sub(label).range(0, nodes.len() as u64 - 1) as usize].clone()
+    };
+    let node = some(&brokers, "node");
+    let lasts = |typical: u64| key.sub("lasts").exponential(typical).min(typical * 4).min(left_ms);
+    match kind {
+        "crash" => Fault::Crash {
+            node: if key.sub("victim").percent(80) { node } else { some(&any, "any") },
+            down_ms: lasts(600),
+        },
+        "name_server_crash" => {
+            Fault::Crash { node: some(&name_servers, "name server"), down_ms: lasts(1_500) }
+        }
+        "crash_in_step" => {
+            Fault::CrashInStep { node, step: key.sub("step").exponential(30), down_ms: lasts(400) }
+        }
+        "power_loss" => Fault::PowerLoss {
+            node: if key.sub("victim").percent(90) { node } else { some(&name_servers, "name server") },
+            down_ms: lasts(600),
+        },
+        "power_loss_all" => Fault::PowerLossAll { down_ms: lasts(600) },
+        "partition" => {
+            let (from, to) = split(&any, &name_servers, &brokers, key);
+            Fault::Partition { from, to, one_way: key.sub("one way").percent(30), for_ms: lasts(4_000) }
+        }
+        "latency" => Fault::Latency {
+            from: some(&any, "from"),
+            to: some(&any, "to"),
+            add_ms: key.sub("add").range(1, 300),
+            for_ms: lasts(2_000),
+        },
+        "loss" => Fault::Loss { permille: key.sub("permille").range(1, 150) as u32, for_ms: lasts(3_000) },
+        "slow_disk" => {
+            Fault::SlowDisk { node, add_ms: key.sub("add").pick(&[2, 20, 200]), for_ms: lasts(3_000) }
+        }
+        "stalled_disk" => Fault::StalledDisk { node, for_ms: lasts(2_000) },
+        "flush_error" => Fault::FlushError {
+            node,
+            permille: key.sub("permille").pick(&[20, 200, 1_000]),
+            for_ms: lasts(1_000),
+        },
+        "full_disk" => Fault::FullDisk { node, for_ms: lasts(2_000) },
+        "clock_jump" => Fault::ClockJump {
+            node: some(&any, "any"),
+            by_ms: key.sub("by").range(0, 120_000) as i64 - 60_000,
+        },
+        "pause" => Fault::Pause { node: some(&any, "any"), for_ms: lasts(2_000) },
+        other => unreachable!("no such kind of fault: {other}"),
+    }
+}
+
+/// The two sides of a cut: one node against the rest, brokers against name servers, or a random half against the other.
+fn split(
+    any: &[String],
+    name_servers: &[String],
+    brokers: &[String],
+    key: Key,
+) -> (Vec<String>, Vec<String>) {
+    match key.sub("split").range(0, 3) {
+        0 => (name_servers.to_vec(), brokers.to_vec()),
+        1 => (brokers.to_vec(), name_servers.to_vec()),
+        2 => {
+            let alone = &any[key.sub("alone").range(0, any.len() as u64 - 1) as usize];
+            (vec![alone.clone()], any.iter().filter(|node| *node != alone).cloned().collect())
+        }
+        _ => any.iter().cloned().partition(|node| key.sub(node).percent(50)),
+    }
+}
+
+/// Bugs of recovery need a second blow soon after the first: while the node recovers, or just after its first new writes.
+fn second(first: &Fault, at_ms: u64, key: Key, end_ms: u64) -> Option<Planned> {
+    let (node, down_ms, lost) = match first {
+        Fault::Crash { node, down_ms } | Fault::CrashInStep { node, down_ms, .. } => (node, *down_ms, false),
+        Fault::PowerLoss { node, down_ms } => (node, *down_ms, true),
+        Fault::FlushError { node, for_ms, .. } => (node, *for_ms, true),
+        _ => return None,
+    };
+    let key = key.sub("second");
+    if !node.starts_with("broker") || !key.sub("there is one").percent(35) {
+        return None;
+    }
+    let at_ms = at_ms + down_ms + key.sub("after").pick(&[0, 0, 50, 300, 1_500]);
+    let down_ms = key.sub("down").range(20, 500);
+    if at_ms + down_ms > end_ms {
+        return None;
+    }
+    let node = node.clone();
+    let fault = match key.sub("kind").range(0, 2) {
+        0 if lost => Fault::PowerLoss { node, down_ms },
+        1 => Fault::Crash { node, down_ms },
+        _ => Fault::CrashInStep { node, step: key.sub("step").exponential(12), down_ms },
+    };
+    Some(Planned { at_ms, fault })
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::scenario;
+
+    #[test]
+    fn every_kind_that_a_scenario_names_is_drawn_by_some_seed() {
+        for scenario in scenario::swept() {
+            let profile = scenario.profile();
+            let mut seen = std::collections::BTreeSet::new();
+            for seed in 0..200 {
+                let plan = crate::options::draw(scenario.name(), seed).expect("a listed scenario");
+                seen.extend(plan.faults.iter().map(|planned| planned.fault.kind()));
+            }
+            for kind in profile.kinds.iter().chain([&profile.always]) {
+                let kind = if *kind == "name_server_crash" { "crash" } else { kind };
+                assert!(seen.contains(kind), "{} never draws {kind}", scenario.name());
+            }
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! What clients saw: for each message whether its send was started, acknowledged, refused or of unknown outcome, and what
+//! consumers received. Oracles judge this against the disks; nothing here knows how a broker works.
+//!
+//! An unknown outcome stays unknown: the message may be there once, several times, or not at all.
+
+use std::collections::BTreeMap;
+
+use crate::workload::{Kind, MessageId};
+
+/// Where an acknowledgement or a delivery says a message is.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Place {
+    pub broker: String,
+    pub topic: String,
+    pub queue: i32,
+    pub queue_offset: i64,
+    /// Start of the record in the CommitLog, when the answer says it.
+    pub physical_offset: Option<u64>,
+}
+
+impl Place {
+    /// The slot that at most one message may ever have been shown in.
+    #[must_use]
+    pub fn slot(&self) -> Slot {
+        Slot {
+            broker: self.broker.clone(),
+            topic: self.topic.clone(),
+            queue: self.queue,
+            queue_offset: self.queue_offset,
+        }
+    }
+}
+
+/// One position of one queue of one broker.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Slot {
+    pub broker: String,
+    pub topic: String,
+    pub queue: i32,
+    pub queue_offset: i64,
+}
+
+/// A message that a producer or a consumer was told stands at a slot.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Shown {
+    pub message: MessageId,
+    /// When first.
+    pub at_ms: u64,
+    /// A consumer has received it from there.
+    pub delivered: bool,
+}
+
+/// What the broker's answer said about the disk.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Status {
+    /// SEND_OK: as durable as the setting says.
+    Ok,
+    /// Stored; no more is said (FLUSH_DISK_TIMEOUT and its kin).
+    StoredOnly,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Outcome {
+    /// Still on its way, or the client died with it: like unknown.
+    Started,
+    Acked {
+        place: Place,
+        status: Status,
+    },
+    /// Not stored, says the answer.
+    Refused {
+        code: i32,
+    },
+    Unknown,
+    /// One-way: nobody answers.
+    Unanswered,
+}
+
+/// One message that a client began to send.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Sent {
+    pub topic: String,
+    pub kind: Kind,
+    pub wait: bool,
+    pub body_bytes: usize,
+    pub filler_bytes: usize,
+    pub started_ms: u64,
+    pub ended_ms: Option<u64>,
+    pub outcome: Outcome,
+}
+
+/// One message that a consumer was given.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Delivery {
+    pub at_ms: u64,
+    pub group: String,
+    pub message: MessageId,
+    pub place: Place,
+}
+
+/// When a machine's unflushed bytes were lost.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PowerLoss {
+    pub node: String,
+    pub at_ms: u64,
+}
+
+/// What an acknowledgement is worth.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Promise {
+    /// Survives the death of the process.
+    ProcessCrash,
+    /// Survives a loss of power as well.
+    PowerLoss,
+}
+
+/// What SEND_OK promises: a synchronous flush holds the answer back until the record is durable, unless the message
+/// waives it; everything else is safe in the page cache only. FLUSH_DISK_TIMEOUT promises no more than that.
+///
+/// # Source
+/// `spec/store.md`, section 11.
+#[must_use]
+pub fn promise(sync_flush: bool, wait: bool, status: Status) -> Promise {
+    if sync_flush && wait && status == Status::Ok { Promise::PowerLoss } else { Promise::ProcessCrash }
+}
+
+#[derive(Clone, Default, Debug)]
+pub struct History {
+    pub sends: BTreeMap<MessageId, Sent>,
+    pub deliveries: Vec<Delivery>,
+    pub power_losses: Vec<PowerLoss>,
+    /// The messages shown at each slot, in the order shown; more than one is a broken promise or a loss of power.
+    pub shown: BTreeMap<Slot, Vec<Shown>>,
+    /// Distinct messages delivered to each group.
+    pub delivered: BTreeMap<String, BTreeMap<MessageId, u64>>,
+}
+
+impl History {
+    pub fn started(&mut self, id: MessageId, sent: Sent) {
+        let before = self.sends.insert(id, sent);
+        assert!(before.is_none(), "message {} is sent twice by the workload", id.0);
+    }
+
+    pub fn ended(&mut self, id: MessageId, at_ms: u64, outcome: Outcome) {
+        if let Outcome::Acked { place, .. } = &outcome {
+            self.show(place.slot(), id, at_ms, false);
+        }
+        let sent = self.sends.get_mut(&id).expect("an operation ends after it has started");
+        sent.ended_ms = Some(at_ms);
+        sent.outcome = outcome;
+    }
+
+    pub fn delivered(&mut self, delivery: Delivery) {
+        self.show(delivery.place.slot(), delivery.message, delivery.at_ms, true);
+        let group = self.delivered.entry(delivery.group.clone()).or_default();
+        group.entry(delivery.message).or_insert(delivery.at_ms);
+        self.deliveries.push(delivery);
+    }
+
+    fn show(&mut self, slot: Slot, message: MessageId, at_ms: u64, delivered: bool) {
+        let shown = self.shown.entry(slot).or_default();
+        match shown.iter_mut().find(|shown| shown.message == message) {
+            Some(again) => again.delivered |= delivered,
+            None => shown.push(Shown { message, at_ms, delivered }),
+        }
+    }
+
+    /// Whether `node` lost power at or after `from_ms`.
+    #[must_use]
+    pub fn lost_power_since(&self, node: &str, from_ms: u64) -> bool {
+        self.power_losses.iter().any(|loss| loss.node == node && loss.at_ms >= from_ms)
+    }
+
+    #[must_use]
+    pub fn acked(&self) -> usize {
+        self.sends.values().filter(|sent| matches!(sent.outcome, Outcome::Acked { .. })).count()
+    }
+}
+
+#[cfg(test)]
+pub mod tests {
+    use super::*;
+
+    /// A place in queue 0 of `topic-0` of `broker-a`.
+    #[must_use]
+    pub fn place(queue_offset: i64) -> Place {
+        Place {
+            broker: "broker-a".into(),
+            topic: "topic-0".into(),
+            queue: 0,
+            queue_offset,
+            physical_offset: None,
+        }
+    }
+
+    /// A message of 40 bytes that was sent at `started_ms` and waits for the flush.
+    #[must_use]
+    pub fn sent(started_ms: u64) -> Sent {
+        Sent {
+            topic: "topic-0".into(),
+            kind: Kind::Single,
+            wait: true,
+            body_bytes: 40,
+            filler_bytes: 0,
+            started_ms,
+            ended_ms: None,
+            outcome: Outcome::Started,
+        }
+    }
+
+    pub fn ack(history: &mut History, id: u64, at_ms: u64, place: Place) {
+        history.started(MessageId(id), sent(at_ms.saturating_sub(5)));
+        history.ended(MessageId(id), at_ms, Outcome::Acked { place, status: Status::Ok });
+    }
+
+    pub fn deliver(history: &mut History, id: u64, at_ms: u64, place: Place) {
+        history.delivered(Delivery { at_ms, group: "group-0".into(), message: MessageId(id), place });
+    }
+
+    #[test]
+    fn only_a_waited_for_synchronous_flush_promises_to_survive_a_power_loss() {
+        assert_eq!(promise(true, true, Status::Ok), Promise::PowerLoss);
+        assert_eq!(promise(true, false, Status::Ok), Promise::ProcessCrash);
+        assert_eq!(promise(true, true, Status::StoredOnly), Promise::ProcessCrash);
+        assert_eq!(promise(false, true, Status::Ok), Promise::ProcessCrash);
+    }
+}

@@ -1,0 +1,97 @@
+//! A seed's choices: every knob is drawn here, by a keyed draw, and stands in the plan.
+//!
+//! Swarm: a seed first draws which kinds of fault exist in its run and how often they come, then when. A run in which
+//! everything is on at once hides what needs a quiet minute; a run with two kinds meets their pair often.
+
+use crate::draw::{Draw, Key};
+use crate::faults;
+use crate::plan::{Plan, Settings, Workload};
+use crate::scenario::{self, Profile};
+
+/// The plan that `seed` draws for the scenario of that name; none when there is no such scenario.
+#[must_use]
+pub fn draw(scenario: &str, seed: u64) -> Option<Plan> {
+    let profile = scenario::find(scenario)?.profile();
+    let random = Draw::new(seed);
+    let knob = |name: &str| random.key(name, 0);
+    let settings = settings(&profile, &knob);
+    let workload = workload(&profile, &settings, &knob);
+    let faults = faults::draw(&profile, &settings, &workload, random);
+    Some(Plan { scenario: scenario.to_owned(), seed, mutant: None, settings, workload, faults, record: None })
+}
+
+fn settings(profile: &Profile, knob: &impl Fn(&str) -> Key) -> Settings {
+    let brokers = if knob("brokers").percent(35) { 2 } else { 1 };
+    let name_servers = if profile.two_name_servers || knob("name_servers").percent(35) { 2 } else { 1 };
+    let consumers = knob("consumers").range(1, 3) as u32;
+    Settings {
+        name_servers,
+        brokers,
+        producers: knob("producers").range(2, 3) as u32,
+        consumers,
+        groups: if consumers > 1 && knob("groups").percent(40) { 2 } else { 1 },
+        sync_flush: knob("sync_flush").percent(profile.sync_flush_percent),
+        // Files of a few KiB: a run then crosses many file ends, which is where recovery has its cases.
+        commit_log_file_bytes: knob("commit_log_file_bytes").pick(&[8, 12, 16, 24, 32, 64]) * 1024,
+        queue_file_bytes: knob("queue_file_bytes").pick(&[5, 13, 20, 50, 205, 400]) * 20,
+        flush_interval_ms: knob("flush_interval_ms").pick(&[50, 200, 500]),
+        flush_thorough_interval_ms: knob("flush_thorough_interval_ms").pick(&[1_000, 3_000, 10_000]),
+        queue_flush_interval_ms: knob("queue_flush_interval_ms").pick(&[200, 1_000]),
+        queue_flush_thorough_interval_ms: knob("queue_flush_thorough_interval_ms")
+            .pick(&[2_000, 10_000, 60_000]),
+        offset_persist_interval_ms: knob("offset_persist_interval_ms").pick(&[500, 1_000, 5_000]),
+        register_interval_ms: knob("register_interval_ms").pick(&[10_000, 30_000]),
+        queues_per_topic: knob("queues_per_topic").range(1, 4) as u32,
+        network_latency_us: knob("network_latency_us").pick(&[100, 300, 1_000]),
+        flush_latency_us: knob("flush_latency_us").pick(&[100, 1_000, 4_000, 12_000]),
+        buggify_permille: knob("buggify_permille").pick(&[0, 0, 10, 50]),
+    }
+}
+
+fn workload(profile: &Profile, settings: &Settings, knob: &impl Fn(&str) -> Key) -> Workload {
+    let load_ms = knob("load_ms").pick(&[12_000, 20_000, 30_000]);
+    let messages = knob("messages").range(150, 700) as u32;
+    let in_flight = knob("in_flight").pick(&[1, 2, 4, 8]);
+    let senders = u64::from(settings.producers * in_flight);
+    Workload {
+        messages,
+        in_flight,
+        gap_ms: (load_ms * senders / u64::from(messages)).max(1),
+        topics: knob("topics").range(1, 3) as u32,
+        late_topics: if knob("late_topics").percent(50) { 2 } else { 0 },
+        equal_sizes: knob("equal_sizes").percent(60),
+        body_bytes: knob("body_bytes").pick(&[40, 200, 200, 700, 1_500]),
+        property_bytes: knob("property_bytes").pick(&[0, 30, 300, 900]),
+        batch_percent: knob("batch_percent").pick(&[0, 10, 30]),
+        one_way_percent: knob("one_way_percent").pick(&[0, 5, 15]),
+        no_wait_percent: knob("no_wait_percent").pick(&[0, 10, 40]),
+        slow_topic: knob("slow_topic").percent(40),
+        faults_end_ms: (load_ms * 7 / 10).max(profile.faults_end_ms_min),
+        load_ms,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seed_draws_the_same_plan_again_and_seeds_differ() {
+        assert_eq!(draw("broker_crash", 9), draw("broker_crash", 9));
+        assert_ne!(draw("broker_crash", 9), draw("broker_crash", 10));
+        assert_eq!(draw("no_such_scenario", 1), None);
+    }
+
+    #[test]
+    fn every_fault_ends_before_the_quiet_part() {
+        for scenario in scenario::ALL {
+            for seed in 0..50 {
+                let plan = draw(scenario.name(), seed).expect("a listed scenario");
+                for planned in &plan.faults {
+                    let end = planned.at_ms + planned.fault.lasts_ms();
+                    assert!(end <= plan.workload.faults_end_ms, "{} seed {seed}: {planned:?}", plan.scenario);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! I16: a committed consumer offset lies within its queue and survives as its file does: after any crash the last or the
+//! second-last version can be read (I18).
+//!
+//! # Source
+//! `spec/ha.md`, section 5; `spec/known-bugs.md`, S-22; `spec/store.md`, section 7.
+
+use super::{Broken, Verdict};
+use crate::platter::config::{Version, consumer_offsets};
+use crate::platter::{BrokerDisk, Image, config};
+
+/// Configuration files of a broker that must never be lost once they were written.
+pub const FILES: [&str; 2] = ["topics.json", "consumerOffset.json"];
+
+/// Which of [`FILES`] were whole when last looked at.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct Written([bool; FILES.len()]);
+
+impl Written {
+    /// Looks at the files before a start: one that was whole before must still be, itself or by its backup.
+    ///
+    /// # Errors
+    /// The first file that a crash has destroyed.
+    pub fn before_start(&mut self, broker: &str, image: &Image, folder: &str) -> Verdict {
+        for (file, written) in FILES.iter().zip(&mut self.0) {
+            let path = format!("{folder}/{file}");
+            match config::load(image, &path) {
+                Version::Whole(_) => *written = true,
+                version if *written => {
+                    let what = if version == Version::Broken { "cannot be read" } else { "is gone" };
+                    return Err(Broken::new("I16/I18", format!("{broker}: {path} {what} after a crash")));
+                }
+                Version::Broken => {
+                    return Err(Broken::new(
+                        "I16/I18",
+                        format!("{broker}: {path} cannot be read after a crash"),
+                    ));
+                }
+                Version::Absent => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes which files are durable now, so that the next loss of power must leave them.
+    pub fn durable(&mut self, image: &Image, folder: &str) {
+        for (file, written) in FILES.iter().zip(&mut self.0) {
+            *written |= matches!(config::load(image, &format!("{folder}/{file}")), Version::Whole(_));
+        }
+    }
+}
+
+/// # Errors
+/// The first committed offset that its queue does not have.
+pub fn at_end(broker: &str, image: &Image, folder: &str, disk: &BrokerDisk) -> Verdict {
+    let Version::Whole(value) = config::load(image, &format!("{folder}/consumerOffset.json")) else {
+        return Ok(());
+    };
+    for ((name, queue), offset) in consumer_offsets(&value) {
+        let topic = name.split('@').next().unwrap_or_default().to_owned();
+        let max = disk.queues.get(&(topic, queue)).map_or(0, |queue| queue.max());
+        if offset > max {
+            let detail =
+                format!("{broker}: {name} queue {queue} is committed at {offset}, the queue ends at {max}");
+            return Err(Broken::new("I16", detail));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::oracle::queue_matches_log::tests::disk;
+
+    fn image(text: &str) -> Image {
+        Image { files: [("store/config/consumerOffset.json".to_owned(), text.as_bytes().to_vec())].into() }
+    }
+
+    #[test]
+    fn an_offset_past_its_queue_is_rejected() {
+        let disk = disk(&[(1_000_000, 0), (1_000_001, 1)]);
+        let judge = |text| at_end("broker-a", &image(text), "store/config", &disk);
+        assert_eq!(judge(r#"{"offsetTable":{"topic-0@group-0":{0:2}}}"#), Ok(()));
+        assert!(judge(r#"{"offsetTable":{"topic-0@group-0":{0:3}}}"#).is_err());
+    }
+
+    #[test]
+    fn a_file_that_was_whole_and_is_empty_after_a_crash_is_rejected() {
+        let mut written = Written::default();
+        let mut look = |image: &Image| written.before_start("broker-a", image, "store/config");
+        assert_eq!(look(&Image::default()), Ok(()));
+        assert_eq!(look(&image("{}")), Ok(()));
+        assert!(look(&image("")).is_err());
+        assert!(look(&Image::default()).is_err());
+    }
+}

@@ -1,0 +1,71 @@
+//! The promises, one file each. I-numbers are those of `spec/ha.md`, section 5.
+//!
+//! | Promise | File | Judged |
+//! |---|---|---|
+//! | I1 ACK-DURABLE | `acked_not_lost` | at each acknowledgement on the raw disk, and at the end |
+//! | I2 VISIBLE, I3 CQ-MAP | `queue_matches_log` | at the end |
+//! | I4 CQ-DENSE, I5 OFFSET-UNIQUE | `queue_order` | at the end |
+//! | I7 NO-RESURRECT, I20 ACK-HONEST | `no_phantom` | at each delivery, after each recovery, at the end |
+//! | I8 STABLE-READ | `stable_read` | at each delivery on the raw disk, and at the end |
+//! | I9 FLUSH-TRUE, I10 CHECKPOINT-TRUE | `position_order` | after each loss of power |
+//! | I16 COFFSET | `consumer_offset` | before each start, and at the end |
+//! | I17 ROUTE | `routes_converge` | while the healed cluster rests |
+//! | I19 LIVE | `progress` | while the healed cluster rests |
+//!
+//! Each oracle is a function from what was seen to a verdict, and is tested by a hand-made history that it must reject.
+
+pub mod acked_not_lost;
+pub mod consumer_offset;
+pub mod no_phantom;
+pub mod position_order;
+pub mod progress;
+pub mod queue_matches_log;
+pub mod queue_order;
+pub mod routes_converge;
+pub mod stable_read;
+
+use std::collections::BTreeMap;
+
+use crate::history::History;
+use crate::platter::BrokerDisk;
+
+/// A promise that was not kept.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Broken {
+    /// `I1`, or `I7/I20` where one check stands for two.
+    pub promise: &'static str,
+    pub detail: String,
+}
+
+impl Broken {
+    #[must_use]
+    pub fn new(promise: &'static str, detail: impl Into<String>) -> Broken {
+        Broken { promise, detail: detail.into() }
+    }
+}
+
+pub type Verdict = Result<(), Broken>;
+
+/// What the end of a run is judged on: every broker was stopped in order, after its last recovery.
+#[derive(Clone, Copy, Debug)]
+pub struct Final<'a> {
+    pub history: &'a History,
+    pub sync_flush: bool,
+    pub brokers: &'a BTreeMap<String, BrokerDisk>,
+}
+
+/// Every end-of-run oracle, in the order of the table.
+///
+/// # Errors
+/// The first broken promise.
+pub fn judge(end: Final<'_>) -> Verdict {
+    for (name, disk) in end.brokers {
+        queue_matches_log::judge(name, disk)?;
+        queue_order::dense(name, disk)?;
+        no_phantom::log(end.history, name, disk)?;
+    }
+    acked_not_lost::at_end(end)?;
+    queue_order::unique(end.history, end.sync_flush)?;
+    no_phantom::copies(end)?;
+    stable_read::at_end(end)
+}

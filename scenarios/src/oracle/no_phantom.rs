@@ -1,0 +1,194 @@
+//! I7 and I20: only what was sent is read, whole, where it was sent to; what was cut off stays gone; what was refused
+//! never appears.
+//!
+//! # Source
+//! `spec/ha.md`, section 5; `spec/known-bugs.md`, S-01, S-04, S-09.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Broken, Final, Verdict};
+use crate::history::{History, Outcome};
+use crate::platter::BrokerDisk;
+use crate::platter::properties::find;
+use crate::platter::record::Record;
+use crate::workload::{FILLER, Identity, Kind, MessageId, filler, identify};
+
+/// Attempts that a client may make for one send.
+const ATTEMPTS_MAX: usize = 3;
+
+/// A message as somebody read it.
+#[derive(Clone, Copy)]
+pub struct Read<'a> {
+    pub topic: &'a str,
+    pub body: &'a [u8],
+    /// Values by name.
+    pub property: &'a dyn Fn(&str) -> Option<&'a str>,
+}
+
+/// Which message it is, having checked every byte of it that the sender chose.
+///
+/// # Errors
+/// When nobody sent this.
+pub fn read(history: &History, read: &Read<'_>, from: &str) -> Result<MessageId, Broken> {
+    let phantom = |why: String| Broken::new("I7/I20", format!("{from}: {why}"));
+    let id = match identify(read.body) {
+        Identity::Whole(id) => id,
+        Identity::Damaged(id) => return Err(phantom(format!("message {} has a changed body", id.0))),
+        Identity::Foreign => return Err(phantom("a body that nobody sent".to_owned())),
+    };
+    let Some(sent) = history.sends.get(&id) else {
+        return Err(phantom(format!("message {} was never sent", id.0)));
+    };
+    if let Outcome::Refused { code } = sent.outcome {
+        return Err(phantom(format!("message {} was refused with code {code}, and is there", id.0)));
+    }
+    if read.topic != sent.topic || read.body.len() != sent.body_bytes {
+        return Err(phantom(format!(
+            "message {} is in topic {} with {} bytes",
+            id.0,
+            read.topic,
+            read.body.len()
+        )));
+    }
+    let padding = filler(id, sent.filler_bytes);
+    let expected = [
+        ("KEYS", Some(format!("k{}", id.0))),
+        ("TAGS", Some(format!("t{}", id.0 % 4))),
+        (FILLER, (sent.filler_bytes > 0).then_some(padding)),
+    ];
+    for (name, value) in expected {
+        let found = (read.property)(name);
+        if found != value.as_deref() {
+            return Err(phantom(format!("message {} has property {name} = {found:?}", id.0)));
+        }
+    }
+    Ok(id)
+}
+
+/// # Errors
+/// The first record in the log that nobody sent so.
+pub fn log(history: &History, broker: &str, disk: &BrokerDisk) -> Verdict {
+    for record in disk.log.records.iter().filter(|record| is_ours(&record.topic)) {
+        let from = format!("the record at {} of {broker}", record.at);
+        let property = |name: &str| find(&record.properties, name);
+        read(history, &Read { topic: &record.topic, body: &record.body, property: &property }, &from)?;
+    }
+    Ok(())
+}
+
+/// # Errors
+/// The first message that is stored more often than it may have been sent.
+pub fn copies(end: Final<'_>) -> Verdict {
+    let mut copies: BTreeMap<MessageId, usize> = BTreeMap::new();
+    for record in end.brokers.values().flat_map(|disk| &disk.log.records) {
+        if let Identity::Whole(id) = identify(&record.body) {
+            *copies.entry(id).or_default() += 1;
+        }
+    }
+    for (id, count) in copies {
+        let one_way = end.history.sends.get(&id).is_some_and(|sent| sent.kind == Kind::OneWay);
+        let limit = if one_way { 1 } else { ATTEMPTS_MAX };
+        if count > limit {
+            return Err(Broken::new("I7/I20", format!("message {} is stored {count} times", id.0)));
+        }
+    }
+    Ok(())
+}
+
+/// Topics of the brokers' own are not the workload's.
+fn is_ours(topic: &str) -> bool {
+    ["topic-", "late-", crate::workload::SLOW_TOPIC].iter().any(|prefix| topic.starts_with(prefix))
+}
+
+/// A record's identity: the same message at the same place, stored at the same moment.
+type Stored = (u64, i64, Vec<u8>);
+
+fn stored(record: &Record) -> Stored {
+    (record.at, record.store_ms, record.body.get(..17).unwrap_or(&record.body).to_vec())
+}
+
+/// What one broker's log has held, and what of it a recovery has cut off.
+#[derive(Clone, Default, Debug)]
+pub struct Cuts {
+    seen: BTreeSet<Stored>,
+    cut: BTreeSet<Stored>,
+}
+
+impl Cuts {
+    /// The log as it stood when the process died or before it starts.
+    pub fn saw(&mut self, disk: &BrokerDisk) {
+        self.seen.extend(disk.log.records.iter().map(stored));
+    }
+
+    /// The log after a recovery: what it no longer holds is cut, and must not be there later.
+    ///
+    /// # Errors
+    /// The first cut record that is back.
+    pub fn recovered(&mut self, broker: &str, disk: &BrokerDisk) -> Verdict {
+        let now: BTreeSet<Stored> = disk.log.records.iter().map(stored).collect();
+        if let Some((at, store_ms, _)) = now.intersection(&self.cut).next() {
+            return Err(Broken::new(
+                "I7/I20",
+                format!(
+                    "{broker}: the record at {at}, stored at {store_ms}, was cut off by a recovery and is back"
+                ),
+            ));
+        }
+        self.cut.extend(self.seen.difference(&now).cloned());
+        self.seen.extend(now);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::history::tests::sent;
+    use crate::history::{History, Outcome};
+    use crate::oracle::queue_matches_log::tests::disk;
+
+    fn history(outcome: Outcome) -> History {
+        let mut history = History::default();
+        history.started(MessageId(1_000_000), sent(0));
+        history.ended(MessageId(1_000_000), 5, outcome);
+        history
+    }
+
+    #[test]
+    fn a_message_of_unknown_outcome_may_be_there_and_a_refused_one_may_not() {
+        let disk = disk(&[(1_000_000, 0)]);
+        assert_eq!(log(&history(Outcome::Unknown), "broker-a", &disk), Ok(()));
+        assert!(log(&history(Outcome::Refused { code: 2 }), "broker-a", &disk).is_err());
+        assert!(log(&History::default(), "broker-a", &disk).is_err());
+    }
+
+    #[test]
+    fn a_changed_property_is_rejected() {
+        let mut disk = disk(&[(1_000_000, 0)]);
+        disk.log.records[0].properties = "KEYS\u{1}k1000000\u{2}TAGS\u{1}t1\u{2}".into();
+        assert!(log(&history(Outcome::Unknown), "broker-a", &disk).is_err());
+    }
+
+    #[test]
+    fn more_copies_than_attempts_are_rejected() {
+        let history = history(Outcome::Unknown);
+        let judge = |copies: usize| {
+            let messages: Vec<_> = (0..copies as i64).map(|offset| (1_000_000, offset)).collect();
+            let brokers = [("broker-a".to_owned(), disk(&messages))].into();
+            super::copies(Final { history: &history, sync_flush: true, brokers: &brokers })
+        };
+        assert_eq!(judge(ATTEMPTS_MAX), Ok(()));
+        assert!(judge(ATTEMPTS_MAX + 1).is_err());
+    }
+
+    #[test]
+    fn a_cut_record_that_comes_back_is_rejected() {
+        let long = disk(&[(1_000_000, 0), (1_000_001, 1)]);
+        let short = disk(&[(1_000_000, 0)]);
+        let mut cuts = Cuts::default();
+        cuts.saw(&long);
+        assert_eq!(cuts.recovered("broker-a", &short), Ok(()));
+        assert_eq!(cuts.recovered("broker-a", &short), Ok(()));
+        assert!(cuts.recovered("broker-a", &long).is_err());
+    }
+}

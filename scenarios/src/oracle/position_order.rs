@@ -1,0 +1,105 @@
+//! I9: the flushed position never passes what is on the disk's surface. I10: nor do the times in the checkpoint.
+//!
+//! Recovery trusts the checkpoint: it starts in a file whose first record is old enough, and what is older is taken for
+//! complete. A checkpoint that says too much hides records without queue entries for ever.
+//!
+//! # Source
+//! `spec/store.md`, section 6.1; `spec/known-bugs.md`, S-10, S-15.
+
+use std::collections::BTreeMap;
+
+use super::{Broken, Verdict};
+use crate::platter::BrokerDisk;
+use crate::platter::record::Record;
+
+/// The store says that it has flushed up to `claimed`; the records on the surface are whole up to `durable_end`.
+///
+/// # Errors
+/// When it has not.
+pub fn flushed(broker: &str, claimed: u64, durable_end: u64) -> Verdict {
+    if claimed <= durable_end {
+        return Ok(());
+    }
+    let detail = format!("{broker} counts {claimed} as flushed, its disk holds records up to {durable_end}");
+    Err(Broken::new("I9", detail))
+}
+
+/// Judges what a loss of power has left, before the broker starts again. `known` are records that were in the log before,
+/// by their start.
+///
+/// # Errors
+/// When the checkpoint is ahead of the log or of the queues.
+pub fn checkpoint(broker: &str, disk: &BrokerDisk, known: &BTreeMap<u64, Record>) -> Verdict {
+    let Some(checkpoint) = disk.checkpoint else { return Ok(()) };
+    let gone = known.range(disk.log.end..).map(|(_, record)| record);
+    for record in gone.filter(|record| record.at >= disk.log.min) {
+        if record.store_ms < checkpoint.physic_ms {
+            return Err(Broken::new(
+                "I10",
+                format!(
+                    "{broker}: the checkpoint says that the log is durable up to {} ms, and the record at {} of {} ms is not",
+                    checkpoint.physic_ms, record.at, record.store_ms
+                ),
+            ));
+        }
+    }
+    // Recovery goes by the older of the two times, so that only their minimum is a promise about the queues.
+    let complete_ms = checkpoint.physic_ms.min(checkpoint.logic_ms);
+    for record in disk.log.records.iter().filter(|record| record.has_queue_entry()) {
+        let entry = disk
+            .queues
+            .get(&(record.topic.clone(), record.queue))
+            .and_then(|queue| queue.entry(record.queue_offset));
+        if record.store_ms < complete_ms && entry.is_none_or(|entry| entry.at != record.at) {
+            return Err(Broken::new(
+                "I10",
+                format!(
+                    "{broker}: the checkpoint says that queues are durable up to {complete_ms} ms, and {} queue {} \
+                     offset {} of {} ms has no entry",
+                    record.topic, record.queue, record.queue_offset, record.store_ms
+                ),
+            ));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::oracle::queue_matches_log::tests::disk;
+    use crate::platter::checkpoint::Checkpoint;
+
+    fn at(physic_ms: i64, logic_ms: i64) -> BrokerDisk {
+        let checkpoint = Some(Checkpoint { physic_ms, logic_ms, index_ms: 0 });
+        BrokerDisk { checkpoint, ..disk(&[(1_000_000, 0), (1_000_001, 1)]) }
+    }
+
+    #[test]
+    fn a_flushed_position_past_the_surface_is_rejected() {
+        assert_eq!(flushed("broker-a", 100, 100), Ok(()));
+        assert!(flushed("broker-a", 101, 100).is_err());
+    }
+
+    #[test]
+    fn a_checkpoint_newer_than_a_missing_queue_entry_is_rejected() {
+        let known = BTreeMap::new();
+        let mut disk = at(1_005, 1_005);
+        assert_eq!(checkpoint("broker-a", &disk, &known), Ok(()));
+        disk.queues.values_mut().next().expect("one queue").entries.pop();
+        assert!(checkpoint("broker-a", &disk, &known).is_err());
+        disk.checkpoint = Some(Checkpoint { physic_ms: 1_001, logic_ms: 1_005, index_ms: 0 });
+        assert_eq!(checkpoint("broker-a", &disk, &known), Ok(()));
+    }
+
+    #[test]
+    fn a_checkpoint_newer_than_a_lost_record_is_rejected() {
+        let mut disk = at(1_001, 1_001);
+        let lost = disk.log.records.pop().expect("two records");
+        disk.log.end = lost.at;
+        let known = [(lost.at, lost)].into();
+        assert_eq!(checkpoint("broker-a", &disk, &known), Ok(()));
+        disk.checkpoint = Some(Checkpoint { physic_ms: 1_002, logic_ms: 0, index_ms: 0 });
+        assert!(checkpoint("broker-a", &disk, &known).is_err());
+    }
+}

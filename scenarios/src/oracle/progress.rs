@@ -1,0 +1,91 @@
+//! I19: once the faults have ended, everything goes on within a bound: sends are answered, consumers get every message
+//! that is in the log, and on a healthy cluster nothing waits for a timeout.
+//!
+//! # Source
+//! `spec/ha.md`, section 5. The bounds are the runner's.
+
+use std::collections::BTreeMap;
+
+use super::{Broken, Verdict};
+use crate::history::{History, Outcome};
+use crate::platter::BrokerDisk;
+use crate::platter::record::Record;
+use crate::workload::{Identity, MessageId, identify};
+
+/// An answer on a healthy cluster takes less: beyond it a request or its answer was lost and a timeout has hidden it.
+pub const HEALTHY_ANSWER_MS: u64 = 2_500;
+
+/// The first send that has no outcome yet.
+#[must_use]
+pub fn unanswered(history: &History) -> Option<MessageId> {
+    let waiting = |outcome: &Outcome| *outcome == Outcome::Started;
+    history.sends.iter().find(|(_, sent)| waiting(&sent.outcome)).map(|(id, _)| *id)
+}
+
+/// The first message in a log that `group` has not been given, with its record.
+#[must_use]
+pub fn undelivered<'a>(
+    history: &History,
+    group: &str,
+    brokers: &'a BTreeMap<String, BrokerDisk>,
+) -> Option<(MessageId, &'a Record)> {
+    let delivered = history.delivered.get(group);
+    brokers.values().flat_map(|disk| &disk.log.records).find_map(|record| {
+        let Identity::Whole(id) = identify(&record.body) else { return None };
+        let known = history.sends.contains_key(&id) && record.has_queue_entry();
+        let missing = !delivered.is_some_and(|delivered| delivered.contains_key(&id));
+        (known && missing).then_some((id, record))
+    })
+}
+
+/// # Errors
+/// The first send that began after `healthy_from_ms` and was slow, or refused, or had no clear outcome.
+pub fn healthy(history: &History, healthy_from_ms: u64) -> Verdict {
+    for (id, sent) in &history.sends {
+        if sent.started_ms < healthy_from_ms {
+            continue;
+        }
+        let trouble = match (&sent.outcome, sent.ended_ms) {
+            (Outcome::Refused { code }, _) => format!("was refused with code {code}"),
+            (Outcome::Unknown, _) => "has an unknown outcome".to_owned(),
+            (Outcome::Acked { .. }, Some(ended_ms)) if ended_ms - sent.started_ms > HEALTHY_ANSWER_MS => {
+                format!("took {} ms", ended_ms - sent.started_ms)
+            }
+            _ => continue,
+        };
+        let detail =
+            format!("message {}, sent at {} ms on a healthy cluster, {trouble}", id.0, sent.started_ms);
+        return Err(Broken::new("I19", detail));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::history::tests::{ack, deliver, place, sent};
+    use crate::oracle::queue_matches_log::tests::disk;
+
+    #[test]
+    fn a_send_without_outcome_and_a_message_without_delivery_are_found() {
+        let brokers = [("broker-a".to_owned(), disk(&[(1_000_000, 0)]))].into();
+        let mut history = History::default();
+        ack(&mut history, 1_000_000, 10, place(0));
+        assert_eq!(unanswered(&history), None);
+        let missing = undelivered(&history, "group-0", &brokers).map(|(id, _)| id);
+        assert_eq!(missing, Some(MessageId(1_000_000)));
+        deliver(&mut history, 1_000_000, 20, place(0));
+        assert!(undelivered(&history, "group-0", &brokers).is_none());
+        history.started(MessageId(1_000_001), sent(30));
+        assert_eq!(unanswered(&history), Some(MessageId(1_000_001)));
+    }
+
+    #[test]
+    fn a_timeout_on_a_healthy_cluster_is_rejected() {
+        let mut history = History::default();
+        history.started(MessageId(1_000_000), sent(100));
+        history.ended(MessageId(1_000_000), 4_000, Outcome::Unknown);
+        assert!(healthy(&history, 50).is_err());
+        assert_eq!(healthy(&history, 101), Ok(()));
+    }
+}

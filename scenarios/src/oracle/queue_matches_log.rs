@@ -1,0 +1,121 @@
+//! I2: each record is reachable through its queue, once. I3: queue entry n leads to the record that says it is n.
+//!
+//! # Source
+//! `spec/ha.md`, section 5; `spec/store.md`, section 3.
+
+use std::collections::BTreeSet;
+
+use super::{Broken, Verdict};
+use crate::platter::properties::{find, tags_code};
+use crate::platter::{BrokerDisk, QueueKey};
+
+/// Judges a broker that was stopped in order, so that everything in its log has been dispatched.
+///
+/// # Errors
+/// The first record without entry, or entry without record.
+pub fn judge(broker: &str, disk: &BrokerDisk) -> Verdict {
+    let mut reached = BTreeSet::new();
+    for ((topic, queue), entries) in &disk.queues {
+        for (index, entry) in entries.entries.iter().enumerate() {
+            let queue_offset = entries.min + index as i64;
+            let what = || format!("{broker}: {topic} queue {queue} entry {queue_offset} (at {})", entry.at);
+            if entry.at < disk.log.min {
+                continue;
+            }
+            let Some(record) = disk.log.at(entry.at) else {
+                let log = format!("the log ends at {}: {}", disk.log.end, disk.log.stopped);
+                return Err(Broken::new("I3", format!("{} leads to no record; {log}", what())));
+            };
+            let says = (record.topic.as_str(), record.queue, record.queue_offset, record.bytes);
+            if says != (topic.as_str(), *queue, queue_offset, entry.bytes) {
+                return Err(Broken::new("I3", format!("{} leads to a record that says {says:?}", what())));
+            }
+            if entry.tags_code != tags_code(find(&record.properties, "TAGS")) {
+                return Err(Broken::new("I3", format!("{} has another tag hash than its record", what())));
+            }
+            if !reached.insert(entry.at) {
+                return Err(Broken::new("I2", format!("{} is the record's second entry", what())));
+            }
+        }
+        if let Some(stray) = entries.strays.first() {
+            let end = entries.max();
+            return Err(Broken::new(
+                "I3",
+                format!("{broker}: {topic} queue {queue} ends at {end}, yet {stray} holds an entry"),
+            ));
+        }
+    }
+    for record in &disk.log.records {
+        if record.has_queue_entry() && !reached.contains(&record.at) {
+            let key: QueueKey = (record.topic.clone(), record.queue);
+            let max = disk.queues.get(&key).map_or(0, |queue| queue.max());
+            return Err(Broken::new(
+                "I2",
+                format!(
+                    "{broker}: the record at {} ({} queue {} offset {}) has no queue entry; the queue ends at {max}",
+                    record.at, record.topic, record.queue, record.queue_offset
+                ),
+            ));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+pub mod tests {
+    use super::*;
+    use crate::platter::commit_log::{scan, tests};
+    use crate::platter::queue::{Entry, Queue};
+
+    /// A broker whose log holds those messages at those offsets of queue 0 of `topic-0`, and whose queue fits.
+    #[must_use]
+    pub fn disk(messages: &[(u64, i64)]) -> BrokerDisk {
+        let log = scan(&tests::image(messages), tests::FOLDER);
+        let entry = |record: &crate::platter::record::Record| Entry {
+            at: record.at,
+            bytes: record.bytes,
+            tags_code: tags_code(find(&record.properties, "TAGS")),
+        };
+        let queue = Queue {
+            min: messages.first().map_or(0, |(_, offset)| *offset),
+            entries: log.records.iter().map(entry).collect(),
+            strays: Vec::new(),
+        };
+        BrokerDisk { log, queues: [(("topic-0".to_owned(), 0), queue)].into(), ..BrokerDisk::default() }
+    }
+
+    fn broken(change: impl FnOnce(&mut BrokerDisk, &QueueKey)) -> Option<&'static str> {
+        let mut disk = disk(&[(1_000_000, 0), (1_000_001, 1), (1_000_002, 2)]);
+        change(&mut disk, &("topic-0".to_owned(), 0));
+        judge("broker-a", &disk).err().map(|broken| broken.promise)
+    }
+
+    #[test]
+    fn a_queue_that_fits_its_log_is_accepted() {
+        assert_eq!(broken(|_, _| {}), None);
+    }
+
+    #[test]
+    fn a_missing_entry_is_rejected() {
+        assert_eq!(broken(|disk, key| _ = disk.queues.get_mut(key).expect("it").entries.pop()), Some("I2"));
+    }
+
+    #[test]
+    fn an_entry_past_the_log_is_rejected() {
+        assert_eq!(broken(|disk, _| _ = disk.log.records.pop()), Some("I3"));
+    }
+
+    #[test]
+    fn a_shifted_queue_is_rejected() {
+        let shift = |disk: &mut BrokerDisk, key: &QueueKey| {
+            let queue = disk.queues.get_mut(key).expect("it");
+            queue.entries.insert(1, queue.entries[0]);
+        };
+        assert_eq!(broken(shift), Some("I3"));
+    }
+
+    #[test]
+    fn an_entry_left_behind_the_end_is_rejected() {
+        assert_eq!(broken(|disk, key| disk.queues.get_mut(key).expect("it").strays.push(9)), Some("I3"));
+    }
+}

@@ -1,0 +1,110 @@
+//! I4: the records of a queue take its offsets one by one, in log order. I5: an offset that was shown belongs to that
+//! message for good.
+//!
+//! # Source
+//! `spec/ha.md`, section 5; `spec/known-bugs.md`, S-08, S-12, S-19.
+
+use std::collections::BTreeMap;
+
+use super::{Broken, Verdict};
+use crate::history::{History, Outcome, Promise, Shown, Slot, promise};
+use crate::platter::BrokerDisk;
+
+/// # Errors
+/// The first queue offset that is out of turn.
+pub fn dense(broker: &str, disk: &BrokerDisk) -> Verdict {
+    let mut next: BTreeMap<(&str, i32), i64> = BTreeMap::new();
+    for record in disk.log.records.iter().filter(|record| record.has_queue_entry()) {
+        let expected = next.entry((&record.topic, record.queue)).or_insert(record.queue_offset);
+        if record.queue_offset != *expected {
+            return Err(Broken::new(
+                "I4",
+                format!(
+                    "{broker}: the record at {} of {} queue {} has queue offset {} where {expected} is next",
+                    record.at, record.topic, record.queue, record.queue_offset
+                ),
+            ));
+        }
+        *expected += 1;
+    }
+    Ok(())
+}
+
+/// # Errors
+/// The first queue offset that two messages were shown at, unless the first of them was never promised to stay.
+pub fn unique(history: &History, sync_flush: bool) -> Verdict {
+    for (slot, shown) in &history.shown {
+        for pair in shown.windows(2) {
+            let [first, second] = pair else { continue };
+            if !excused(history, sync_flush, slot, *first, *second) {
+                return Err(Broken::new(
+                    "I5",
+                    format!(
+                        "{} {} queue {} offset {} was message {} at {} ms and message {} at {} ms",
+                        slot.broker,
+                        slot.topic,
+                        slot.queue,
+                        slot.queue_offset,
+                        first.message.0,
+                        first.at_ms,
+                        second.message.0,
+                        second.at_ms
+                    ),
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A loss of power may take a message that was not flushed, and its offset is then free again. With a synchronous flush
+/// consumers see only what is flushed, so a delivery is never taken back.
+fn excused(history: &History, sync_flush: bool, slot: &Slot, first: Shown, second: Shown) -> bool {
+    let Some(sent) = history.sends.get(&first.message) else { return false };
+    let stays = match &sent.outcome {
+        _ if sync_flush && first.delivered => true,
+        Outcome::Acked { status, .. } => promise(sync_flush, sent.wait, *status) == Promise::PowerLoss,
+        _ => false,
+    };
+    let lost = history
+        .power_losses
+        .iter()
+        .any(|loss| loss.node == slot.broker && (sent.started_ms..=second.at_ms).contains(&loss.at_ms));
+    !stays && lost
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::history::PowerLoss;
+    use crate::history::tests::{ack, deliver, place};
+    use crate::oracle::queue_matches_log::tests::disk;
+
+    #[test]
+    fn offsets_in_turn_are_accepted_and_a_repeat_or_a_hole_is_not() {
+        assert_eq!(dense("broker-a", &disk(&[(1_000_000, 4), (1_000_001, 5)])), Ok(()));
+        assert!(dense("broker-a", &disk(&[(1_000_000, 4), (1_000_001, 4)])).is_err());
+        assert!(dense("broker-a", &disk(&[(1_000_000, 4), (1_000_001, 6)])).is_err());
+    }
+
+    #[test]
+    fn one_offset_for_two_messages_is_rejected() {
+        let mut history = History::default();
+        ack(&mut history, 1_000_000, 10, place(0));
+        deliver(&mut history, 1_000_000, 20, place(0));
+        assert_eq!(unique(&history, true), Ok(()));
+        ack(&mut history, 1_000_001, 90, place(0));
+        assert!(unique(&history, true).is_err());
+        assert!(unique(&history, false).is_err());
+    }
+
+    #[test]
+    fn a_power_loss_frees_an_offset_only_where_nothing_was_promised() {
+        let mut history = History::default();
+        ack(&mut history, 1_000_000, 10, place(0));
+        ack(&mut history, 1_000_001, 90, place(0));
+        history.power_losses.push(PowerLoss { node: "broker-a".into(), at_ms: 50 });
+        assert!(unique(&history, true).is_err());
+        assert_eq!(unique(&history, false), Ok(()));
+    }
+}

@@ -1,0 +1,303 @@
+//! One run, written down: what a seed drew, as JSON. The plan is what replays; the seed alone only draws it anew.
+//!
+//! Invariant: a run is a function of the plan and of the code. Everything a seed decided stands here, or is a keyed draw
+//! from `seed` that concerns one message or one fault alone.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// What one run does. `faults` is at the top level, so that a script can count and cut them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    pub scenario: String,
+    pub seed: u64,
+    /// The planted bug, by name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mutant: Option<String>,
+    pub settings: Settings,
+    pub workload: Workload,
+    pub faults: Vec<Planned>,
+    /// What the run that wrote this file came to; absent in a plan that has not run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub record: Option<Record>,
+}
+
+/// The cluster and its settings.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Settings {
+    pub name_servers: u32,
+    pub brokers: u32,
+    pub producers: u32,
+    pub consumers: u32,
+    pub groups: u32,
+    /// SYNC_FLUSH, else ASYNC_FLUSH.
+    pub sync_flush: bool,
+    pub commit_log_file_bytes: u64,
+    pub queue_file_bytes: u64,
+    pub flush_interval_ms: u64,
+    pub flush_thorough_interval_ms: u64,
+    pub queue_flush_interval_ms: u64,
+    pub queue_flush_thorough_interval_ms: u64,
+    pub offset_persist_interval_ms: u64,
+    pub register_interval_ms: u64,
+    pub queues_per_topic: u32,
+    /// One way, between any two nodes.
+    pub network_latency_us: u64,
+    pub flush_latency_us: u64,
+    /// Chance that a rare branch is taken where the code offers one.
+    pub buggify_permille: u32,
+}
+
+/// What clients do. Each message's own choices are keyed draws from the seed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Workload {
+    /// Messages of all producers together.
+    pub messages: u32,
+    /// Sends of one producer that wait for their answer at once.
+    pub in_flight: u32,
+    /// Mean pause of one sender between two sends.
+    pub gap_ms: u64,
+    pub topics: u32,
+    /// Topics that are used only from the middle of the run on, so that brokers create and register them under faults.
+    pub late_topics: u32,
+    /// Bodies are all of `body_bytes`, else of 20 to `body_bytes`. Equal sizes let stale records line up with new ones.
+    pub equal_sizes: bool,
+    pub body_bytes: u32,
+    /// Length of a filler property, so that records have much outside their body.
+    pub property_bytes: u32,
+    pub batch_percent: u32,
+    pub one_way_percent: u32,
+    /// `WAIT=false`: the broker need not wait for the flush.
+    pub no_wait_percent: u32,
+    /// One more topic that gets one message a second: its queue pages stay unflushed for long.
+    pub slow_topic: bool,
+    /// All faults have ended by then: 70 % of the run.
+    pub faults_end_ms: u64,
+    /// Producers have begun their last message by then, unless faults held them up.
+    pub load_ms: u64,
+}
+
+/// A fault and when it begins.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Planned {
+    pub at_ms: u64,
+    #[serde(flatten)]
+    pub fault: Fault,
+}
+
+/// What is done to the world. Nodes are named as in the node table: `ns-0`, `broker-a`, `producer-0`, `consumer-0`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Fault {
+    /// The process dies; the page cache stays.
+    Crash {
+        node: String,
+        down_ms: u64,
+    },
+    /// The process dies inside its `step`th storage step from now, which may be half done.
+    CrashInStep {
+        node: String,
+        step: u64,
+        down_ms: u64,
+    },
+    /// The machine loses power: what was not flushed is there, gone or torn, page by page.
+    PowerLoss {
+        node: String,
+        down_ms: u64,
+    },
+    /// Every broker and name server loses power at the same moment.
+    PowerLossAll {
+        down_ms: u64,
+    },
+    /// No packet passes from a node of `from` to one of `to`; nor back, unless `one_way`.
+    Partition {
+        from: Vec<String>,
+        to: Vec<String>,
+        one_way: bool,
+        for_ms: u64,
+    },
+    Latency {
+        from: String,
+        to: String,
+        add_ms: u64,
+        for_ms: u64,
+    },
+    Loss {
+        permille: u32,
+        for_ms: u64,
+    },
+    /// Each flush takes so much longer.
+    SlowDisk {
+        node: String,
+        add_ms: u64,
+        for_ms: u64,
+    },
+    /// No flush ends before the stall does.
+    StalledDisk {
+        node: String,
+        for_ms: u64,
+    },
+    /// Flushes fail and drop their pages from the list of dirty ones; afterwards the operator restarts the broker.
+    FlushError {
+        node: String,
+        permille: u32,
+        for_ms: u64,
+    },
+    FullDisk {
+        node: String,
+        for_ms: u64,
+    },
+    ClockJump {
+        node: String,
+        by_ms: i64,
+    },
+    /// The process stands still, the world goes on.
+    Pause {
+        node: String,
+        for_ms: u64,
+    },
+}
+
+/// What a run came to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    pub commit: String,
+    pub digest: String,
+    pub verdict: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub promise: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at_ms: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+    /// The last events before the end, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub events: Vec<String>,
+}
+
+impl Fault {
+    /// The word that counts it in reports and names it in the plan.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Fault::Crash { .. } => "crash",
+            Fault::CrashInStep { .. } => "crash_in_step",
+            Fault::PowerLoss { .. } => "power_loss",
+            Fault::PowerLossAll { .. } => "power_loss_all",
+            Fault::Partition { .. } => "partition",
+            Fault::Latency { .. } => "latency",
+            Fault::Loss { .. } => "loss",
+            Fault::SlowDisk { .. } => "slow_disk",
+            Fault::StalledDisk { .. } => "stalled_disk",
+            Fault::FlushError { .. } => "flush_error",
+            Fault::FullDisk { .. } => "full_disk",
+            Fault::ClockJump { .. } => "clock_jump",
+            Fault::Pause { .. } => "pause",
+        }
+    }
+
+    /// How long it is on, in ms; what is over at once has 0.
+    #[must_use]
+    pub fn lasts_ms(&self) -> u64 {
+        match *self {
+            Fault::Crash { down_ms, .. }
+            | Fault::CrashInStep { down_ms, .. }
+            | Fault::PowerLoss { down_ms, .. }
+            | Fault::PowerLossAll { down_ms } => down_ms,
+            Fault::Partition { for_ms, .. }
+            | Fault::Latency { for_ms, .. }
+            | Fault::Loss { for_ms, .. }
+            | Fault::SlowDisk { for_ms, .. }
+            | Fault::StalledDisk { for_ms, .. }
+            | Fault::FlushError { for_ms, .. }
+            | Fault::FullDisk { for_ms, .. }
+            | Fault::Pause { for_ms, .. } => for_ms,
+            Fault::ClockJump { .. } => 0,
+        }
+    }
+}
+
+impl Plan {
+    /// How many faults of each kind it holds.
+    #[must_use]
+    pub fn fault_counts(&self) -> BTreeMap<String, u64> {
+        let mut counts = BTreeMap::new();
+        for planned in &self.faults {
+            *counts.entry(planned.fault.kind().to_owned()).or_insert(0) += 1;
+        }
+        counts
+    }
+
+    /// # Errors
+    /// Where the text is not a plan.
+    pub fn from_json(text: &str) -> Result<Plan, serde_json::Error> {
+        serde_json::from_str(text)
+    }
+
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        serde_json::to_string_pretty(self).expect("a plan has only string keys")
+    }
+}
+
+/// Names of the cluster's nodes.
+pub mod names {
+    use super::Settings;
+
+    #[must_use]
+    pub fn name_server(index: u32) -> String {
+        format!("ns-{index}")
+    }
+
+    #[must_use]
+    pub fn broker(index: u32) -> String {
+        format!("broker-{}", char::from(b'a' + (index % 26) as u8))
+    }
+
+    #[must_use]
+    pub fn producer(index: u32) -> String {
+        format!("producer-{index}")
+    }
+
+    #[must_use]
+    pub fn consumer(index: u32) -> String {
+        format!("consumer-{index}")
+    }
+
+    #[must_use]
+    pub fn name_servers(settings: &Settings) -> Vec<String> {
+        (0..settings.name_servers).map(name_server).collect()
+    }
+
+    #[must_use]
+    pub fn brokers(settings: &Settings) -> Vec<String> {
+        (0..settings.brokers).map(broker).collect()
+    }
+
+    #[must_use]
+    pub fn clients(settings: &Settings) -> Vec<String> {
+        let producers = (0..settings.producers).map(producer);
+        producers.chain((0..settings.consumers).map(consumer)).collect()
+    }
+
+    /// Name servers, then brokers, then clients: the order of the node table.
+    #[must_use]
+    pub fn all(settings: &Settings) -> Vec<String> {
+        [name_servers(settings), brokers(settings), clients(settings)].concat()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plan_survives_its_own_json_and_has_its_faults_at_the_top() {
+        let plan = crate::options::draw("power_loss", 3).expect("a known scenario");
+        let text = plan.to_json();
+        assert_eq!(Plan::from_json(&text).expect("its own text"), plan);
+        let value: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        assert_eq!(value["faults"].as_array().map(Vec::len), Some(plan.faults.len()));
+    }
+}

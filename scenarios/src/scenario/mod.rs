@@ -1,0 +1,56 @@
+//! The list of scenarios. A scenario says what may happen to the cluster; what must hold then is said by the oracles.
+
+pub mod broker_crash;
+pub mod canary;
+pub mod partition;
+pub mod power_loss;
+
+use crate::oracle::Verdict;
+
+/// What a scenario draws its plans from.
+#[derive(Clone, Debug)]
+pub struct Profile {
+    /// Kinds of fault that a seed may put into its run, each in `kind_percent` of the runs.
+    pub kinds: &'static [&'static str],
+    /// The kind that gives the scenario its name: it is in every run.
+    pub always: &'static str,
+    pub kind_percent: u64,
+    pub sync_flush_percent: u64,
+    pub two_name_servers: bool,
+    /// Faults may go on for at least so long.
+    pub faults_end_ms_min: u64,
+    /// How long the healed cluster is watched for routes that vanish again.
+    pub rest_ms: u64,
+}
+
+pub trait Scenario: Sync {
+    fn name(&self) -> &'static str;
+
+    /// One line: what happens and what is checked.
+    fn summary(&self) -> &'static str;
+
+    fn profile(&self) -> Profile;
+
+    /// The scenario's own demand at the end, beside the oracles'.
+    ///
+    /// # Errors
+    /// When it is not met.
+    fn at_end(&self) -> Verdict {
+        Ok(())
+    }
+}
+
+/// In the order of the list. `all` leaves the canary out.
+pub const ALL: &[&dyn Scenario] =
+    &[&canary::Canary, &broker_crash::BrokerCrash, &power_loss::PowerLoss, &partition::Partition];
+
+#[must_use]
+pub fn find(name: &str) -> Option<&'static dyn Scenario> {
+    ALL.iter().copied().find(|scenario| scenario.name() == name)
+}
+
+/// The scenarios that `all` stands for.
+#[must_use]
+pub fn swept() -> Vec<&'static dyn Scenario> {
+    ALL.iter().copied().filter(|scenario| scenario.name() != canary::NAME).collect()
+}

@@ -1,0 +1,30 @@
+//! The network splits name servers, brokers and clients, one way or both; links are slow and lose packets; name servers die.
+//!
+//! Nothing acknowledged is lost. After the split heals the name servers agree on every live broker and do not forget one
+//! again when the leftovers of the old connections come to their end, minutes later.
+
+use super::{Profile, Scenario};
+
+pub struct Partition;
+
+impl Scenario for Partition {
+    fn name(&self) -> &'static str {
+        "partition"
+    }
+
+    fn summary(&self) -> &'static str {
+        "name servers, brokers and clients are split, name servers die: I1-I5 I7 I8 I16 I17 I19 I20"
+    }
+
+    fn profile(&self) -> Profile {
+        Profile {
+            kinds: &["latency", "loss", "name_server_crash", "name_server_crash", "crash", "pause"],
+            always: "partition",
+            kind_percent: 50,
+            sync_flush_percent: 50,
+            two_name_servers: true,
+            faults_end_ms_min: 0,
+            rest_ms: 160_000,
+        }
+    }
+}

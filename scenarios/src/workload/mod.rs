@@ -1,0 +1,228 @@
+//! What clients do, message by message: a keyed draw from the seed, so that any message can be left out alone.
+//!
+//! Each body begins with the message's number and continues with bytes that follow from it: whoever reads a record, from a
+//! consumer or from a raw disk, knows which message it is and whether a byte of it has changed.
+
+use bytes::Bytes;
+
+use crate::draw::{Draw, Key};
+use crate::plan::Plan;
+
+/// The message's number: producer and counter. Never 0.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
+pub struct MessageId(pub u64);
+
+/// Messages of one producer stay below this.
+const PER_PRODUCER: u64 = 1_000_000;
+
+impl MessageId {
+    #[must_use]
+    pub fn new(producer: u32, index: u32) -> MessageId {
+        MessageId((u64::from(producer) + 1) * PER_PRODUCER + u64::from(index))
+    }
+
+    #[must_use]
+    pub fn producer(self) -> u32 {
+        (self.0 / PER_PRODUCER).saturating_sub(1) as u32
+    }
+}
+
+/// How a message is sent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    Single,
+    OneWay,
+    /// The first of so many messages that go in one request; the others follow it by number.
+    Batch(u32),
+}
+
+/// One message before it is sent.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Draft {
+    pub id: MessageId,
+    pub topic: String,
+    pub body: Bytes,
+    pub tag: String,
+    pub key: String,
+    pub filler: String,
+    /// Without it the broker need not wait for the flush.
+    pub wait: bool,
+}
+
+/// One thing a sender does: one request with one message or more.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Operation {
+    pub kind: Kind,
+    pub drafts: Vec<Draft>,
+    /// Pause before it.
+    pub gap_ms: u64,
+}
+
+/// The name of the property that fills records outside their body.
+pub const FILLER: &str = "filler";
+
+/// Head of a body: 16 hex digits and a colon.
+const HEAD_BYTES: usize = 17;
+/// Shortest body drawn.
+const BODY_BYTES_MIN: u32 = 20;
+
+/// The body of message `id`, exactly `bytes` long (at least its head).
+#[must_use]
+pub fn body(id: MessageId, bytes: usize) -> Bytes {
+    let mut body = format!("{:016x}:", id.0).into_bytes();
+    fill(&mut body, id, bytes.max(HEAD_BYTES));
+    body.into()
+}
+
+fn fill(text: &mut Vec<u8>, id: MessageId, bytes: usize) {
+    let mut block = 0;
+    while text.len() < bytes {
+        let word = Draw::new(id.0).key("fill", block).bits();
+        let digits = format!("{word:016x}");
+        let missing = bytes - text.len();
+        text.extend_from_slice(&digits.as_bytes()[..missing.min(digits.len())]);
+        block += 1;
+    }
+}
+
+/// The value of the filler property of message `id`.
+#[must_use]
+pub fn filler(id: MessageId, bytes: usize) -> String {
+    let mut text = Vec::with_capacity(bytes);
+    fill(&mut text, id, bytes);
+    String::from_utf8(text).expect("hex digits")
+}
+
+/// Which message a body is of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Identity {
+    Whole(MessageId),
+    /// The head is that message's, what follows is not.
+    Damaged(MessageId),
+    Foreign,
+}
+
+/// Reads a body back, and checks each of its bytes.
+#[must_use]
+pub fn identify(read: &[u8]) -> Identity {
+    let number = read
+        .get(..HEAD_BYTES)
+        .filter(|head| head.ends_with(b":"))
+        .and_then(|head| std::str::from_utf8(&head[..HEAD_BYTES - 1]).ok())
+        .and_then(|digits| u64::from_str_radix(digits, 16).ok());
+    let Some(number) = number else { return Identity::Foreign };
+    let id = MessageId(number);
+    if body(id, read.len()) == read { Identity::Whole(id) } else { Identity::Damaged(id) }
+}
+
+/// The topics in use `at_ms` into the run, and where a message goes.
+#[must_use]
+pub fn topics(plan: &Plan) -> Vec<String> {
+    let workload = &plan.workload;
+    let usual = (0..workload.topics).map(|n| format!("topic-{n}"));
+    let late = (0..workload.late_topics).map(|n| format!("late-{n}"));
+    let slow = workload.slow_topic.then(|| SLOW_TOPIC.to_owned());
+    usual.chain(late).chain(slow).collect()
+}
+
+/// Gets one message a second.
+pub const SLOW_TOPIC: &str = "slow";
+
+/// How many messages a producer sends, not counting the slow topic's.
+#[must_use]
+pub fn messages_of(plan: &Plan, producer: u32) -> u32 {
+    let (all, producers) = (plan.workload.messages, plan.settings.producers.max(1));
+    all / producers + u32::from(producer < all % producers)
+}
+
+/// The operation that begins with message `index` of `producer`; the next one begins behind its drafts.
+#[must_use]
+pub fn operation(plan: &Plan, producer: u32, index: u32) -> Operation {
+    let workload = &plan.workload;
+    let first = MessageId::new(producer, index);
+    let key = Draw::new(plan.seed).key("message", first.0);
+    let left = messages_of(plan, producer).saturating_sub(index).max(1);
+    let percent = key.sub("kind").range(0, 99) as u32;
+    let kind = if percent < workload.batch_percent {
+        Kind::Batch((key.sub("batch").range(2, 5) as u32).min(left))
+    } else if percent < workload.batch_percent + workload.one_way_percent {
+        Kind::OneWay
+    } else {
+        Kind::Single
+    };
+    let count = if let Kind::Batch(count) = kind { count } else { 1 };
+    let late = workload.late_topics > 0 && index > messages_of(plan, producer) / 2;
+    let topic = if late && key.sub("late").percent(40) {
+        format!("late-{}", key.sub("topic").range(0, u64::from(workload.late_topics) - 1))
+    } else {
+        format!("topic-{}", key.sub("topic").range(0, u64::from(workload.topics.max(1)) - 1))
+    };
+    let wait = kind == Kind::OneWay || !key.sub("wait").percent(u64::from(workload.no_wait_percent));
+    let drafts = (index..index + count)
+        .map(|index| draft(plan, MessageId::new(producer, index), &topic, wait))
+        .collect();
+    let gap_ms = key.sub("gap").exponential(workload.gap_ms);
+    Operation { kind, drafts, gap_ms }
+}
+
+/// The `index`th message of the slow topic, sent by the first producer.
+#[must_use]
+pub fn slow_operation(plan: &Plan, index: u32) -> Operation {
+    let id = MessageId::new(plan.settings.producers, index);
+    Operation { kind: Kind::Single, drafts: vec![draft(plan, id, SLOW_TOPIC, true)], gap_ms: 1_000 }
+}
+
+fn draft(plan: &Plan, id: MessageId, topic: &str, wait: bool) -> Draft {
+    let workload = &plan.workload;
+    let key: Key = Draw::new(plan.seed).key("draft", id.0);
+    let size = |name: &str, max: u32, min: u32| {
+        let bytes = if workload.equal_sizes || max <= min {
+            u64::from(max)
+        } else {
+            key.sub(name).range(u64::from(min), u64::from(max))
+        };
+        bytes as usize
+    };
+    Draft {
+        id,
+        topic: topic.to_owned(),
+        body: body(id, size("body", workload.body_bytes, BODY_BYTES_MIN)),
+        tag: format!("t{}", id.0 % 4),
+        key: format!("k{}", id.0),
+        filler: filler(id, size("filler", workload.property_bytes, 0)),
+        wait,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_tells_its_message_and_any_changed_byte() {
+        let id = MessageId::new(1, 7);
+        let mut bytes = body(id, 200).to_vec();
+        assert_eq!(identify(&bytes), Identity::Whole(id));
+        bytes[150] ^= 1;
+        assert_eq!(identify(&bytes), Identity::Damaged(id));
+        bytes[3] = b'!';
+        assert_eq!(identify(&bytes), Identity::Foreign);
+        assert_eq!(identify(&[0; 5]), Identity::Foreign);
+    }
+
+    #[test]
+    fn operations_walk_through_each_message_of_a_producer_once() {
+        let plan = crate::options::draw("broker_crash", 4).expect("a known scenario");
+        for producer in 0..plan.settings.producers {
+            let mut index = 0;
+            while index < messages_of(&plan, producer) {
+                let operation = operation(&plan, producer, index);
+                for draft in &operation.drafts {
+                    assert_eq!(draft.id, MessageId::new(producer, index));
+                    index += 1;
+                }
+            }
+            assert_eq!(index, messages_of(&plan, producer));
+        }
+    }
+}
