@@ -51,8 +51,8 @@ pub trait ReadHalf: Send + 'static {
     /// The address of our end.
     fn local_addr(&self) -> SocketAddr;
 
-    /// Resolves when [`Self::try_read`] would not answer `WouldBlock` (bytes, end of stream or an error). Cancel-safe.
-    /// An idle connection waits here and holds no buffer.
+    /// Resolves when [`Self::try_read`] would not answer `WouldBlock` (bytes, end of stream or an error), now and then
+    /// too early: then it does, and the caller waits again. Cancel-safe. An idle connection waits here and holds no buffer.
     fn readable(&mut self) -> impl Future<Output = io::Result<()>> + Send;
 
     /// Appends what is there to `buf`, at most its spare capacity (at least 1 byte must be spare); 0 at the end of the stream.
@@ -79,7 +79,8 @@ pub trait ReadHalf: Send + 'static {
 }
 
 pub trait WriteHalf: Send + 'static {
-    /// Resolves when [`Self::try_write`] would take at least one byte, or answer an error. Cancel-safe.
+    /// Resolves when [`Self::try_write`] would take at least one byte, or answer an error; now and then too early, as
+    /// [`ReadHalf::readable`]. Cancel-safe.
     fn writable(&mut self) -> impl Future<Output = io::Result<()>> + Send;
 
     /// Gives the system what it takes of `buf` now (several chunks in one call), advances `buf` and returns the count.
