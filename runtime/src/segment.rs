@@ -1,0 +1,315 @@
+//! Writers and readers of segments: the pool, flush, truncate.
+//!
+//! # What a flush does
+//! `msync(MS_SYNC)` of the pages in the range. On Linux that is the kernel's `vfs_fsync_range` with `datasync`: it writes
+//! and awaits the dirty pages of this range only, then commits what the file system needs to find them, the length
+//! included, and flushes the disk's cache. `fdatasync` does the same for the whole file, so it would also write all the
+//! zeros that `prefault` made dirty ahead of the tail. POSIX does not promise the length, so the first flush of each
+//! opened segment is followed by one `fdatasync`; before `prefault` makes pages dirty for the first time, it does that
+//! instead, when there is little to write.
+//!
+//! # Errors of a flush
+//! The kernel reports a page that could not be written once per open file, whichever range was asked for, and then holds
+//! the page as clean. So flushes of one segment run one after the other, and the first error makes all later ones fail:
+//! of two at the same time, one could otherwise consume the error of the other's pages.
+
+use std::io::{self, ErrorKind};
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use hotfire_core::runtime::Backing;
+use hotfire_core::runtime::storage;
+
+use crate::blocking;
+use crate::mmap::{Map, PAGE, Tail, View};
+
+/// Between two looks at the views that a truncation waits for. Views live for microseconds and truncations are rare, so
+/// the drop of a view stays one subtraction and wakes nobody.
+const LOOK_INTERVAL: Duration = Duration::from_millis(1);
+
+#[derive(Default)]
+struct FlushState {
+    length_is_durable: bool,
+    has_failed: bool,
+}
+
+#[derive(Default)]
+struct Flusher(Mutex<FlushState>);
+
+impl Flusher {
+    fn flush(&self, map: &Map, range: Range<usize>) -> io::Result<()> {
+        self.run(|state| {
+            map.flush(range)?;
+            // On macOS msync does not reach the disk; `sync_data` does.
+            if !state.length_is_durable || cfg!(target_os = "macos") {
+                map.file().sync_data()?;
+                state.length_is_durable = true;
+            }
+            Ok(())
+        })
+    }
+
+    fn make_length_durable(&self, map: &Map) -> io::Result<()> {
+        self.run(|state| {
+            if !state.length_is_durable {
+                map.file().sync_data()?;
+                state.length_is_durable = true;
+            }
+            Ok(())
+        })
+    }
+
+    fn run(&self, work: impl FnOnce(&mut FlushState) -> io::Result<()>) -> io::Result<()> {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.has_failed {
+            return Err(io::Error::other("an earlier flush of this file has failed"));
+        }
+        let result = work(&mut state);
+        state.has_failed = result.is_err();
+        result
+    }
+}
+
+/// The range, cut to `end`.
+fn clip(range: Range<usize>, end: usize) -> Range<usize> {
+    let end = range.end.min(end);
+    range.start.min(end)..end
+}
+
+#[derive(Clone)]
+pub struct SegmentReader {
+    map: Arc<Map>,
+    flusher: Arc<Flusher>,
+}
+
+impl storage::SegmentReader for SegmentReader {
+    type View = View;
+
+    #[inline]
+    fn written(&self) -> usize {
+        self.map.published()
+    }
+
+    fn capacity(&self) -> usize {
+        self.map.capacity()
+    }
+
+    #[inline]
+    fn view(&self, offset: usize, len: usize) -> io::Result<View> {
+        self.map.view(offset, len).ok_or_else(|| ErrorKind::InvalidInput.into())
+    }
+
+    async fn flush(&self, range: Range<usize>) -> io::Result<()> {
+        let Self { map, flusher } = self.clone();
+        blocking(move || flusher.flush(&map, clip(range, map.capacity()))).await
+    }
+
+    async fn prefault(&self, range: Range<usize>) -> io::Result<()> {
+        let Self { map, flusher } = self.clone();
+        blocking(move || {
+            flusher.make_length_durable(&map)?;
+            map.populate(clip(range, map.capacity()))
+        })
+        .await
+    }
+
+    fn live_views(&self) -> usize {
+        self.map.live_views()
+    }
+}
+
+pub struct SegmentWriter {
+    reader: SegmentReader,
+    /// None while a truncation zeroes on another thread, and for good when its future was dropped meanwhile.
+    tail: Option<Tail>,
+    written: usize,
+    /// Appends end here: the capacity, or `written` from a truncation's start until the cut bytes are gone.
+    limit: usize,
+    /// With [`Backing::Pooled`], what was appended and is not yet in the file.
+    pool: Option<Vec<u8>>,
+}
+
+impl SegmentWriter {
+    pub(crate) fn open(file: std::fs::File, written: usize, backing: Backing) -> io::Result<SegmentWriter> {
+        let tail = Tail::open(file, written)?;
+        let reader = SegmentReader { map: tail.map().clone(), flusher: Arc::default() };
+        let limit = reader.map.capacity();
+        let pool = (backing == Backing::Pooled).then(Vec::new);
+        Ok(SegmentWriter { reader, tail: Some(tail), written, limit, pool })
+    }
+}
+
+impl storage::SegmentWriter for SegmentWriter {
+    type Reader = SegmentReader;
+
+    fn reader(&self) -> SegmentReader {
+        self.reader.clone()
+    }
+
+    fn capacity(&self) -> usize {
+        self.reader.map.capacity()
+    }
+
+    #[inline]
+    fn written(&self) -> usize {
+        self.written
+    }
+
+    #[inline]
+    fn append<T>(&mut self, len: usize, fill: impl FnOnce(&mut [u8]) -> T) -> Option<T> {
+        if len > self.limit - self.written {
+            return None;
+        }
+        let tail = self.tail.as_mut()?;
+        let end = self.written + len;
+        let output = match &mut self.pool {
+            None => {
+                let output = fill(tail.unpublished(self.written..end));
+                tail.publish(end);
+                output
+            }
+            Some(pool) => {
+                // A `fill` that panicked has left its bytes there.
+                let at = self.written - tail.position();
+                pool.truncate(at);
+                pool.resize(at + len, 0);
+                fill(&mut pool[at..])
+            }
+        };
+        self.written = end;
+        Some(output)
+    }
+
+    fn advance(&mut self, len: usize) {
+        let left = self.limit - self.written;
+        assert!(len <= left, "advance by {len} with {left} left");
+        let Some(tail) = &mut self.tail else {
+            assert_eq!(len, 0, "advance after a truncation was given up");
+            return;
+        };
+        let range = self.written..self.written + len;
+        self.written = range.end;
+        match &mut self.pool {
+            None => tail.publish(range.end),
+            Some(pool) => {
+                // They are in the file already; written once more they stay what they are.
+                pool.truncate(range.start - tail.position());
+                pool.extend_from_slice(tail.unpublished(range));
+            }
+        }
+    }
+
+    fn commit(&mut self, upto: usize) -> io::Result<()> {
+        let (Some(pool), Some(tail)) = (&mut self.pool, &mut self.tail) else {
+            return Ok(());
+        };
+        let start = tail.position();
+        let end = upto.min(self.written);
+        let mut result = Ok(());
+        while tail.position() < end {
+            let at = tail.position();
+            match tail.map().file().write_at(&pool[at - start..end - start], at as u64) {
+                Ok(0) => result = Err(ErrorKind::WriteZero.into()),
+                Ok(count) => tail.publish(at + count),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => result = Err(error),
+            }
+            if result.is_err() {
+                break;
+            }
+        }
+        pool.drain(..tail.position() - start);
+        result
+    }
+
+    fn redirty(&mut self, range: Range<usize>) {
+        let map = &self.reader.map;
+        // An error is a page that cannot be brought in: touching it would end the process, and so will reading it.
+        if let Err(error) = map.populate(clip(range.clone(), map.capacity())) {
+            tracing::error!(?range, %error, "cannot mark pages dirty");
+        }
+    }
+
+    /// Dropped before it is done, it may leave the writer without its tail: appends are refused from then on.
+    async fn truncate(&mut self, to: usize, patience: Duration) -> io::Result<()> {
+        if to > self.written {
+            let text = format!("truncate to {to} of {}", self.written);
+            return Err(io::Error::new(ErrorKind::InvalidInput, text));
+        }
+        let start = Instant::now();
+        let tail = loop {
+            let Some(tail) = &mut self.tail else {
+                return Err(io::Error::other("an earlier truncation was given up"));
+            };
+            if tail.retract(to.min(tail.position())) {
+                break self.tail.take();
+            }
+            let left = patience.saturating_sub(start.elapsed());
+            if left.is_zero() {
+                return Err(io::Error::new(ErrorKind::TimedOut, "views beyond the new tail are alive"));
+            }
+            tokio::time::sleep(left.min(LOOK_INTERVAL)).await;
+        };
+        let mut tail = tail.expect("taken above");
+        if let Some(pool) = &mut self.pool {
+            pool.truncate(to - tail.position());
+        }
+        (self.written, self.limit) = (to, to);
+        let flusher = self.reader.flusher.clone();
+        let (tail, result) = blocking(move || {
+            let rest = to..tail.map().capacity();
+            let result = zero(&mut tail, rest.clone()).and_then(|()| flusher.flush(tail.map(), rest));
+            Ok((tail, result))
+        })
+        .await?;
+        self.tail = Some(tail);
+        result?;
+        self.limit = self.reader.map.capacity();
+        Ok(())
+    }
+}
+
+/// Sets the range to zero. Pages that are zero already stay clean, and holes stay holes.
+fn zero(tail: &mut Tail, range: Range<usize>) -> io::Result<()> {
+    let mut at = range.start;
+    while at < range.end {
+        let Some(data) = next_data(tail.map().file(), at..range.end)? else {
+            break;
+        };
+        at = data.end;
+        for page in tail.unpublished(data).chunks_mut(PAGE) {
+            if page != &[0; PAGE][..page.len()] {
+                page.fill(0);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The first stretch of the range that may hold something else than zeros. The kernel counts pages in memory as data, so
+/// bytes stored into the mapping are found before they are written.
+#[cfg(target_os = "linux")]
+fn next_data(file: &std::fs::File, range: Range<usize>) -> io::Result<Option<Range<usize>>> {
+    use nix::errno::Errno;
+    use nix::unistd::{Whence, lseek};
+    // The file's own position is used by nobody.
+    let seek = |from: usize, whence| lseek(file, from as i64, whence).map(|at| at as usize);
+    let start = match seek(range.start, Whence::SeekData) {
+        Ok(start) => start.max(range.start),
+        Err(Errno::ENXIO) => return Ok(None),
+        Err(Errno::EINVAL | Errno::ENOTSUP) => return Ok(Some(range)),
+        Err(errno) => return Err(errno.into()),
+    };
+    if start >= range.end {
+        return Ok(None);
+    }
+    let end = seek(start, Whence::SeekHole)?.min(range.end);
+    Ok(Some(start..end.max(start + 1)))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn next_data(_file: &std::fs::File, range: Range<usize>) -> io::Result<Option<Range<usize>>> {
+    Ok(Some(range))
+}

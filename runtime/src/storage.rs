@@ -1,0 +1,240 @@
+//! Files and folders of the operating system. Each call is one step; nothing is made durable beside what it says.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, ErrorKind};
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::UNIX_EPOCH;
+
+use hotfire_core::runtime::storage::{self, Storage};
+use hotfire_core::runtime::{Allocation, Backing, DirEntry, DiskUsage, FileStat};
+use nix::sys::statvfs::{Statvfs, fstatvfs, statvfs};
+
+use crate::lock::FileLock;
+use crate::mmap::{View, cut_unless_mapped};
+use crate::segment::{SegmentReader, SegmentWriter};
+use crate::{TokioRuntime, blocking};
+
+impl Storage for TokioRuntime {
+    type SegmentWriter = SegmentWriter;
+    type SegmentReader = SegmentReader;
+    type View = View;
+    type File = File;
+    type Lock = FileLock;
+
+    async fn create_dir_all(&self, path: &str) -> io::Result<()> {
+        self.on_path(path, |path| fs::create_dir_all(path)).await
+    }
+
+    async fn create_file(&self, path: &str) -> io::Result<File> {
+        self.on_path(path, |path| {
+            OpenOptions::new().read(true).write(true).create_new(true).open(path).map(File::new)
+        })
+        .await
+    }
+
+    async fn open_file(&self, path: &str, read_only: bool) -> io::Result<File> {
+        self.on_path(path, move |path| open(path, read_only).map(File::new)).await
+    }
+
+    async fn open_segment(&self, path: &str, written: usize, backing: Backing) -> io::Result<SegmentWriter> {
+        self.on_path(path, move |path| SegmentWriter::open(open(path, false)?, written, backing)).await
+    }
+
+    async fn list(&self, dir: &str) -> io::Result<Vec<DirEntry>> {
+        self.on_path(dir, |dir| {
+            let mut entries = Vec::new();
+            for entry in fs::read_dir(dir)? {
+                let entry = entry?;
+                let name = entry.file_name().to_string_lossy().into_owned();
+                entries.push(DirEntry { name, is_dir: entry.file_type()?.is_dir() });
+            }
+            entries.sort();
+            Ok(entries)
+        })
+        .await
+    }
+
+    async fn stat(&self, path: &str) -> io::Result<FileStat> {
+        self.on_path(path, |path| {
+            let metadata = fs::metadata(path)?;
+            let ms = |duration: std::time::Duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
+            let modified_ms = match metadata.modified()?.duration_since(UNIX_EPOCH) {
+                Ok(since) => ms(since),
+                Err(before) => -ms(before.duration()),
+            };
+            Ok(FileStat { len: metadata.len(), modified_ms, is_dir: metadata.is_dir() })
+        })
+        .await
+    }
+
+    async fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        let to = self.path(to);
+        self.on_path(from, move |from| fs::rename(from, to)).await
+    }
+
+    async fn remove(&self, path: &str) -> io::Result<()> {
+        self.on_path(path, |path| fs::remove_file(path)).await
+    }
+
+    async fn remove_dir(&self, path: &str) -> io::Result<()> {
+        self.on_path(path, |path| fs::remove_dir(path)).await
+    }
+
+    async fn sync_dir(&self, dir: &str) -> io::Result<()> {
+        self.on_path(dir, |dir| fs::File::open(dir)?.sync_all()).await
+    }
+
+    async fn disk_usage(&self, dir: &str) -> io::Result<DiskUsage> {
+        self.on_path(dir, |dir| Ok(usage(&statvfs(dir)?))).await
+    }
+
+    async fn lock_file(&self, path: &str) -> io::Result<FileLock> {
+        self.on_path(path, FileLock::take).await
+    }
+}
+
+fn open(path: &Path, read_only: bool) -> io::Result<fs::File> {
+    let file = OpenOptions::new().read(true).write(!read_only).open(path)?;
+    // Linux opens folders for reading.
+    if file.metadata()?.is_dir() { Err(ErrorKind::IsADirectory.into()) } else { Ok(file) }
+}
+
+// The widths of these numbers differ between systems.
+#[allow(clippy::useless_conversion, clippy::unnecessary_cast)]
+fn usage(of: &Statvfs) -> DiskUsage {
+    let block = of.fragment_size() as u64;
+    let bytes = |blocks: u64| blocks.saturating_mul(block);
+    DiskUsage { total: bytes(of.blocks().into()), available: bytes(of.blocks_available().into()) }
+}
+
+/// A file read and written in place. Clones share one descriptor.
+#[derive(Clone)]
+pub struct File(Arc<Opened>);
+
+struct Opened {
+    file: fs::File,
+    /// Writers share it. `redirty` stores back what it has read, and would undo a write that falls in between.
+    rewrite: RwLock<()>,
+    /// Set by the first failed flush. Held during each: the kernel reports a lost page once per descriptor, so of two
+    /// flushes at the same time one could consume the other's error.
+    flush_failed: Mutex<bool>,
+}
+
+impl File {
+    fn new(file: fs::File) -> File {
+        File(Arc::new(Opened { file, rewrite: RwLock::default(), flush_failed: Mutex::default() }))
+    }
+}
+
+impl storage::File for File {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.0.file.metadata()?.len())
+    }
+
+    fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
+        self.0.file.read_exact_at(into, offset)
+    }
+
+    fn write_at(&self, offset: u64, from: &[u8]) -> io::Result<()> {
+        let _shared = self.0.rewrite.read().unwrap_or_else(PoisonError::into_inner);
+        self.0.file.write_all_at(from, offset)
+    }
+
+    async fn set_len(&self, len: u64, allocation: Allocation) -> io::Result<()> {
+        let opened = self.0.clone();
+        blocking(move || {
+            if allocation == Allocation::Reserve {
+                reserve(&opened.file, len)?;
+            }
+            cut_unless_mapped(&opened.file, len)
+        })
+        .await
+    }
+
+    /// Writes all dirty pages of the file, not of the range alone: such files are small, and Linux offers a flush of a
+    /// range that reaches the disk for mappings only.
+    async fn flush(&self, _range: Range<u64>) -> io::Result<()> {
+        let opened = self.0.clone();
+        blocking(move || {
+            let mut failed = opened.flush_failed.lock().unwrap_or_else(PoisonError::into_inner);
+            if *failed {
+                return Err(io::Error::other("an earlier flush of this file has failed"));
+            }
+            // fdatasync; the length counts as data.
+            let result = opened.file.sync_data();
+            *failed = result.is_err();
+            result
+        })
+        .await
+    }
+
+    fn redirty(&self, range: Range<u64>) -> io::Result<()> {
+        const PAGE: u64 = 4096;
+        let _alone = self.0.rewrite.write().unwrap_or_else(PoisonError::into_inner);
+        let end = range.end.min(self.0.file.metadata()?.len());
+        let mut at = range.start;
+        while at < end {
+            let mut byte = [0];
+            self.0.file.read_exact_at(&mut byte, at)?;
+            self.0.file.write_all_at(&byte, at)?;
+            at = (at / PAGE + 1) * PAGE;
+        }
+        Ok(())
+    }
+}
+
+/// Gives the first `len` bytes of the file blocks, without changing its length.
+///
+/// # Errors
+/// `StorageFull`.
+fn reserve(file: &fs::File, len: u64) -> io::Result<()> {
+    let old = file.metadata()?.len();
+    // Without this a far too large wish would take the last block from everybody before it is refused.
+    if len.saturating_sub(old) > usage(&fstatvfs(file)?).available {
+        return Err(ErrorKind::StorageFull.into());
+    }
+    if len == 0 {
+        return Ok(());
+    }
+    let result = allocate(file, old, len);
+    if result.is_err() {
+        // Frees what was allocated behind the end.
+        cut_unless_mapped(file, old)?;
+    }
+    result
+}
+
+#[cfg(target_os = "linux")]
+fn allocate(file: &fs::File, old: u64, len: u64) -> io::Result<()> {
+    use nix::errno::Errno;
+    use nix::fcntl::{FallocateFlags, fallocate};
+    let signed = i64::try_from(len).map_err(|_| io::Error::from(ErrorKind::FileTooLarge))?;
+    loop {
+        match fallocate(file, FallocateFlags::FALLOC_FL_KEEP_SIZE, 0, signed) {
+            Err(Errno::EINTR) => {}
+            Err(Errno::ENOTSUP) => return write_zeros(file, old..len),
+            result => return result.map_err(io::Error::from),
+        }
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn allocate(file: &fs::File, old: u64, len: u64) -> io::Result<()> {
+    write_zeros(file, old..len)
+}
+
+/// Blocks by writing them, where the file system cannot reserve.
+fn write_zeros(file: &fs::File, range: Range<u64>) -> io::Result<()> {
+    const STEP: u64 = 1 << 20;
+    let zeros = vec![0; STEP as usize];
+    let mut at = range.start;
+    while at < range.end {
+        let step = STEP.min(range.end - at);
+        file.write_all_at(&zeros[..step as usize], at)?;
+        at += step;
+    }
+    Ok(())
+}
