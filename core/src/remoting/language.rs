@@ -62,6 +62,23 @@ impl Default for LanguageCode {
     }
 }
 
+impl serde::Serialize for LanguageCode {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for LanguageCode {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        // Bodies come from `json`, so a value can be looked at before it is one thing or the other.
+        Ok(match serde_json::Value::deserialize(deserializer)? {
+            serde_json::Value::String(name) => Self::from_name(&name),
+            serde_json::Value::Number(ordinal) => Self::from_ordinal(ordinal.as_i64().unwrap_or(-1)),
+            _ => Self::OTHER,
+        })
+    }
+}
+
 impl fmt::Debug for LanguageCode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())

@@ -10,6 +10,7 @@
 //! Invariant: what a peer sent is kept as text until a typed header asks for it, so a strange field harms only its own
 //! request.
 
+pub mod body;
 pub mod body_chunks;
 pub mod codes;
 pub mod ext_fields;
