@@ -13,11 +13,14 @@
 pub mod body;
 pub mod body_chunks;
 pub mod codes;
+pub mod connection;
 pub mod ext_fields;
 pub mod frame;
 pub mod headers;
 pub mod json;
 pub mod language;
+pub mod peer;
+pub mod server;
 
 pub use body_chunks::Body;
 pub use ext_fields::ExtFields;

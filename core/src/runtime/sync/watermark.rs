@@ -59,6 +59,12 @@ impl Watermark {
         self.0.position.load(Ordering::Acquire)
     }
 
+    /// True for clones of one watermark.
+    #[must_use]
+    pub fn is_same(&self, other: &Watermark) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     #[must_use]
     pub fn has_failed(&self) -> bool {
         self.0.failed.load(Ordering::Acquire)
