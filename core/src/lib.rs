@@ -11,6 +11,7 @@
 
 pub mod config;
 pub mod message;
+pub mod name_server;
 pub mod remoting;
 pub mod runtime;
 pub mod store;

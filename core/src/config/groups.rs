@@ -167,5 +167,9 @@ settings! {
         "enableAllTopicList" all_topic_list: bool = true;
         "needWaitForService" wait_for_service: bool = false;
         "waitSecondsForService" wait_for_service_s: u64 = 45;
+        /// The smallest id of a group without master stands in for it, where the group allows that.
+        "supportActingMaster" support_acting_master: bool = false;
+        /// Brokers are told when the smallest id of their group changes.
+        "notifyMinBrokerIdChanged" notify_min_broker_id: bool = false;
     }
 }

@@ -147,6 +147,12 @@ impl NameServerConfig {
     }
 }
 
+/// Keys and values of a text in the form of Java's `Properties`, in order.
+#[must_use]
+pub fn properties(text: &str) -> Vec<(String, String)> {
+    properties::entries(text).into_iter().map(|entry| (entry.key, entry.value)).collect()
+}
+
 /// A server's settings as a list of groups; what follows is the same for both servers.
 trait Groups: Default {
     /// Keys of Java's server that do nothing here.
