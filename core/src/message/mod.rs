@@ -8,7 +8,9 @@ pub mod codec;
 pub mod hash;
 pub mod id;
 pub mod properties;
+pub mod subscription;
 pub mod sys_flag;
+pub mod unique_key;
 
 use std::net::SocketAddr;
 

@@ -1,6 +1,7 @@
 //! What clients tell brokers about themselves.
 
 use super::{json_body, json_enum, lenient};
+use crate::message::subscription::TagExpression;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
@@ -138,3 +139,26 @@ pub struct CheckClientRequestBody {
 }
 
 json_body!(HeartbeatData, CheckClientRequestBody, SubscriptionData);
+
+impl SubscriptionData {
+    /// The subscription of a client to the tags of an expression.
+    ///
+    /// # Errors
+    /// [`NoTags`](crate::message::subscription::NoTags): the expression has none.
+    pub fn tags(
+        topic: &str,
+        expression: &str,
+        sub_version: i64,
+    ) -> Result<Self, crate::message::subscription::NoTags> {
+        let parsed = TagExpression::parse(expression)?;
+        Ok(Self {
+            class_filter_mode: false,
+            code_set: parsed.codes,
+            expression_type: tag(),
+            sub_string: parsed.sub_string,
+            sub_version,
+            tags_set: parsed.tags,
+            topic: topic.to_owned(),
+        })
+    }
+}
