@@ -1,0 +1,6 @@
+//! Tests that hold the code against what the original programs sent and answered (`tests/golden`).
+#![forbid(unsafe_code)]
+
+mod golden;
+mod known_answers;
+mod transcripts;
