@@ -99,10 +99,22 @@ impl Map {
     /// A view of published bytes, `None` when the range is not published.
     #[inline]
     pub(crate) fn view(self: &Arc<Self>, offset: usize, len: usize) -> Option<View> {
+        self.view_interrupted(offset, len, || {})
+    }
+
+    /// As `view`. `interrupt` runs where a thread that loses its processor would make a race.
+    #[inline]
+    fn view_interrupted(
+        self: &Arc<Self>,
+        offset: usize,
+        len: usize,
+        interrupt: impl FnOnce(),
+    ) -> Option<View> {
         let end = offset.checked_add(len)?;
         if end > self.published() {
             return None;
         }
+        interrupt();
         let region = self.region(end.saturating_sub(1));
         self.views[region].fetch_add(1, Ordering::SeqCst);
         // Built before the second look, so that its drop takes the count back.
@@ -351,3 +363,6 @@ impl storage::View for View {
         self.part(self.offset + range.start, range.len())
     }
 }
+
+#[cfg(test)]
+mod tests;

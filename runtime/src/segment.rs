@@ -313,3 +313,110 @@ fn next_data(file: &std::fs::File, range: Range<usize>) -> io::Result<Option<Ran
 fn next_data(_file: &std::fs::File, range: Range<usize>) -> io::Result<Option<Range<usize>>> {
     Ok(Some(range))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::Future;
+    use std::os::unix::fs::MetadataExt;
+    use std::pin::pin;
+    use std::task::{Context, Waker};
+
+    use hotfire_core::runtime::storage::{SegmentReader as _, SegmentWriter as _};
+
+    use super::*;
+
+    const LEN: usize = 1 << 20;
+
+    fn sparse(folder: &tempfile::TempDir) -> std::fs::File {
+        let path = folder.path().join("segment");
+        let file = std::fs::File::options().read(true).write(true).create(true).truncate(false).open(path);
+        let file = file.expect("a file");
+        file.set_len(LEN as u64).expect("a length");
+        file
+    }
+
+    fn tokio() -> tokio::runtime::Runtime {
+        tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime")
+    }
+
+    #[test]
+    fn a_truncation_leaves_holes_alone() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = sparse(&folder);
+        file.write_all_at(&[1; 100], 500_000).expect("bytes of an earlier process");
+        file.write_all_at(&[1; 100], LEN as u64 - 100).expect("bytes of an earlier process");
+        file.sync_all().expect("sync");
+        let blocks = file.metadata().expect("metadata").blocks();
+        let mut writer =
+            SegmentWriter::open(file.try_clone().expect("clone"), 10, Backing::Mapped).expect("open");
+        tokio().block_on(writer.truncate(3, Duration::ZERO)).expect("truncate");
+        assert!(file.metadata().expect("metadata").blocks() <= blocks, "a truncation gave a hole blocks");
+        let mut bytes = vec![1; LEN];
+        file.read_exact_at(&mut bytes, 0).expect("read");
+        assert_eq!(bytes.iter().position(|b| *b != 0), None);
+    }
+
+    #[test]
+    fn a_truncation_given_up_halfway_closes_the_writer() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut writer = SegmentWriter::open(sparse(&folder), LEN, Backing::Mapped).expect("open");
+        let tokio = tokio();
+        {
+            let _inside = tokio.enter();
+            let mut truncation = pin!(writer.truncate(10, Duration::ZERO));
+            assert!(truncation.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        }
+        assert_eq!((writer.written(), writer.reader().written()), (10, 10));
+        assert!(writer.append(1, |_| ()).is_none(), "an append beside a thread that zeroes");
+        assert!(writer.append(0, |_| ()).is_none());
+        writer.advance(0);
+        writer.commit(10).expect("nothing to commit");
+        assert!(tokio.block_on(writer.truncate(5, Duration::ZERO)).is_err());
+        assert_eq!(writer.reader().view(0, 10).expect("view").as_ref(), [0; 10]);
+    }
+
+    #[test]
+    fn a_truncation_that_waits_can_be_given_up() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut writer = SegmentWriter::open(sparse(&folder), 1000, Backing::Mapped).expect("open");
+        let view = writer.reader().view(0, 1000).expect("view");
+        let tokio = tokio();
+        {
+            let _inside = tokio.enter();
+            let mut truncation = pin!(writer.truncate(10, Duration::from_secs(60)));
+            assert!(truncation.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        }
+        assert_eq!((writer.written(), writer.reader().written()), (1000, 1000));
+        assert_eq!(writer.append(1, |_| ()), Some(()));
+        drop(view);
+        tokio.block_on(writer.truncate(10, Duration::ZERO)).expect("truncate");
+    }
+
+    #[test]
+    fn after_a_failed_flush_none_succeeds() {
+        let flusher = Flusher::default();
+        assert!(flusher.run(|_| Ok(())).is_ok());
+        assert!(flusher.run(|_| Err(ErrorKind::Other.into())).is_err());
+        assert!(flusher.run(|_| panic!("a failed flush was tried again")).is_err());
+    }
+
+    #[test]
+    fn a_closure_that_panics_appends_nothing() {
+        for backing in [Backing::Mapped, Backing::Pooled] {
+            let folder = tempfile::tempdir().expect("a folder");
+            let mut writer = SegmentWriter::open(sparse(&folder), 0, backing).expect("open");
+            writer.append(3, |into| into.fill(1)).expect("append");
+            let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                writer.append(5, |into| {
+                    into.fill(9);
+                    panic!("as this test wants")
+                })
+            }));
+            assert!(panicked.is_err());
+            assert_eq!(writer.written(), 3);
+            writer.append(2, |into| into.fill(2)).expect("append");
+            writer.commit(5).expect("commit");
+            assert_eq!(writer.reader().view(0, 5).expect("view").as_ref(), [1, 1, 1, 2, 2], "{backing:?}");
+        }
+    }
+}
