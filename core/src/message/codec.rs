@@ -26,6 +26,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use bytes::BufMut;
 
 use super::MessageToStore;
+use super::sys_flag::{BORN_HOST_V6, STORE_HOST_V6};
 
 pub const MAGIC_V1: u32 = 0xDAA3_20A7;
 pub const MAGIC_V2: u32 = 0xDAA3_20AB;
@@ -42,14 +43,9 @@ pub const TOPIC_BYTES_MAX: usize = 255;
 
 const CRC_PROPERTY_NAME: &[u8; 9] = b"__CRC32#\x01";
 const PROPERTY_SEPARATOR: u8 = 0x02;
-const BORN_HOST_V6: i32 = 0x10;
-const STORE_HOST_V6: i32 = 0x20;
 /// Besides body, topic and properties: IPv4 hosts, version 1.
 const FIXED_BYTES: usize = 91;
 
-/// Offset of the body length field, less the two hosts.
-const QUEUE_OFFSET_AT: usize = 20;
-const _: () = assert!(QUEUE_OFFSET_AT + 16 == 36);
 const _: () = assert!(CRC_PROPERTY_NAME.len() + 11 == CRC_PROPERTY_BYTES);
 
 /// CRC-32 as records carry it: the top bit cleared.

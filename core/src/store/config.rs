@@ -1,5 +1,12 @@
 //! Settings of a store. Java's key is in each doc line; times are in ms, sizes in bytes.
 
+use super::error::RecoverError;
+
+/// A file holds at least a small record and its blank record.
+const LOG_FILE_BYTES_MIN: u64 = 512;
+/// A blank record's length field holds the rest of any file.
+const LOG_FILE_BYTES_MAX: u64 = i32::MAX as u64 + 1;
+
 /// When a put may be answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FlushMode {
@@ -79,5 +86,19 @@ impl StoreConfig {
             open_queue_files_max: 512,
             hot_bytes: 1 << 30,
         }
+    }
+
+    /// # Errors
+    /// `Setting`: a size with which no file could work.
+    pub(crate) fn check(&self) -> Result<(), RecoverError> {
+        let wrong = |setting, found, why| Err(RecoverError::Setting { setting, found, why });
+        let (log, queue) = (self.commit_log_file_bytes, self.consume_queue_file_bytes);
+        if !(LOG_FILE_BYTES_MIN..=LOG_FILE_BYTES_MAX).contains(&log) {
+            return wrong("mappedFileSizeCommitLog", log, "a file has 512 bytes to 2 GiB");
+        }
+        if queue == 0 || queue % 20 != 0 {
+            return wrong("mappedFileSizeConsumeQueue", queue, "a file has whole entries of 20 bytes");
+        }
+        Ok(())
     }
 }

@@ -3,13 +3,327 @@
 //! `CommitLog` files hold the records of all queues in the order of their puts, `ConsumeQueue` files the place of each of a
 //! queue's records; the latter follow from the former, so that only the log has to be durable before an answer.
 //!
+//! Map: `commit_log` (appends), `mapped_file` and `mapped_file_queue` (its files), `allocation` (the next one, ahead), `flush`
+//! (group commit), `dispatch` (log to queues), `consume_queue`, `consume_queues`, `queue_files`, `queue_entry` (queues),
+//! `queue_flush` and `checkpoint` (where recovery may begin), `recovery`, `recover_log`, `recover_queues` (opening a directory),
+//! `read` (what consumers ask), `check` (the same look, without changing anything), `config_file` (durable small files).
+//!
 //! Queue files are opened when somebody reads them and a bounded number is open, so what reads a queue (`get`,
 //! `offset_by_time`, `store_time`) is async; offsets known in memory (`min_offset`, `max_offset`) and the log (`message_at`) are not.
+//!
+//! Invariant: a put answered in SYNC_FLUSH survives a power loss; in both modes it survives a crash of the process.
+//! Invariant: queue offsets are dense, in the order of the log, and never given twice once shown.
+//! Invariant: what was cut by a recovery never comes back (S-04, S-05).
 
+mod allocation;
 pub mod answer;
+mod checkpoint;
+mod commit_log;
 pub mod config;
+pub mod config_file;
+mod consume_queue;
+mod consume_queues;
+mod dispatch;
 pub mod error;
+mod flush;
+mod mapped_file;
+mod mapped_file_queue;
+mod queue_entry;
+mod queue_files;
+mod queue_flush;
+mod read;
+mod recover_log;
+mod recover_queues;
+mod recovery;
+
+use std::slice;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use answer::{Appended, AppendedBatch, ArrivalListener, Boundary, GetStatus, Read};
 pub use config::{FlushMode, StoreConfig};
+pub use config_file::ConfigFile;
 pub use error::{PutError, RecoverError, StopError, WhyNot};
+
+use commit_log::{CommitLog, Log, Placed};
+use consume_queues::{ConsumeQueues, QueueOffsets};
+use dispatch::Dispatch;
+use flush::Flush;
+use queue_flush::QueueFlush;
+use recovery::Paths;
+
+use crate::message::batch::BatchItem;
+use crate::message::codec::{self, Prepared};
+use crate::message::{MessageToStore, sys_flag};
+use crate::runtime::sync::{Sender, Watermark, watch};
+use crate::runtime::{Mutant, Runtime, Task};
+
+pub struct MessageStore<R: Runtime> {
+    rt: R,
+    config: StoreConfig,
+    paths: Paths,
+    log: Log<R>,
+    queues: Arc<ConsumeQueues<R>>,
+    offsets: QueueOffsets,
+    flush: Arc<Flush<R>>,
+    dispatch: Arc<Dispatch<R>>,
+    queue_flush: Arc<QueueFlush<R>>,
+    stop: Sender<bool>,
+    tasks: Mutex<Vec<R::Task<()>>>,
+    /// Held while the store lives: keeps other brokers, Java's too, out of the directory.
+    lock: Mutex<Option<R::Lock>>,
+}
+
+impl<R: Runtime> MessageStore<R> {
+    /// Opens the directory: takes its lock, recovers it, makes the abort marker durable. Puts are refused until [`Self::start`].
+    ///
+    /// # Errors
+    /// [`RecoverError`]: nothing was changed, unless it is `Repair`.
+    pub async fn open(rt: R, config: StoreConfig) -> Result<Arc<Self>, RecoverError> {
+        config.check()?;
+        let paths = Paths::new(&config.root);
+        let lock = make_folders(&rt, &paths).await?;
+        let opened = recovery::open(&rt, &config, &paths).await?;
+        let mark = opened.checkpoint.positions().map_or(0, |own| own.scan_from);
+        let log = Arc::new(CommitLog::new(rt.clone(), paths.commit_log.clone(), &config, opened.log));
+        let queues = Arc::new(opened.queues);
+        let offsets = QueueOffsets::default();
+        for queue in queues.all() {
+            let next = offsets.of(&queue.topic, queue.queue_id);
+            next.store(queue.max(), std::sync::atomic::Ordering::Relaxed);
+        }
+        let flush = Arc::new(Flush::new(log.clone()));
+        let levels = config.delay_levels_ms.clone();
+        let dispatch = Arc::new(Dispatch::new(log.clone(), queues.clone(), levels, mark));
+        let queue_flush = Arc::new(QueueFlush::new(
+            rt.clone(),
+            paths.clone(),
+            log.clone(),
+            queues.clone(),
+            dispatch.clone(),
+            flush.clone(),
+            opened.checkpoint,
+        ));
+        Ok(Arc::new(MessageStore {
+            rt,
+            config,
+            paths,
+            log,
+            queues,
+            offsets,
+            flush,
+            dispatch,
+            queue_flush,
+            stop: watch(false).0,
+            tasks: Mutex::default(),
+            lock: Mutex::new(Some(lock)),
+        }))
+    }
+
+    /// Starts the tasks (flush, dispatch, queue flush with checkpoint, allocation) and takes puts.
+    pub fn start(self: &Arc<Self>) {
+        let mut tasks = self.tasks();
+        assert!(tasks.is_empty(), "a store is started once");
+        let (store, stop) = (self.clone(), self.stop.subscribe());
+        tasks.push(self.rt.spawn("store.flush", async move { store.flush.run(&store.config, stop).await }));
+        let (dispatch, stop) = (self.dispatch.clone(), self.stop.subscribe());
+        tasks.push(self.rt.spawn("store.dispatch", async move { dispatch.run(stop).await }));
+        let (store, stop) = (self.clone(), self.stop.subscribe());
+        tasks.push(self.rt.spawn("store.queue_flush", async move {
+            store.queue_flush.run(&store.config, stop).await;
+        }));
+        let (log, stop) = (self.log.clone(), self.stop.subscribe());
+        tasks.push(self.rt.spawn("store.allocation", async move {
+            log.allocation().run(log.clone(), stop).await;
+        }));
+        self.log.refuse(None);
+    }
+
+    fn tasks(&self) -> MutexGuard<'_, Vec<R::Task<()>>> {
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Stops in order: no more puts, the log flushed, dispatched to its end, queues flushed, the checkpoint written, and only
+    /// then the abort marker removed (S-02). Reads go on working.
+    ///
+    /// # Errors
+    /// [`StopError`]: all that could be kept is kept, the marker stays and the next start recovers.
+    pub async fn stop(&self) -> Result<(), StopError> {
+        let refused = self.log.refusal();
+        self.log.refuse_because(WhyNot::Stopping);
+        self.stop.send(true);
+        let tasks = std::mem::take(&mut *self.tasks());
+        for task in tasks {
+            // A task that died with its node, or was aborted, has nothing more to say.
+            let _ = task.join().await;
+        }
+        let done = self.finish(refused).await;
+        self.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
+        done
+    }
+
+    async fn finish(&self, refused: Option<WhyNot>) -> Result<(), StopError> {
+        if !self.flush.flush_all().await {
+            return Err(StopError::FlushFailed);
+        }
+        let complete = self.dispatch.catch_up().await;
+        let (dispatched, end) = (self.dispatch.dispatched().get(), self.log.position().0);
+        if !complete || dispatched < end || refused == Some(WhyNot::Inconsistent) {
+            return Err(StopError::DispatchBehind { dispatched, end });
+        }
+        let io = |action, path: &str| {
+            let path = path.to_owned();
+            move |source| StopError::Io { action, path, source }
+        };
+        self.queue_flush.checkpoint().await.map_err(io("write", &self.paths.checkpoint))?;
+        self.rt.remove(&self.paths.abort).await.map_err(io("remove", &self.paths.abort))?;
+        self.rt.sync_dir(&self.paths.root).await.map_err(io("flush", &self.paths.root))?;
+        self.rt.probe("store.stopped", dispatched, end);
+        Ok(())
+    }
+
+    /// Stores one message. Waits only for a CommitLog file; whether the answer waits for the flush is the caller's to decide,
+    /// by [`Self::must_wait`] and [`Self::durable`].
+    ///
+    /// # Errors
+    /// [`PutError`]: the message is not stored and has no queue offset.
+    pub async fn put(&self, message: &MessageToStore<'_>) -> Result<Appended, PutError> {
+        self.check_body(message.body)?;
+        let prepared = codec::prepare(*message, self.config.record_crc)?;
+        let placed = self.append(slice::from_ref(&prepared), message).await?;
+        let Placed { physical_offset, end, queue_offset, store_timestamp } = placed;
+        Ok(Appended { physical_offset, end, queue_offset, store_timestamp })
+    }
+
+    /// Stores the members of a batch, all or none, one behind the other. `common` gives what they share.
+    ///
+    /// # Errors
+    /// [`PutError`]: none is stored.
+    pub async fn put_batch(
+        &self,
+        common: &MessageToStore<'_>,
+        items: &[BatchItem<'_>],
+    ) -> Result<AppendedBatch, PutError> {
+        if items.is_empty() {
+            return Err(PutError::EmptyBatch);
+        }
+        let mut records = Vec::with_capacity(items.len());
+        for BatchItem { flag, body, properties } in items.iter().copied() {
+            self.check_body(body)?;
+            records.push(codec::prepare(
+                MessageToStore { flag, body, properties, ..*common },
+                self.config.record_crc,
+            )?);
+        }
+        let placed = self.append(&records, common).await?;
+        let mut next = placed.physical_offset;
+        let physical_offsets = records.iter().map(|record| {
+            let own = next;
+            next += u64::from(record.size());
+            own
+        });
+        Ok(AppendedBatch {
+            physical_offsets: physical_offsets.collect(),
+            end: placed.end,
+            queue_offset: placed.queue_offset,
+            store_timestamp: placed.store_timestamp,
+        })
+    }
+
+    fn check_body(&self, body: &[u8]) -> Result<(), PutError> {
+        let (bytes, max) = (body.len(), self.config.message_bytes_max);
+        if bytes > max { Err(PutError::BodyTooLarge { bytes, max }) } else { Ok(()) }
+    }
+
+    async fn append(
+        &self,
+        records: &[Prepared<'_>],
+        message: &MessageToStore<'_>,
+    ) -> Result<Placed, PutError> {
+        // Prepared and rolled back messages are in no queue and take no offset.
+        let in_queue = matches!(
+            sys_flag::transaction_type(message.sys_flag),
+            sys_flag::TRANSACTION_NONE | sys_flag::TRANSACTION_COMMIT
+        );
+        let next = in_queue.then(|| self.offsets.of(message.topic, message.queue_id));
+        self.log.append(records, next.as_deref()).await
+    }
+
+    /// The position up to which the log is on stable storage. It fails with the first flush that fails.
+    #[must_use]
+    pub fn durable(&self) -> &Watermark {
+        if self.rt.mutant(Mutant::AckBeforeFlush) { self.log.written() } else { self.log.durable() }
+    }
+
+    /// Whether a put that waits is answered only when [`Self::durable`] has reached its end: SYNC_FLUSH.
+    #[must_use]
+    pub fn must_wait(&self) -> bool {
+        self.log.must_wait()
+    }
+
+    /// The position up to which records are in their queues.
+    #[must_use]
+    pub fn dispatched(&self) -> &Watermark {
+        self.dispatch.dispatched()
+    }
+
+    /// Offset of the first byte of the log that is kept.
+    #[must_use]
+    pub fn commit_log_min(&self) -> u64 {
+        self.log.min()
+    }
+
+    /// First byte behind the log.
+    #[must_use]
+    pub fn commit_log_max(&self) -> u64 {
+        self.log.written().get()
+    }
+
+    /// # Errors
+    /// [`WhyNot`]: puts are refused.
+    pub fn is_writable(&self) -> Result<(), WhyNot> {
+        self.log.refusal().map_or(Ok(()), Err)
+    }
+
+    /// How long the present append has been in the way of others, in ms: Java's "page cache busy" compares it with 1,000.
+    #[must_use]
+    pub fn append_blocked_ms(&self) -> u64 {
+        self.log.append_blocked_ms()
+    }
+
+    /// Files of queues that are open now.
+    #[must_use]
+    pub fn open_queue_files(&self) -> usize {
+        self.queues.files.len()
+    }
+
+    /// From now on `listener` is told of each entry that becomes visible.
+    pub fn set_arrival_listener(&self, listener: Arc<dyn ArrivalListener>) {
+        self.dispatch.set_listener(listener);
+    }
+
+    #[must_use]
+    pub fn config(&self) -> &StoreConfig {
+        &self.config
+    }
+}
+
+/// Makes the folders, with durable names, and takes the lock.
+async fn make_folders<R: Runtime>(rt: &R, paths: &Paths) -> Result<R::Lock, RecoverError> {
+    let mut made = false;
+    for dir in [&paths.root, &paths.commit_log, &paths.consume_queue] {
+        if rt.stat(dir).await.is_err() {
+            rt.create_dir_all(dir).await.map_err(RecoverError::io("create", dir))?;
+            made = true;
+        }
+    }
+    let lock = rt.lock_file(&paths.lock).await;
+    let lock = lock.map_err(|source| RecoverError::InUse { dir: paths.root.clone(), source })?;
+    if made {
+        let parent = paths.root.rsplit_once('/').map_or(".", |(parent, _)| parent);
+        let parent = if parent.is_empty() { "/" } else { parent };
+        for dir in [paths.root.as_str(), parent] {
+            rt.sync_dir(dir).await.map_err(RecoverError::io("flush", dir))?;
+        }
+    }
+    Ok(lock)
+}

@@ -1,0 +1,145 @@
+//! The next CommitLog file is made, and the pages ahead of the appends are brought into memory, before an append needs them.
+//!
+//! Its own task, so that a client that goes away in the middle leaves no half-made file behind. Nothing is made before the
+//! first append asks: an idle broker holds no reserved blocks and no touched pages.
+
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+use super::commit_log::CommitLog;
+use super::error::PutError;
+use super::mapped_file;
+use crate::runtime::storage::Backing;
+use crate::runtime::sync::{Receiver, Sender, watch};
+use crate::runtime::{Runtime, SegmentReader};
+
+/// Pages are brought in by steps of this many bytes.
+const PREFAULT_STEP_BYTES: u64 = 8 << 20;
+/// After a file could not be made, the task itself tries again at this pace; a waiting put makes it try at once.
+const RETRY: Duration = Duration::from_millis(1_000);
+/// Without a reason to look again it looks again after this long.
+const IDLE: Duration = Duration::from_secs(3_600);
+
+pub(crate) struct Allocation {
+    asked: Notify,
+    /// Counts tries that ended; the last one's error.
+    tried: Sender<u64>,
+    last_error: Mutex<Option<Arc<io::Error>>>,
+}
+
+impl Allocation {
+    pub fn new() -> Allocation {
+        Allocation { asked: Notify::new(), tried: watch(0).0, last_error: Mutex::new(None) }
+    }
+
+    fn last_error(&self) -> MutexGuard<'_, Option<Arc<io::Error>>> {
+        self.last_error.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Registers for the next try; to be called before looking whether the file is there.
+    pub fn subscribe(&self) -> Receiver<u64> {
+        self.tried.subscribe()
+    }
+
+    /// Wakes the task, and waits until a try has ended.
+    ///
+    /// # Errors
+    /// `SegmentFailed` with the system's words, `SegmentTimeout`.
+    pub async fn wait<R: Runtime>(
+        &self,
+        rt: &R,
+        mut tries: Receiver<u64>,
+        file: u64,
+        timeout_ms: u64,
+    ) -> Result<(), PutError> {
+        self.asked.notify_one();
+        let ended = rt.timeout(Duration::from_millis(timeout_ms), tries.changed()).await;
+        if ended.is_err() {
+            return Err(PutError::SegmentTimeout { waited_ms: timeout_ms });
+        }
+        match self.last_error().clone() {
+            Some(source) => Err(PutError::SegmentFailed { file: mapped_file::file_name(file), source }),
+            None => Ok(()),
+        }
+    }
+
+    /// The task: runs until `stop` is true.
+    pub async fn run<R: Runtime>(&self, log: Arc<CommitLog<R>>, mut stop: Receiver<bool>) {
+        let rt = log.rt().clone();
+        let mut prefaulted = 0_u64;
+        loop {
+            let plan = log.allocation_plan(prefaulted);
+            let failed = match plan.step {
+                Step::Create { base } => match self.create(&log, base).await {
+                    Ok(()) => continue,
+                    Err(()) => true,
+                },
+                Step::Prefault { from, upto } => {
+                    prefaulted = prefault(&log, from, upto.min(from + PREFAULT_STEP_BYTES)).await;
+                    continue;
+                }
+                Step::Idle => false,
+            };
+            // After a failure the position has passed already, and only time or a put makes it worth another try.
+            let wait_for = if failed { u64::MAX } else { plan.next_at };
+            let retry_at = if failed { rt.now().after(RETRY) } else { rt.now().after(IDLE) };
+            crate::select! {
+                _ = stop.wait_for(|stop| *stop) => return,
+                () = self.asked.notified() => {}
+                () = rt.sleep_until(retry_at) => {}
+                _ = log.written().reached(wait_for) => {}
+            }
+        }
+    }
+
+    async fn create<R: Runtime>(&self, log: &CommitLog<R>, base: u64) -> Result<(), ()> {
+        let made = mapped_file::create(log.rt(), log.dir(), base, log.file_bytes(), Backing::Mapped).await;
+        let outcome = match made {
+            Ok((file, writer)) => {
+                log.rt().probe("store.file", base, log.file_bytes());
+                log.add_next_file(file, writer);
+                *self.last_error() = None;
+                Ok(())
+            }
+            Err(error) => {
+                let file = mapped_file::file_name(base);
+                tracing::error!(%file, %error, "create the next CommitLog file");
+                *self.last_error() = Some(Arc::new(error));
+                Err(())
+            }
+        };
+        self.tried.modify(|tries| *tries += 1);
+        outcome
+    }
+}
+
+/// What the allocation task does next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Step {
+    Create { base: u64 },
+    Prefault { from: u64, upto: u64 },
+    Idle,
+}
+
+/// A step, and the position of the log at which to look again when idle.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Plan {
+    pub step: Step,
+    pub next_at: u64,
+}
+
+/// Brings in the pages of one file and answers where it ended.
+async fn prefault<R: Runtime>(log: &CommitLog<R>, from: u64, upto: u64) -> u64 {
+    let Some(file) = log.files().find(from) else { return upto };
+    let upto = upto.min(file.end());
+    // The range is inside one file, whose length is a usize.
+    let range = (from - file.base) as usize..(upto - file.base) as usize;
+    // A page that is not brought in ahead comes in with its first append, only slower.
+    if let Err(error) = file.reader.prefault(range).await {
+        tracing::warn!(path = %file.path, %error, "bring pages into memory ahead of appends");
+    }
+    upto
+}

@@ -1,0 +1,370 @@
+//! The log: every record of every queue in the order of the puts.
+//!
+//! One short lock orders the appends. Under it a record gets its queue offset, physical offset and store time, is encoded in
+//! place and published; there is no allocation, no system call, no wait and no log line. A record of L bytes is put into a
+//! file only when L + 8 bytes are left; else a blank record fills the file and the next one, made ahead, takes over.
+//!
+//! Invariant: store times do not decrease along the log.
+//! Invariant: a queue's next offset rises only with a record that was published (S-19).
+//! Invariant: `durable` <= `written`, and `durable` rises only by a flush that succeeded.
+
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::allocation::{Allocation, Plan, Step};
+use super::config::{FlushMode, StoreConfig};
+use super::error::{PutError, WhyNot};
+use super::mapped_file::MappedFile;
+use super::mapped_file_queue::MappedFileQueue;
+use crate::message::codec::{self, BLANK_BYTES, Place, Prepared};
+use crate::runtime::sync::Watermark;
+use crate::runtime::{Runtime, SegmentWriter};
+
+pub(crate) struct CommitLog<R: Runtime> {
+    rt: R,
+    dir: String,
+    flush: FlushMode,
+    segment_timeout_ms: u64,
+    prefault_bytes: u64,
+    files: MappedFileQueue<R>,
+    tail: Mutex<Tail<R>>,
+    /// End of what was published.
+    written: Watermark,
+    /// End of what is on stable storage.
+    durable: Watermark,
+    allocation: Allocation,
+    /// Monotonic ns at which the present holder of the tail began to wait for it; 0 when nobody appends.
+    busy_since: AtomicU64,
+}
+
+/// What the append lock guards.
+struct Tail<R: Runtime> {
+    /// The file that takes appends; `None` before the first file exists.
+    writer: Option<R::SegmentWriter>,
+    /// Offset of the first byte of `writer`'s file; without a writer, of the first file to make.
+    base: u64,
+    /// The file after it, made ahead.
+    next: Option<R::SegmentWriter>,
+    /// A put waits for `next`.
+    next_wanted: bool,
+    /// An append has happened since the start.
+    appended: bool,
+    last_timestamp: i64,
+    refuse: Option<WhyNot>,
+}
+
+/// Where the records of one put went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Placed {
+    pub physical_offset: u64,
+    pub end: u64,
+    pub queue_offset: i64,
+    pub store_timestamp: i64,
+}
+
+enum Attempt {
+    Placed(Placed),
+    NeedsFile { base: u64 },
+    Refused(WhyNot),
+}
+
+/// What recovery hands over: the files up to the end of the log, and the last one for appends.
+pub(crate) struct Recovered<R: Runtime> {
+    pub files: Vec<MappedFile<R>>,
+    /// Of the last file.
+    pub writer: Option<R::SegmentWriter>,
+    /// End of the log.
+    pub end: u64,
+    /// Store time of the last record.
+    pub last_timestamp: i64,
+}
+
+impl<R: Runtime> CommitLog<R> {
+    pub fn new(rt: R, dir: String, config: &StoreConfig, recovered: Recovered<R>) -> CommitLog<R> {
+        let Recovered { files, writer, end, last_timestamp } = recovered;
+        let base = match (&writer, files.last()) {
+            (Some(_), Some(last)) => last.base,
+            _ => end,
+        };
+        if let Some(writer) = &writer {
+            assert_eq!(base + writer.written() as u64, end, "the last file ends where the log ends");
+        }
+        CommitLog {
+            rt,
+            dir,
+            flush: config.flush,
+            segment_timeout_ms: config.segment_timeout_ms,
+            prefault_bytes: config.prefault_bytes,
+            files: MappedFileQueue::new(config.commit_log_file_bytes, files),
+            tail: Mutex::new(Tail {
+                writer,
+                base,
+                next: None,
+                next_wanted: false,
+                appended: false,
+                last_timestamp,
+                refuse: Some(WhyNot::NotStarted),
+            }),
+            written: Watermark::new(end),
+            durable: Watermark::new(end),
+            allocation: Allocation::new(),
+            busy_since: AtomicU64::new(0),
+        }
+    }
+
+    pub fn rt(&self) -> &R {
+        &self.rt
+    }
+
+    pub fn dir(&self) -> &str {
+        &self.dir
+    }
+
+    pub fn file_bytes(&self) -> u64 {
+        self.files.file_bytes()
+    }
+
+    pub fn files(&self) -> &MappedFileQueue<R> {
+        &self.files
+    }
+
+    pub fn allocation(&self) -> &Allocation {
+        &self.allocation
+    }
+
+    pub fn written(&self) -> &Watermark {
+        &self.written
+    }
+
+    pub fn durable(&self) -> &Watermark {
+        &self.durable
+    }
+
+    pub fn must_wait(&self) -> bool {
+        self.flush == FlushMode::Sync
+    }
+
+    /// What dispatch may show to consumers: flushed bytes in SYNC_FLUSH, else all.
+    pub fn visible(&self) -> &Watermark {
+        if self.must_wait() && !self.rt.mutant(crate::runtime::Mutant::UnflushedVisible) {
+            &self.durable
+        } else {
+            &self.written
+        }
+    }
+
+    /// Offset of the first byte that is kept.
+    pub fn min(&self) -> u64 {
+        self.files.min().unwrap_or_else(|| self.written.get())
+    }
+
+    fn tail(&self) -> MutexGuard<'_, Tail<R>> {
+        self.tail.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The end of the log and the store time of its last record, of one moment.
+    pub fn position(&self) -> (u64, i64) {
+        let tail = self.tail();
+        (tail.end(), tail.last_timestamp)
+    }
+
+    /// From now on puts are refused, or with `None` taken.
+    pub fn refuse(&self, why: Option<WhyNot>) {
+        self.tail().refuse = why;
+    }
+
+    /// Refuses puts unless they are refused already: the first reason is the one worth knowing.
+    pub fn refuse_because(&self, why: WhyNot) {
+        let mut tail = self.tail();
+        if tail.refuse.is_none() {
+            tail.refuse = Some(why);
+        }
+    }
+
+    /// Takes puts again if `why` was what refused them.
+    pub fn recover_from(&self, why: WhyNot) {
+        let mut tail = self.tail();
+        if tail.refuse == Some(why) {
+            tail.refuse = None;
+        }
+    }
+
+    pub fn refusal(&self) -> Option<WhyNot> {
+        self.tail().refuse
+    }
+
+    /// How long the present append has waited for, and held, the append lock.
+    pub fn append_blocked_ms(&self) -> u64 {
+        match self.busy_since.load(Ordering::Relaxed) {
+            0 => 0,
+            since => self.rt.now().0.saturating_sub(since) / 1_000_000,
+        }
+    }
+
+    /// Appends `records`, one behind the other in one file, with queue offsets from `next_offset` (or 0 without), which
+    /// rises by their number. Waits only for a file.
+    ///
+    /// # Errors
+    /// Nothing was appended and `next_offset` has not changed.
+    pub async fn append(
+        &self,
+        records: &[Prepared<'_>],
+        next_offset: Option<&AtomicI64>,
+    ) -> Result<Placed, PutError> {
+        let bytes: usize = records.iter().map(|record| record.size() as usize).sum();
+        let room = usize::try_from(self.file_bytes()).unwrap_or(usize::MAX).saturating_sub(BLANK_BYTES);
+        if bytes > room {
+            return Err(PutError::RecordTooLarge { bytes, max: room });
+        }
+        loop {
+            let tries = match self.try_append(records, bytes, next_offset) {
+                Attempt::Placed(placed) => {
+                    self.written.advance(placed.end);
+                    self.rt.probe("store.append", placed.physical_offset, placed.end);
+                    return Ok(placed);
+                }
+                Attempt::Refused(why) => return Err(PutError::NotWritable(why)),
+                Attempt::NeedsFile { base } => (self.allocation.subscribe(), base),
+            };
+            let (tries, base) = tries;
+            if self.next_is_there() {
+                continue;
+            }
+            self.allocation.wait(&self.rt, tries, base, self.segment_timeout_ms).await?;
+        }
+    }
+
+    fn next_is_there(&self) -> bool {
+        self.tail().next.is_some()
+    }
+
+    fn try_append(&self, records: &[Prepared<'_>], bytes: usize, next_offset: Option<&AtomicI64>) -> Attempt {
+        // Both clocks are read before the lock: the times only have to be monotonic along the log.
+        let (now_ms, busy_since) = (self.rt.wall_ms(), self.rt.now().0.max(1));
+        let mut tail = self.tail();
+        if let Some(why) = tail.refuse {
+            return Attempt::Refused(why);
+        }
+        self.busy_since.store(busy_since, Ordering::Relaxed);
+        let attempt = tail.append(records, bytes, next_offset, now_ms);
+        self.busy_since.store(0, Ordering::Relaxed);
+        attempt
+    }
+
+    /// What the allocation task should do now.
+    pub fn allocation_plan(&self, prefaulted: u64) -> Plan {
+        let tail = self.tail();
+        let file_bytes = self.file_bytes();
+        let end = tail.end();
+        let Some(writer) = &tail.writer else {
+            // Before the first file: only a put makes it.
+            let step = match tail.next {
+                None if tail.next_wanted => Step::Create { base: tail.base },
+                _ => Step::Idle,
+            };
+            return Plan { step, next_at: end + 1 };
+        };
+        if !tail.appended && !tail.next_wanted {
+            return Plan { step: Step::Idle, next_at: end + 1 };
+        }
+        let file_end = tail.base + writer.capacity() as u64;
+        let known_end = if tail.next.is_some() { file_end + file_bytes } else { file_end };
+        let lead_at = file_end.saturating_sub(file_bytes / 4);
+        if tail.next.is_none() && (tail.next_wanted || end >= lead_at) {
+            return Plan { step: Step::Create { base: file_end }, next_at: end + 1 };
+        }
+        let (from, upto) = (prefaulted.max(end), (end + self.prefault_bytes).min(known_end));
+        // By halves, so that a page is not asked for with each append.
+        if from < upto && prefaulted < end + self.prefault_bytes / 2 {
+            return Plan { step: Step::Prefault { from, upto }, next_at: end + 1 };
+        }
+        let prefault_at =
+            if upto == known_end { u64::MAX } else { from.saturating_sub(self.prefault_bytes / 2) };
+        let create_at = if tail.next.is_none() { lead_at } else { file_end + 1 };
+        Plan { step: Step::Idle, next_at: prefault_at.min(create_at).max(end + 1) }
+    }
+
+    /// The allocation task has made the file after the last one.
+    pub fn add_next_file(&self, file: MappedFile<R>, writer: R::SegmentWriter) {
+        // Readers may know of it before the first append: it shows no bytes until then.
+        self.files.push(file);
+        let mut tail = self.tail();
+        assert!(tail.next.is_none(), "one file is made ahead");
+        tail.next = Some(writer);
+        tail.next_wanted = false;
+    }
+}
+
+impl<R: Runtime> Tail<R> {
+    fn end(&self) -> u64 {
+        self.base + self.writer.as_ref().map_or(0, SegmentWriter::written) as u64
+    }
+
+    fn append(
+        &mut self,
+        records: &[Prepared<'_>],
+        bytes: usize,
+        next_offset: Option<&AtomicI64>,
+        now_ms: i64,
+    ) -> Attempt {
+        if self.room() < bytes + BLANK_BYTES && !self.roll() {
+            self.next_wanted = true;
+            let file_bytes = self.writer.as_ref().map_or(0, SegmentWriter::capacity) as u64;
+            return Attempt::NeedsFile { base: self.base + file_bytes };
+        }
+        let store_timestamp = now_ms.max(self.last_timestamp);
+        let physical_offset = self.end();
+        let queue_offset = next_offset.map_or(0, |next| next.load(Ordering::Relaxed));
+        let writer = self.writer.as_mut().expect("room was found in it");
+        writer
+            .append(bytes, |into| {
+                encode_all(records, into, Place { queue_offset, physical_offset, store_timestamp })
+            })
+            .expect("the room was checked");
+        if let Some(next) = next_offset {
+            // Only the holder of the append lock stores here.
+            next.store(queue_offset + records.len() as i64, Ordering::Relaxed);
+        }
+        self.last_timestamp = store_timestamp;
+        self.appended = true;
+        let end = physical_offset + bytes as u64;
+        Attempt::Placed(Placed { physical_offset, end, queue_offset, store_timestamp })
+    }
+
+    /// Bytes left in the file that takes appends.
+    fn room(&self) -> usize {
+        self.writer.as_ref().map_or(0, |writer| writer.capacity() - writer.written())
+    }
+
+    /// Ends the file with a blank record and goes on in the next one; `false` when it is not there yet.
+    fn roll(&mut self) -> bool {
+        let Some(next) = self.next.take() else { return false };
+        if let Some(writer) = &mut self.writer {
+            let room = writer.capacity() - writer.written();
+            if room >= BLANK_BYTES {
+                let blank = u32::try_from(room).unwrap_or(u32::MAX);
+                writer
+                    .append(BLANK_BYTES, |into| codec::encode_blank(into, blank))
+                    .expect("the room was checked");
+            }
+            writer.advance(writer.capacity() - writer.written());
+            self.base += writer.capacity() as u64;
+        }
+        self.writer = Some(next);
+        true
+    }
+}
+
+fn encode_all(records: &[Prepared<'_>], mut into: &mut [u8], mut place: Place) {
+    for record in records {
+        let (own, rest) = into.split_at_mut(record.size() as usize);
+        record.encode(own, place);
+        place.physical_offset += u64::from(record.size());
+        place.queue_offset += 1;
+        into = rest;
+    }
+    assert!(into.is_empty(), "{} bytes were not written", into.len());
+}
+
+/// A shared handle on the log.
+pub(crate) type Log<R> = Arc<CommitLog<R>>;

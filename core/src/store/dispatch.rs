@@ -1,0 +1,288 @@
+//! Dispatch: follows the log in batches and gives each record's place to its queue.
+//!
+//! It reads up to what may be visible (the durable position in SYNC_FLUSH, S-08), writes each queue's entries of a batch in
+//! one piece, then tells who waits for messages. It never skips bytes: what it cannot read stops it and the puts (S-24).
+//!
+//! Invariant: everything below `dispatched` is in its queue.
+
+use std::io;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+use super::answer::ArrivalListener;
+use super::commit_log::Log;
+use super::consume_queue::ConsumeQueue;
+use super::consume_queues::ConsumeQueues;
+use super::error::WhyNot;
+use super::queue_entry::Entry;
+use crate::message::codec::{self, BLANK_BYTES, Check, Head};
+use crate::runtime::Runtime;
+use crate::runtime::sync::{Receiver, Watermark};
+
+/// One batch covers at most this many bytes of the log, or one record.
+const BATCH_BYTES: u64 = 1 << 20;
+/// Between two tries to write queue entries on a disk that is full.
+const RETRY: Duration = Duration::from_millis(1_000);
+/// After so many tries without success puts are refused until one succeeds.
+const TRIES_MAX: u32 = 5;
+/// The checkpoint points at least this far back: see `recover_log`.
+const MARK_BYTES: u64 = 16 << 20;
+
+pub(crate) struct Dispatch<R: Runtime> {
+    log: Log<R>,
+    queues: Arc<ConsumeQueues<R>>,
+    delay_levels_ms: Vec<i64>,
+    dispatched: Watermark,
+    /// Store time of the last record dispatched.
+    timestamp: AtomicI64,
+    marks: Mutex<Marks>,
+    listener: RwLock<Option<Arc<dyn ArrivalListener>>>,
+}
+
+/// Positions of records: the last two that are [`MARK_BYTES`] apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Marks {
+    older: u64,
+    newer: u64,
+}
+
+impl Marks {
+    fn pass(&mut self, position: u64) {
+        if position >= self.newer + MARK_BYTES {
+            *self = Marks { older: self.newer, newer: position };
+        }
+    }
+
+    fn behind(&self, position: u64) -> u64 {
+        if position >= self.newer + MARK_BYTES { self.newer } else { self.older }
+    }
+}
+
+/// How far dispatch has come, of one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Progress {
+    pub position: u64,
+    pub timestamp: i64,
+    /// A record's position well before `position`.
+    pub mark: u64,
+}
+
+struct Arrival {
+    queue: Arc<ConsumeQueue>,
+    next_offset: i64,
+    tags_code: i64,
+}
+
+#[derive(Default)]
+struct Batch {
+    arrivals: Vec<Arrival>,
+    touched: Vec<Arc<ConsumeQueue>>,
+    end: u64,
+    timestamp: i64,
+}
+
+enum Stopped {
+    Unreadable(io::Error),
+    Inconsistent,
+}
+
+impl<R: Runtime> Dispatch<R> {
+    pub fn new(
+        log: Log<R>,
+        queues: Arc<ConsumeQueues<R>>,
+        delay_levels_ms: Vec<i64>,
+        mark: u64,
+    ) -> Dispatch<R> {
+        let (end, timestamp) = log.position();
+        Dispatch {
+            log,
+            queues,
+            delay_levels_ms,
+            dispatched: Watermark::new(end),
+            timestamp: AtomicI64::new(timestamp),
+            marks: Mutex::new(Marks { older: mark, newer: mark }),
+            listener: RwLock::new(None),
+        }
+    }
+
+    pub fn dispatched(&self) -> &Watermark {
+        &self.dispatched
+    }
+
+    pub fn set_listener(&self, listener: Arc<dyn ArrivalListener>) {
+        *self.listener.write().unwrap_or_else(PoisonError::into_inner) = Some(listener);
+    }
+
+    /// Everything below the answer's position is in its queue. The time is read first, so that it is never ahead.
+    pub fn progress(&self) -> Progress {
+        let timestamp = self.timestamp.load(Ordering::Acquire);
+        let position = self.dispatched.get();
+        let mark = self.marks.lock().unwrap_or_else(PoisonError::into_inner).behind(position);
+        Progress { position, timestamp, mark }
+    }
+
+    /// The task: runs until `stop` is true, or nothing more can be dispatched.
+    pub async fn run(&self, mut stop: Receiver<bool>) {
+        loop {
+            let position = self.dispatched.get();
+            crate::select! {
+                _ = stop.wait_for(|stop| *stop) => return,
+                reached = self.log.visible().reached(position + 1) => {
+                    if reached.is_err() {
+                        return;
+                    }
+                }
+            }
+            let limit = self.log.visible().get();
+            match self.batch(position, limit).await {
+                Ok(true) => {}
+                Ok(false) => return,
+                Err(Stopped::Unreadable(error)) => {
+                    tracing::error!(position, %error, "read the CommitLog");
+                    self.log.refuse_because(WhyNot::Unreadable);
+                    return;
+                }
+                Err(Stopped::Inconsistent) => {
+                    self.log.refuse_because(WhyNot::Inconsistent);
+                    self.log.rt().probe("store.inconsistent", position, limit);
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Dispatches what is visible now, to the end; used when the store stops.
+    pub async fn catch_up(&self) -> bool {
+        loop {
+            let (position, limit) = (self.dispatched.get(), self.log.visible().get());
+            if position >= limit {
+                return true;
+            }
+            if !matches!(self.batch(position, limit).await, Ok(true)) {
+                return false;
+            }
+        }
+    }
+
+    async fn batch(&self, from: u64, limit: u64) -> Result<bool, Stopped> {
+        let batch = self.collect(from, limit)?;
+        assert!(batch.end > from, "visible bytes at {from} are dispatched");
+        if !self.write(&batch).await {
+            return Ok(false);
+        }
+        let rt = self.log.rt();
+        for queue in &batch.touched {
+            self.queues.mark_dirty(queue);
+        }
+        self.marks.lock().unwrap_or_else(PoisonError::into_inner).pass(batch.end);
+        self.dispatched.advance(batch.end);
+        self.timestamp.fetch_max(batch.timestamp, Ordering::AcqRel);
+        rt.probe("store.dispatched", from, batch.end);
+        let listener = self.listener.read().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(listener) = listener {
+            for arrival in &batch.arrivals {
+                let queue = &arrival.queue;
+                listener.on_arrival(&queue.topic, queue.queue_id, arrival.next_offset, arrival.tags_code);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Stages the entries of the records from `from` on.
+    fn collect(&self, from: u64, limit: u64) -> Result<Batch, Stopped> {
+        let missing = || Stopped::Unreadable(io::ErrorKind::NotFound.into());
+        let file = self.log.files().find(from).ok_or_else(missing)?;
+        let upto = limit.min(file.end()).min(file.written_end());
+        let bytes_max = if self.log.rt().buggify("store.dispatch.small_batch") { 1 } else { BATCH_BYTES };
+        let mut batch = Batch { end: from, ..Batch::default() };
+        if file.end() - from < BLANK_BYTES as u64 {
+            batch.end = file.end();
+            return Ok(batch);
+        }
+        let first = file.view(from, BLANK_BYTES).map_err(Stopped::Unreadable)?;
+        let first_bytes = match codec::head(first.as_ref()) {
+            Head::Record { size } => u64::from(size),
+            Head::Blank { .. } => {
+                batch.end = file.end();
+                return Ok(batch);
+            }
+            Head::Nothing { .. } => return Err(Stopped::Unreadable(io::ErrorKind::InvalidData.into())),
+        };
+        let len = bytes_max.max(first_bytes).min(upto - from);
+        let view =
+            file.view(from, usize::try_from(len).unwrap_or(usize::MAX)).map_err(Stopped::Unreadable)?;
+        let mut rest = view.as_ref();
+        while !rest.is_empty() {
+            let record = match codec::head(rest) {
+                Head::Record { size } if size as usize <= rest.len() => codec::decode(rest, Check::Lengths),
+                Head::Blank { .. } => {
+                    batch.end = file.end();
+                    break;
+                }
+                // Cut by the window, or by what is visible: the next batch has it whole.
+                _ if batch.end > from => break,
+                _ => return Err(Stopped::Unreadable(io::ErrorKind::InvalidData.into())),
+            };
+            let record =
+                record.map_err(|why| Stopped::Unreadable(io::Error::new(io::ErrorKind::InvalidData, why)))?;
+            assert_eq!(record.physical_offset, batch.end, "a record states where it is");
+            if let Some(entry) = Entry::of(&record, &self.delay_levels_ms) {
+                self.stage(&mut batch, record.topic, record.queue_id, record.queue_offset, &entry)?;
+            }
+            batch.end += u64::from(record.size);
+            batch.timestamp = batch.timestamp.max(record.store_timestamp);
+            rest = rest.get(record.size as usize..).unwrap_or(&[]);
+        }
+        Ok(batch)
+    }
+
+    fn stage(
+        &self,
+        batch: &mut Batch,
+        topic: &str,
+        queue_id: i32,
+        n: i64,
+        entry: &Entry,
+    ) -> Result<(), Stopped> {
+        let same = batch.arrivals.last().map(|last| &last.queue);
+        let same = same.filter(|queue| queue.queue_id == queue_id && queue.topic == topic).cloned();
+        let queue = same.unwrap_or_else(|| self.queues.find_or_create(topic, queue_id));
+        match queue.stage(n, entry) {
+            Ok(first) => {
+                if first {
+                    batch.touched.push(queue.clone());
+                }
+                batch.arrivals.push(Arrival { queue, next_offset: n + 1, tags_code: entry.tags_code });
+                Ok(())
+            }
+            Err(gap) => {
+                tracing::error!(topic, queue_id, ?gap, "the log does not continue the queue");
+                Err(Stopped::Inconsistent)
+            }
+        }
+    }
+
+    /// Writes what was staged; goes on trying while the disk takes nothing, so that a full disk leaves no trace (S-28).
+    async fn write(&self, batch: &Batch) -> bool {
+        let rt = self.log.rt();
+        for queue in &batch.touched {
+            let mut tries = 0;
+            while let Err(error) = queue.write_staged(rt, &self.queues.files).await {
+                tries += 1;
+                tracing::warn!(topic = %queue.topic, queue = queue.queue_id, tries, %error, "write queue entries");
+                if tries >= TRIES_MAX {
+                    self.log.refuse_because(WhyNot::QueueWriteFailed);
+                    if self.log.refusal() == Some(WhyNot::Stopping) {
+                        return false;
+                    }
+                }
+                rt.sleep(RETRY).await;
+            }
+            if tries > 0 {
+                self.log.recover_from(WhyNot::QueueWriteFailed);
+            }
+        }
+        true
+    }
+}

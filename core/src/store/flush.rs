@@ -1,0 +1,115 @@
+//! The flush of the log: group commit for SYNC_FLUSH, the intervals of ASYNC_FLUSH.
+//!
+//! Group commit: a put that finds no flush running starts one; those that arrive meanwhile are covered by the next. There is
+//! no tick on the way of an answer. What a flush covers is read before it starts.
+//!
+//! Invariant: after a failed flush nothing more is ever durable: the pages may be gone, whatever a later flush answers (S-06).
+
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use super::commit_log::Log;
+use super::config::{FlushMode, StoreConfig};
+use super::error::WhyNot;
+use crate::runtime::sync::Receiver;
+use crate::runtime::{Mono, Mutant, Runtime};
+
+const PAGE_BYTES: u64 = 4096;
+
+pub(crate) struct Flush<R: Runtime> {
+    log: Log<R>,
+    /// Store time of the newest record known to be durable.
+    durable_timestamp: AtomicI64,
+}
+
+impl<R: Runtime> Flush<R> {
+    pub fn new(log: Log<R>) -> Flush<R> {
+        let durable_timestamp = AtomicI64::new(log.position().1);
+        Flush { log, durable_timestamp }
+    }
+
+    pub fn durable_timestamp(&self) -> i64 {
+        self.durable_timestamp.load(Ordering::Acquire)
+    }
+
+    /// The task: runs until `stop` is true or a flush has failed.
+    pub async fn run(&self, config: &StoreConfig, stop: Receiver<bool>) {
+        match config.flush {
+            FlushMode::Sync => self.group_commit(stop).await,
+            FlushMode::Async => self.real_time(config, stop).await,
+        }
+    }
+
+    async fn group_commit(&self, mut stop: Receiver<bool>) {
+        loop {
+            let next = self.log.durable().get() + 1;
+            crate::select! {
+                _ = stop.wait_for(|stop| *stop) => return,
+                _ = self.log.written().reached(next) => {}
+            }
+            if !self.flush_all().await {
+                return;
+            }
+        }
+    }
+
+    async fn real_time(&self, config: &StoreConfig, mut stop: Receiver<bool>) {
+        let rt = self.log.rt();
+        let interval = Duration::from_millis(config.flush_interval_ms);
+        let mut thorough_at = rt.now().after_ms(config.flush_thorough_interval_ms);
+        loop {
+            let least_pages = least_pages(rt.now(), &mut thorough_at, config);
+            crate::select! {
+                _ = stop.wait_for(|stop| *stop) => return,
+                () = rt.sleep(interval) => {}
+            }
+            let (end, durable) = (self.log.written().get(), self.log.durable().get());
+            let pages = end / PAGE_BYTES - durable / PAGE_BYTES;
+            if end > durable && pages >= least_pages && !self.flush_all().await {
+                return;
+            }
+        }
+    }
+
+    /// Flushes all that is appended; `false` when that has failed, now or before.
+    pub async fn flush_all(&self) -> bool {
+        let (log, rt) = (&self.log, self.log.rt());
+        if log.durable().has_failed() {
+            return false;
+        }
+        let (mut end, timestamp) = log.position();
+        let start = log.durable().get();
+        if start >= end {
+            return true;
+        }
+        let mut flushed = log.files().flush(start..end).await;
+        if flushed.is_err() && rt.mutant(Mutant::RetryFailedFlush) {
+            flushed = log.files().flush(start..end).await;
+        }
+        if rt.mutant(Mutant::FlushWatermarkRace) {
+            end = log.position().0;
+        }
+        if let Err(error) = flushed {
+            tracing::error!(start, end, %error, "flush the CommitLog: the store takes no more writes");
+            rt.probe("store.flush_failed", start, end);
+            if !rt.mutant(Mutant::IgnoreFlushError) {
+                log.refuse_because(WhyNot::FlushFailed);
+                log.durable().fail();
+                return false;
+            }
+        }
+        self.durable_timestamp.store(timestamp, Ordering::Release);
+        log.durable().advance(end);
+        rt.probe("store.flushed", start, end);
+        true
+    }
+}
+
+/// Pages that must be dirty for the next flush; 0 once per thorough interval, decided before the sleep as Java does.
+fn least_pages(now: Mono, thorough_at: &mut Mono, config: &StoreConfig) -> u64 {
+    if now < *thorough_at {
+        return config.flush_least_pages;
+    }
+    *thorough_at = now.after_ms(config.flush_thorough_interval_ms);
+    0
+}

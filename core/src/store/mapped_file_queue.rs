@@ -1,0 +1,98 @@
+//! The log's files in order, addressed by the offset of a byte in the log.
+//!
+//! Invariant: the files are contiguous, each begins where the one before it ends. A look-up reads the list once, under its
+//! lock, so that no file is computed from one list and taken from another (S-03).
+
+use std::io;
+use std::ops::Range;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use super::mapped_file::MappedFile;
+use crate::runtime::{Runtime, SegmentReader, View};
+
+pub(crate) struct MappedFileQueue<R: Runtime> {
+    file_bytes: u64,
+    files: RwLock<Vec<Arc<MappedFile<R>>>>,
+}
+
+impl<R: Runtime> MappedFileQueue<R> {
+    /// # Panics
+    /// When the files are not contiguous.
+    pub fn new(file_bytes: u64, files: Vec<MappedFile<R>>) -> MappedFileQueue<R> {
+        let queue = MappedFileQueue { file_bytes, files: RwLock::new(Vec::new()) };
+        for file in files {
+            queue.push(file);
+        }
+        queue
+    }
+
+    fn files(&self) -> RwLockReadGuard<'_, Vec<Arc<MappedFile<R>>>> {
+        self.files.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn files_mut(&self) -> RwLockWriteGuard<'_, Vec<Arc<MappedFile<R>>>> {
+        self.files.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds the next file.
+    ///
+    /// # Panics
+    /// When it does not begin where the last one ends.
+    pub fn push(&self, file: MappedFile<R>) {
+        assert_eq!(file.end() - file.base, self.file_bytes, "{} has the configured length", file.path);
+        let mut files = self.files_mut();
+        if let Some(last) = files.last() {
+            assert_eq!(file.base, last.end(), "{} continues the log", file.path);
+        }
+        files.push(Arc::new(file));
+    }
+
+    pub fn file_bytes(&self) -> u64 {
+        self.file_bytes
+    }
+
+    /// Offset of the first byte that is kept; `None` without a file.
+    pub fn min(&self) -> Option<u64> {
+        self.files().first().map(|file| file.base)
+    }
+
+    /// The file that holds the byte at `offset`.
+    pub fn find(&self, offset: u64) -> Option<Arc<MappedFile<R>>> {
+        let files = self.files();
+        let first = files.first()?.base;
+        let index = offset.checked_sub(first)? / self.file_bytes;
+        let file = files.get(usize::try_from(index).ok()?)?;
+        debug_assert!((file.base..file.end()).contains(&offset));
+        Some(file.clone())
+    }
+
+    /// `len` published bytes from `offset` on, which must lie in one file.
+    pub fn view(&self, offset: u64, len: usize) -> Option<io::Result<R::View>> {
+        let file = self.find(offset)?;
+        if offset.checked_add(len as u64)? > file.written_end() {
+            return None;
+        }
+        Some(file.view(offset, len))
+    }
+
+    /// Flushes the bytes of `range`, file after file.
+    ///
+    /// # Errors
+    /// Of the first flush that failed. Nothing may be assumed about the range from then on.
+    pub async fn flush(&self, range: Range<u64>) -> io::Result<()> {
+        let mut from = range.start;
+        while from < range.end {
+            let file = self.find(from).ok_or(io::ErrorKind::NotFound)?;
+            let upto = range.end.min(file.end());
+            // The offsets are inside one file, whose length is a usize.
+            file.reader.flush((from - file.base) as usize..(upto - file.base) as usize).await?;
+            from = upto;
+        }
+        Ok(())
+    }
+}
+
+/// The published bytes of `view` as what answers carry.
+pub(crate) fn shared<V: View>(view: &V) -> bytes::Bytes {
+    view.to_bytes()
+}

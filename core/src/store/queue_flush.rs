@@ -1,0 +1,138 @@
+//! The flush of the queues, and the checkpoint that follows from it.
+//!
+//! Invariant: the checkpoint is written only from what is durable: the position and time are read before a flush of all
+//! queues that succeeded (S-10). After a failed queue flush it never moves again; the next start reads the log from there.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use super::checkpoint::{self, Checkpoint, Own, Positions};
+use super::commit_log::Log;
+use super::config::StoreConfig;
+use super::consume_queues::ConsumeQueues;
+use super::dispatch::{Dispatch, Progress};
+use super::flush::Flush;
+use super::recovery::Paths;
+use crate::runtime::sync::Receiver;
+use crate::runtime::{Mutant, Runtime};
+
+const PAGE_BYTES: u64 = 4096;
+
+pub(crate) struct QueueFlush<R: Runtime> {
+    rt: R,
+    paths: Paths,
+    log: Log<R>,
+    queues: Arc<ConsumeQueues<R>>,
+    dispatch: Arc<Dispatch<R>>,
+    flush: Arc<Flush<R>>,
+    /// What the checkpoint says but for what moves.
+    base: Checkpoint,
+    record_crc_from: u64,
+    failed: AtomicBool,
+}
+
+impl<R: Runtime> QueueFlush<R> {
+    pub fn new(
+        rt: R,
+        paths: Paths,
+        log: Log<R>,
+        queues: Arc<ConsumeQueues<R>>,
+        dispatch: Arc<Dispatch<R>>,
+        flush: Arc<Flush<R>>,
+        base: Checkpoint,
+    ) -> QueueFlush<R> {
+        let record_crc_from = base.positions().map_or(checkpoint::NO_RECORD_CRC, |own| own.record_crc_from);
+        QueueFlush {
+            rt,
+            paths,
+            log,
+            queues,
+            dispatch,
+            flush,
+            base,
+            record_crc_from,
+            failed: AtomicBool::new(false),
+        }
+    }
+
+    pub fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::Acquire)
+    }
+
+    /// The task: runs until `stop` is true or a flush has failed.
+    pub async fn run(&self, config: &StoreConfig, mut stop: Receiver<bool>) {
+        let interval = Duration::from_millis(config.queue_flush_interval_ms);
+        let mut thorough_at = self.rt.now().after_ms(config.queue_flush_thorough_interval_ms);
+        loop {
+            crate::select! {
+                _ = stop.wait_for(|stop| *stop) => return,
+                () = self.rt.sleep(interval) => {}
+            }
+            let thorough = self.rt.now() >= thorough_at || self.rt.buggify("store.queue_flush.thorough");
+            let done = if thorough {
+                thorough_at = self.rt.now().after_ms(config.queue_flush_thorough_interval_ms);
+                self.checkpoint().await
+            } else {
+                self.flush_queues(config.queue_flush_least_pages * PAGE_BYTES).await
+            };
+            if let Err(error) = done {
+                tracing::error!(%error, "flush the queues: the checkpoint does not move any more");
+                return;
+            }
+        }
+    }
+
+    /// Flushes all queues and writes the checkpoint.
+    ///
+    /// # Errors
+    /// Of a flush or of writing the checkpoint: it does not move again in this run.
+    pub async fn checkpoint(&self) -> io::Result<()> {
+        let claimed = self.dispatch.progress();
+        self.flush_queues(0).await?;
+        let claimed =
+            if self.rt.mutant(Mutant::CheckpointAheadOfQueues) { self.dispatch.progress() } else { claimed };
+        self.save(claimed).await.inspect_err(|_| self.failed.store(true, Ordering::Release))
+    }
+
+    async fn flush_queues(&self, bytes_min: u64) -> io::Result<()> {
+        if self.has_failed() {
+            return Err(io::Error::other("an earlier flush of the queues has failed"));
+        }
+        if self.rt.mutant(Mutant::CheckpointAheadOfQueues) {
+            return Ok(());
+        }
+        for queue in self.queues.take_dirty(bytes_min) {
+            if let Err(error) = queue.flush(&self.rt, &self.queues.files).await {
+                self.failed.store(true, Ordering::Release);
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    async fn save(&self, claimed: Progress) -> io::Result<()> {
+        // In ASYNC_FLUSH queues may be ahead of what is durable in the log.
+        let durable = self.log.durable().get();
+        let Progress { position, timestamp, mark } = claimed;
+        let durable_timestamp = self.flush.durable_timestamp();
+        let checkpoint = Checkpoint {
+            physic_ms: durable_timestamp,
+            logic_ms: timestamp.min(durable_timestamp),
+            own: Own::Valid(Positions {
+                scan_from: mark.min(self.safe_mark(durable)),
+                queues_durable: position.min(durable),
+                record_crc_from: self.record_crc_from,
+            }),
+            ..self.base
+        };
+        checkpoint::save(&self.rt, &self.paths.root, &self.paths.checkpoint, &checkpoint).await
+    }
+
+    /// A record's position that is durable: the last checkpoint's while the flush of the log is far behind.
+    fn safe_mark(&self, durable: u64) -> u64 {
+        let Progress { mark, .. } = self.dispatch.progress();
+        if mark <= durable { mark } else { self.base.positions().map_or(0, |own| own.scan_from) }
+    }
+}

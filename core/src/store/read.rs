@@ -1,0 +1,241 @@
+//! Reading: by queue offset, by time, by place in the log.
+
+use std::io;
+
+use bytes::Bytes;
+
+use super::MessageStore;
+use super::answer::{Boundary, GetStatus, Read};
+use super::consume_queue::{ConsumeQueue, READ_ENTRIES_MAX};
+use super::mapped_file_queue::shared;
+use super::queue_entry::Entry;
+use crate::message::codec::{self, Check, Head};
+use crate::runtime::Runtime;
+
+/// Entries one read looks at when fewer messages are asked for: Java's 16,000 bytes of queue.
+const LOOK_ENTRIES: usize = READ_ENTRIES_MAX;
+/// Bytes of one answer, whatever the caller asks.
+const ANSWER_BYTES_MAX: u64 = 128 << 20;
+/// Java's `maxTransferBytesOnMessageInMemory` and `…CountOnMessageInMemory`.
+const HOT_BYTES_MAX: u64 = 256 << 10;
+const HOT_COUNT_MAX: usize = 32;
+/// Java's `maxTransferBytesOnMessageInDisk` and `…CountOnMessageInDisk`.
+const COLD_BYTES_MAX: u64 = 64 << 10;
+const COLD_COUNT_MAX: usize = 8;
+
+/// What a read has collected: places of whole records, as runs without gaps.
+#[derive(Default)]
+struct Collected {
+    /// Start, end and number of records.
+    runs: Vec<(u64, u64, usize)>,
+    bytes: u64,
+    count: usize,
+    last_offset: u64,
+}
+
+impl Collected {
+    fn push(&mut self, entry: &Entry, file_bytes: u64) {
+        let (start, end) = (entry.physical_offset, entry.end());
+        match self.runs.last_mut() {
+            // A view does not cross a file.
+            Some((_, run_end, records)) if *run_end == start && start % file_bytes != 0 => {
+                *run_end = end;
+                *records += 1;
+            }
+            _ => self.runs.push((start, end, 1)),
+        }
+        self.bytes += u64::from(entry.size);
+        self.count += 1;
+        self.last_offset = start;
+    }
+
+    fn is_full(&self, next: &Entry, max_count: usize, hot: bool) -> bool {
+        if self.count == 0 {
+            return false;
+        }
+        let bytes = self.bytes.saturating_add(u64::from(next.size));
+        let (bytes_max, count_max) =
+            if hot { (HOT_BYTES_MAX, HOT_COUNT_MAX) } else { (COLD_BYTES_MAX, COLD_COUNT_MAX) };
+        self.count >= max_count || bytes > ANSWER_BYTES_MAX || bytes > bytes_max || self.count >= count_max
+    }
+}
+
+impl<R: Runtime> MessageStore<R> {
+    /// Reads messages of a queue from `offset` on whose tag hash passes `filter`; `max_count` and Java's limits bound them.
+    pub async fn get(
+        &self,
+        topic: &str,
+        queue: i32,
+        offset: i64,
+        max_count: usize,
+        filter: &(dyn Fn(i64) -> bool + Sync),
+    ) -> Read {
+        let Some(queue) = self.queues.find(topic, queue) else {
+            return empty(GetStatus::NoMatchedLogicQueue, 0, 0, 0);
+        };
+        let (min, max) = (queue.min(), queue.max());
+        if max == 0 {
+            return empty(GetStatus::NoMessageInQueue, 0, min, max);
+        }
+        if offset < min {
+            return empty(GetStatus::OffsetTooSmall, min, min, max);
+        }
+        if offset == max {
+            return empty(GetStatus::OffsetOverflowOne, offset, min, max);
+        }
+        if offset > max {
+            return empty(GetStatus::OffsetOverflowBadly, max, min, max);
+        }
+        let entries = match queue.read(&self.queues.files, offset, max_count.max(LOOK_ENTRIES)).await {
+            Ok(entries) if !entries.is_empty() => entries,
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                tracing::error!(topic, queue = queue.queue_id, offset, %error, "read queue entries");
+                return empty(GetStatus::Unreadable, offset, min, max);
+            }
+            _ => return empty(GetStatus::OffsetFoundNull, queue.next_file_offset(offset), min, max),
+        };
+        self.collect(&queue, offset, &entries, max_count, filter).await
+    }
+
+    async fn collect(
+        &self,
+        queue: &ConsumeQueue,
+        offset: i64,
+        entries: &[Entry],
+        max_count: usize,
+        filter: &(dyn Fn(i64) -> bool + Sync),
+    ) -> Read {
+        let (log_min, log_max) = (self.log.min(), self.log.written().get());
+        let mut collected = Collected::default();
+        let (mut next_begin, mut removed) = (offset, false);
+        for entry in entries {
+            let hot = log_max.saturating_sub(entry.physical_offset) <= self.config.hot_bytes;
+            if entry.physical_offset < log_min {
+                removed = true;
+            } else if filter(entry.tags_code) {
+                if collected.is_full(entry, max_count, hot) {
+                    break;
+                }
+                collected.push(entry, self.log.file_bytes());
+            }
+            next_begin += 1;
+        }
+        let (mut messages, mut count) = (Vec::with_capacity(collected.runs.len()), 0);
+        for (start, end, records) in &collected.runs {
+            match self.run(*start, *end) {
+                Some(Ok(run)) => {
+                    messages.push(run);
+                    count += records;
+                }
+                // On a mapping this is the end of the process, and no other answer would be true.
+                Some(Err(_)) => match self.rt.fatal("a CommitLog page cannot be read").await {},
+                None => removed = true,
+            }
+        }
+        let status = match (messages.is_empty(), removed) {
+            (false, _) => GetStatus::Found,
+            (true, true) => GetStatus::MessageWasRemoving,
+            (true, false) => GetStatus::NoMatchedMessage,
+        };
+        let suggest_slave = log_max.saturating_sub(collected.last_offset) > self.config.hot_bytes;
+        let (min, max) = (queue.min(), queue.max());
+        Read { status, next_begin, min, max, messages, count, suggest_slave: suggest_slave && count > 0 }
+    }
+
+    /// Whole records from `start` to `end`, checked to begin with one.
+    fn run(&self, start: u64, end: u64) -> Option<io::Result<Bytes>> {
+        let view = match self.log.files().view(start, usize::try_from(end - start).ok()?)? {
+            Ok(view) => view,
+            Err(error) => return Some(Err(error)),
+        };
+        let whole =
+            matches!(codec::head(view.as_ref()), Head::Record { size } if u64::from(size) <= end - start);
+        if !whole {
+            tracing::error!(start, end, "a queue entry points at no record");
+            return None;
+        }
+        Some(Ok(shared(&view)))
+    }
+
+    /// First queue offset that can be read; 0 for an unknown queue.
+    #[must_use]
+    pub fn min_offset(&self, topic: &str, queue: i32) -> i64 {
+        self.queues.find(topic, queue).map_or(0, |queue| queue.min())
+    }
+
+    /// One past the last queue offset that can be read; 0 for an unknown queue.
+    #[must_use]
+    pub fn max_offset(&self, topic: &str, queue: i32) -> i64 {
+        self.queues.find(topic, queue).map_or(0, |queue| queue.max())
+    }
+
+    /// The queues that have, or had, messages, sorted.
+    #[must_use]
+    pub fn queues(&self) -> Vec<(String, i32)> {
+        let queues = self.queues.all();
+        queues.iter().map(|queue| (queue.topic.clone(), queue.queue_id)).collect()
+    }
+
+    /// The visible record that begins at `physical_offset`; `None` when none does.
+    #[must_use]
+    pub fn message_at(&self, physical_offset: u64) -> Option<Bytes> {
+        let limit = self.log.visible().get();
+        let file = self.log.files().find(physical_offset)?;
+        let head = file.view(physical_offset, codec::BLANK_BYTES).ok()?;
+        let Head::Record { size } = codec::head(head.as_ref()) else { return None };
+        if physical_offset.checked_add(u64::from(size))? > limit {
+            return None;
+        }
+        let view = file.view(physical_offset, size as usize).ok()?;
+        let record = codec::decode(view.as_ref(), Check::Lengths).ok()?;
+        // Bytes inside another record can look like one, but not with this position in them.
+        (record.physical_offset == physical_offset).then(|| shared(&view))
+    }
+
+    /// When the message at `offset` was stored; `None` when it cannot be read.
+    pub async fn store_time(&self, topic: &str, queue: i32, offset: i64) -> Option<i64> {
+        let queue = self.queues.find(topic, queue)?;
+        self.entry_time(&queue, offset).await
+    }
+
+    async fn entry_time(&self, queue: &ConsumeQueue, offset: i64) -> Option<i64> {
+        let entries = queue.read(&self.queues.files, offset, 1).await.ok()?;
+        let entry = entries.first()?;
+        let view = self.log.files().view(entry.physical_offset, entry.size as usize)?.ok()?;
+        codec::decode(view.as_ref(), Check::Lengths).ok().map(|record| record.store_timestamp)
+    }
+
+    /// The queue offset that answers for a time, see [`Boundary`]; 0 for an empty queue.
+    pub async fn offset_by_time(&self, topic: &str, queue: i32, ms: i64, boundary: Boundary) -> i64 {
+        let Some(queue) = self.queues.find(topic, queue) else { return 0 };
+        let (min, max) = (queue.min(), queue.max());
+        // The first message that is later than what the boundary asks for.
+        let (mut low, mut high) = (min, max);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            let Some(time) = self.entry_time(&queue, middle).await else {
+                // Deleted meanwhile: what can be read lies behind.
+                low = middle + 1;
+                continue;
+            };
+            let later = match boundary {
+                Boundary::Lower => time >= ms,
+                Boundary::Upper => time > ms,
+            };
+            if later {
+                high = middle;
+            } else {
+                low = middle + 1;
+            }
+        }
+        match boundary {
+            Boundary::Lower => low,
+            Boundary::Upper if low == min => 0,
+            Boundary::Upper => low - 1,
+        }
+    }
+}
+
+fn empty(status: GetStatus, next_begin: i64, min: i64, max: i64) -> Read {
+    Read { status, next_begin, min, max, messages: Vec::new(), count: 0, suggest_slave: false }
+}

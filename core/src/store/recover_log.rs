@@ -1,0 +1,373 @@
+//! Recovery of the log: which files there are, where the scan begins, where it ends, and what lies behind is made harmless.
+
+use std::io;
+use std::ops::ControlFlow;
+use std::time::Duration;
+
+use super::checkpoint::{Checkpoint, NO_RECORD_CRC, Own, Positions};
+use super::commit_log::Recovered;
+use super::error::{RecoverError, ScanEnd};
+use super::mapped_file::{MappedFile, parse_file_name};
+use crate::message::codec::{self, BLANK_BYTES, Check, Head, Record, RecordError};
+use crate::runtime::storage::Backing;
+use crate::runtime::{Mutant, Runtime, SegmentReader, SegmentWriter};
+
+/// The scan looks at the log through windows of this size.
+const WINDOW_BYTES: u64 = 1 << 20;
+/// The checkpoint remembers a record's position at least this far behind the end, so that a start after a clean stop still
+/// verifies the last records.
+const MARK_BYTES: u64 = 16 << 20;
+/// Java starts the scan after a clean stop at the third-last file.
+const CLEAN_FILES: usize = 3;
+/// How long a cut waits for views; there are none during recovery.
+const CUT_PATIENCE: Duration = Duration::from_secs(1);
+
+/// The log's files as found, none changed yet.
+pub(crate) struct LogFiles<R: Runtime> {
+    pub dir: String,
+    files: Vec<Found<R>>,
+    /// Files behind the last whole one that were never used, to be removed.
+    unused: Vec<String>,
+}
+
+struct Found<R: Runtime> {
+    file: MappedFile<R>,
+    writer: R::SegmentWriter,
+}
+
+/// Where the scan ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Scan {
+    pub end: u64,
+    pub why: ScanEnd,
+    pub records: u64,
+    /// Store time of the last record; 0 without one.
+    pub last_timestamp: i64,
+    /// A record's position at least [`MARK_BYTES`] before the end, or where the scan began.
+    pub mark: u64,
+}
+
+impl<R: Runtime> LogFiles<R> {
+    /// Finds and opens the files of `dir`, which must be there.
+    ///
+    /// # Errors
+    /// What the files are not. Nothing was changed.
+    pub async fn open(rt: &R, dir: &str, file_bytes: u64) -> Result<LogFiles<R>, RecoverError> {
+        let mut names = Vec::new();
+        for entry in rt.list(dir).await.map_err(RecoverError::io("list", dir))? {
+            let path = format!("{dir}/{}", entry.name);
+            if entry.is_dir {
+                continue;
+            }
+            let Some(base) = parse_file_name(&entry.name) else {
+                return Err(RecoverError::FileName { file: path });
+            };
+            let stat = rt.stat(&path).await.map_err(RecoverError::io("look at", &path))?;
+            names.push((base, path, stat.len));
+        }
+        let mut unused = Vec::new();
+        while let Some((_, path, len)) = names.last() {
+            // A power loss while the file was made: it was never handed out for appends (S-18).
+            if *len == 0 || (*len < file_bytes && is_zero(rt, path, *len).await?) {
+                unused.extend(names.pop().map(|(_, path, _)| path));
+            } else {
+                break;
+            }
+        }
+        check_files(&names, file_bytes)?;
+        let mut files = Vec::with_capacity(names.len());
+        for (base, path, len) in names {
+            let len = usize::try_from(len).unwrap_or(usize::MAX);
+            let writer =
+                rt.open_segment(&path, len, Backing::Mapped).await.map_err(RecoverError::io("map", &path))?;
+            files.push(Found { file: MappedFile { base, path, reader: writer.reader() }, writer });
+        }
+        Ok(LogFiles { dir: dir.to_owned(), files, unused })
+    }
+
+    /// Offset of the first byte that is kept.
+    pub fn min(&self) -> u64 {
+        self.files.first().map_or(0, |found| found.file.base)
+    }
+
+    /// Where the scan may begin: everything below is durable and in the queues.
+    pub fn scan_start(&self, checkpoint: &Checkpoint, clean: bool) -> u64 {
+        if let Own::Valid(Positions { scan_from, .. }) = checkpoint.own {
+            let known =
+                self.files.iter().any(|found| (found.file.base..=found.file.end()).contains(&scan_from));
+            return if known { scan_from } else { self.min() };
+        }
+        if clean {
+            let third_last = self.files.len().saturating_sub(CLEAN_FILES);
+            return self.files.get(third_last).map_or(0, |found| found.file.base);
+        }
+        if checkpoint.own == Own::Stale {
+            return self.min();
+        }
+        let begins_before = |found: &&Found<R>| {
+            first_timestamp(&found.file).is_some_and(|time| time != 0 && time <= checkpoint.min_ms())
+        };
+        self.files.iter().rev().find(begins_before).map_or_else(|| self.min(), |found| found.file.base)
+    }
+
+    /// Walks the records from `from` on, verifies each and shows it to `visit`, until the first that is not whole or
+    /// `visit` breaks off.
+    ///
+    /// # Errors
+    /// Of reading the files.
+    pub async fn scan(
+        &self,
+        rt: &R,
+        from: u64,
+        record_crc_from: u64,
+        mut visit: impl FnMut(&Record<'_>) -> ControlFlow<()>,
+    ) -> Result<Scan, RecoverError> {
+        let mut scan = Scan { end: from, why: ScanEnd::Clean, records: 0, last_timestamp: 0, mark: from };
+        let mut marks = (from, from);
+        for Found { file, .. } in &self.files {
+            if scan.end >= file.end() {
+                continue;
+            }
+            loop {
+                let step = scan_window(rt, file, &mut scan, record_crc_from, &mut visit)
+                    .map_err(RecoverError::io("read", &file.path))?;
+                if scan.end >= marks.1 + MARK_BYTES {
+                    marks = (marks.1, scan.end);
+                }
+                scan.mark = if scan.end >= marks.1 + MARK_BYTES { marks.1 } else { marks.0 };
+                match step {
+                    Step::Window => rt.yield_now().await,
+                    Step::FileEnd => break,
+                    Step::LogEnd(why) => {
+                        scan.why = why;
+                        return Ok(scan);
+                    }
+                    Step::Broken => return Ok(scan),
+                }
+            }
+        }
+        Ok(scan)
+    }
+
+    /// Ends the log at `end`: what lies behind is removed or set to zero, durably, and what lies before, from `from` on, is
+    /// written again and flushed, since a failed flush before the crash may have left pages that are in memory only.
+    ///
+    /// # Errors
+    /// `Repair`: the disk does not keep what it is told.
+    pub async fn finish(
+        self,
+        rt: &R,
+        from: u64,
+        scan: &Scan,
+        untouched: bool,
+    ) -> Result<Recovered<R>, RecoverError> {
+        let LogFiles { dir, files, unused } = self;
+        let end = scan.end;
+        let mut removed = false;
+        for path in &unused {
+            rt.remove(path).await.map_err(RecoverError::repair(path))?;
+            removed = true;
+        }
+        let (mut kept, mut writer) = (Vec::new(), None);
+        for Found { file, writer: mut own } in files {
+            if file.base > end {
+                drop(own);
+                rt.remove(&file.path).await.map_err(RecoverError::repair(&file.path))?;
+                removed = true;
+                continue;
+            }
+            if !untouched && from < file.end() && file.base < end {
+                make_durable(rt, &file, &mut own, from, end)
+                    .await
+                    .map_err(RecoverError::repair(&file.path))?;
+            }
+            if end < file.end() {
+                let path = file.path.clone();
+                let (file, cut) =
+                    cut(rt, file, own, end, untouched).await.map_err(RecoverError::repair(&path))?;
+                kept.push(file);
+                writer = Some(cut);
+            } else {
+                kept.push(file);
+            }
+        }
+        if removed {
+            rt.sync_dir(&dir).await.map_err(RecoverError::repair(&dir))?;
+        }
+        rt.probe("store.recovered", from, end);
+        Ok(Recovered { files: kept, writer, end, last_timestamp: scan.last_timestamp })
+    }
+}
+
+fn check_files(files: &[(u64, String, u64)], file_bytes: u64) -> Result<(), RecoverError> {
+    let mut next = None;
+    for (base, path, len) in files {
+        if *len != file_bytes {
+            return Err(RecoverError::FileLength { file: path.clone(), expected: file_bytes, found: *len });
+        }
+        if base % file_bytes != 0 {
+            return Err(RecoverError::FileBase { file: path.clone(), base: *base, file_bytes });
+        }
+        if let Some(expected) = next.filter(|expected| expected != base) {
+            return Err(RecoverError::FileMissing { file: path.clone(), expected, found: *base });
+        }
+        next = Some(base + file_bytes);
+    }
+    Ok(())
+}
+
+async fn is_zero<R: Runtime>(rt: &R, path: &str, len: u64) -> Result<bool, RecoverError> {
+    use crate::runtime::storage::File;
+    let file = rt.open_file(path, true).await.map_err(RecoverError::io("open", path))?;
+    let mut bytes = vec![0; 64 << 10];
+    let mut at = 0;
+    while at < len {
+        let count = bytes.len().min(usize::try_from(len - at).unwrap_or(usize::MAX));
+        let part = bytes.get_mut(..count).expect("at most its length");
+        file.read_at(at, part).map_err(RecoverError::io("read", path))?;
+        if part.iter().any(|byte| *byte != 0) {
+            return Ok(false);
+        }
+        at += count as u64;
+    }
+    Ok(true)
+}
+
+fn first_timestamp<R: Runtime>(file: &MappedFile<R>) -> Option<i64> {
+    let head = file.view(file.base, BLANK_BYTES).ok()?;
+    let Head::Record { size } = codec::head(head.as_ref()) else { return None };
+    let view = file.view(file.base, usize::try_from(size).ok()?).ok()?;
+    let check = Check::Whole { position: file.base, record_crc: false };
+    codec::decode(view.as_ref(), check).ok().map(|record| record.store_timestamp)
+}
+
+enum Step {
+    /// The window is used up.
+    Window,
+    FileEnd,
+    LogEnd(ScanEnd),
+    /// The visitor broke off.
+    Broken,
+}
+
+/// How recovery verifies the record at `position`.
+fn check_at<R: Runtime>(rt: &R, position: u64, record_crc_from: u64) -> Check {
+    if rt.mutant(Mutant::RecoverWithoutCrc) {
+        return Check::WithoutCrc { position };
+    }
+    if rt.mutant(Mutant::BodyCrcOnly) {
+        return Check::Body;
+    }
+    Check::Whole { position, record_crc: record_crc_from != NO_RECORD_CRC && position >= record_crc_from }
+}
+
+fn scan_window<R: Runtime>(
+    rt: &R,
+    file: &MappedFile<R>,
+    scan: &mut Scan,
+    record_crc_from: u64,
+    visit: &mut impl FnMut(&Record<'_>) -> ControlFlow<()>,
+) -> io::Result<Step> {
+    let left = file.end() - scan.end;
+    if left < BLANK_BYTES as u64 {
+        scan.end = file.end();
+        return Ok(Step::FileEnd);
+    }
+    let window = window(file, scan.end, left)?;
+    let mut rest = window.as_ref();
+    loop {
+        let left = file.end() - scan.end;
+        if left < BLANK_BYTES as u64 {
+            scan.end = file.end();
+            return Ok(Step::FileEnd);
+        }
+        if rest.len() < BLANK_BYTES {
+            return Ok(Step::Window);
+        }
+        match codec::head(rest) {
+            // Java looks at the magic alone; the length is always the rest of the file.
+            Head::Blank { size } if u64::from(size) == left => {
+                scan.end = file.end();
+                return Ok(Step::FileEnd);
+            }
+            Head::Blank { size } => return Ok(Step::LogEnd(ScanEnd::Blank { size, remaining: left })),
+            Head::Nothing { magic: 0 } if rest.starts_with(&[0; BLANK_BYTES]) => {
+                return Ok(Step::LogEnd(ScanEnd::Clean));
+            }
+            Head::Nothing { magic } => return Ok(Step::LogEnd(RecordError::Magic { found: magic }.into())),
+            Head::Record { size } if u64::from(size) > left => {
+                let short = RecordError::Short { needed: size as usize, have: left as usize };
+                return Ok(Step::LogEnd(short.into()));
+            }
+            Head::Record { size } if size as usize > rest.len() => return Ok(Step::Window),
+            Head::Record { .. } => {}
+        }
+        let record = match codec::decode(rest, check_at(rt, scan.end, record_crc_from)) {
+            Ok(record) => record,
+            Err(why) => return Ok(Step::LogEnd(why.into())),
+        };
+        if visit(&record).is_break() {
+            return Ok(Step::Broken);
+        }
+        scan.records += 1;
+        scan.last_timestamp = scan.last_timestamp.max(record.store_timestamp);
+        scan.end += u64::from(record.size);
+        rest = rest.get(record.size as usize..).unwrap_or(&[]);
+    }
+}
+
+/// A view from `at` on that holds at least one whole record, if there is one.
+fn window<R: Runtime>(file: &MappedFile<R>, at: u64, left: u64) -> io::Result<R::View> {
+    let whole = match codec::head(file.view(at, BLANK_BYTES)?.as_ref()) {
+        Head::Record { size } => u64::from(size).min(left),
+        _ => BLANK_BYTES as u64,
+    };
+    let len = usize::try_from(whole.max(WINDOW_BYTES.min(left))).unwrap_or(usize::MAX);
+    match file.view(at, len) {
+        Ok(view) => Ok(view),
+        // A sector that nothing was written to may be the one that cannot be read.
+        Err(_) => file.view(at, usize::try_from(whole).unwrap_or(usize::MAX)),
+    }
+}
+
+async fn make_durable<R: Runtime>(
+    rt: &R,
+    file: &MappedFile<R>,
+    writer: &mut R::SegmentWriter,
+    from: u64,
+    end: u64,
+) -> io::Result<()> {
+    let start = (from.max(file.base) - file.base) as usize;
+    let stop = (end.min(file.end()) - file.base) as usize;
+    if !rt.mutant(Mutant::RecoverTrustsPageCache) {
+        writer.redirty(start..stop);
+    }
+    file.reader.flush(start..stop).await
+}
+
+/// The last file with its tail at `end`, ready for appends.
+async fn cut<R: Runtime>(
+    rt: &R,
+    file: MappedFile<R>,
+    mut writer: R::SegmentWriter,
+    end: u64,
+    untouched: bool,
+) -> io::Result<(MappedFile<R>, R::SegmentWriter)> {
+    let to = (end - file.base) as usize;
+    let MappedFile { base, path, reader } = file;
+    if untouched || rt.mutant(Mutant::TruncateInMemory) {
+        drop((writer, reader));
+        let writer = rt.open_segment(&path, to, Backing::Mapped).await?;
+        return Ok((MappedFile { base, path, reader: writer.reader() }, writer));
+    }
+    if rt.mutant(Mutant::RecoverByRewrite) {
+        let valid = reader.view(0, to)?.as_ref().to_vec();
+        writer.truncate(0, CUT_PATIENCE).await?;
+        writer.append(to, |into| into.copy_from_slice(&valid));
+        reader.flush(0..to).await?;
+    } else {
+        writer.truncate(to, CUT_PATIENCE).await?;
+    }
+    rt.probe("store.truncated", end, base + reader.capacity() as u64);
+    Ok((MappedFile { base, path, reader }, writer))
+}

@@ -1,0 +1,402 @@
+//! Recovery of the queues: what is on disk, compared with what the scan of the log says must be there.
+//!
+//! Entries of records below the start of the scan are kept. Behind them a queue is made to hold exactly the entries that
+//! the scan found, no more, so that no entry is repeated (S-12) or points behind the log (S-01, S-05).
+
+use std::collections::BTreeMap;
+use std::io;
+
+use super::consume_queue::{ConsumeQueue, Extent};
+use super::consume_queues::ConsumeQueues;
+use super::error::RecoverError;
+use super::mapped_file::{file_name, parse_file_name};
+use super::queue_entry::{ENTRY_BYTES, Entry, Unit, units};
+use crate::runtime::storage::File;
+use crate::runtime::{Mutant, Runtime};
+
+const ENTRY: u64 = ENTRY_BYTES as u64;
+const CHUNK_BYTES: usize = 64 << 10;
+/// Whole entries, about a page.
+const FIRST_READ_BYTES: usize = 4_000;
+
+/// A record's queue offset does not continue its queue, and what is missing lies before the scan: it must begin earlier.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct QueueGap {
+    pub topic: String,
+    pub queue_id: i32,
+    pub expected: i64,
+    pub found: i64,
+}
+
+/// One queue as found on disk, and what the scan says.
+#[derive(Default)]
+struct Recovering {
+    /// First bytes of its files.
+    files: Vec<u64>,
+    /// Files that cannot hold entries: empty ones, and all behind them or behind a missing one.
+    unused: Vec<String>,
+    /// One past the last entry of a record below the start of the scan.
+    kept: i64,
+    /// The entries behind, up to the first unit that is none, as bytes.
+    tail: Vec<u8>,
+    /// Some byte behind the tail is not zero.
+    residue: bool,
+    /// Queue offset of the first entry in `found`, when not `kept`: the queue begins anew there.
+    restart: Option<i64>,
+    /// The entries of the scan, as bytes.
+    found: Vec<u8>,
+}
+
+pub(crate) struct RecoveringQueues {
+    root: String,
+    file_bytes: u64,
+    /// Where the scan begins.
+    from: u64,
+    /// The scan begins at the first byte that is kept: nothing before it can be asked.
+    from_min: bool,
+    queues: BTreeMap<String, BTreeMap<i32, Recovering>>,
+}
+
+impl RecoveringQueues {
+    /// Reads all queues below `root`, which must be there. With `look_behind` also what lies behind a queue's end.
+    ///
+    /// # Errors
+    /// Of reading, and files of another length. Nothing was changed.
+    pub async fn load<R: Runtime>(
+        rt: &R,
+        root: &str,
+        file_bytes: u64,
+        from: u64,
+        from_min: bool,
+        look_behind: bool,
+    ) -> Result<RecoveringQueues, RecoverError> {
+        let mut queues: BTreeMap<String, BTreeMap<i32, Recovering>> = BTreeMap::new();
+        for topic in rt.list(root).await.map_err(RecoverError::io("list", root))? {
+            if !topic.is_dir {
+                continue;
+            }
+            let topic_dir = format!("{root}/{}", topic.name);
+            for queue in rt.list(&topic_dir).await.map_err(RecoverError::io("list", &topic_dir))? {
+                let Some(queue_id) = queue.name.parse().ok().filter(|_| queue.is_dir) else { continue };
+                let dir = format!("{topic_dir}/{}", queue.name);
+                let loaded = load_queue(rt, &dir, file_bytes, from, look_behind).await?;
+                queues.entry(topic.name.clone()).or_default().insert(queue_id, loaded);
+            }
+        }
+        Ok(RecoveringQueues { root: root.to_owned(), file_bytes, from, from_min, queues })
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.queues.is_empty()
+    }
+
+    /// Takes the entry of the next record of the scan.
+    ///
+    /// # Errors
+    /// [`QueueGap`]: the scan must begin at the start of the log.
+    pub fn take(&mut self, topic: &str, queue_id: i32, n: i64, entry: &Entry) -> Result<(), QueueGap> {
+        let from_min = self.from_min;
+        let queue = match self.queues.get_mut(topic).and_then(|queues| queues.get_mut(&queue_id)) {
+            Some(queue) => queue,
+            None => self.queues.entry(topic.to_owned()).or_default().entry(queue_id).or_default(),
+        };
+        let expected = queue.expected();
+        let gap = || QueueGap { topic: topic.to_owned(), queue_id, expected, found: n };
+        let begins = queue.files.is_empty() && queue.found.is_empty() && queue.restart.is_none();
+        if n == expected || queue.has_already(entry) {
+            queue.found.extend_from_slice(&entry.encode());
+        } else if begins && n > 0 && from_min {
+            queue.begin_anew(n, entry);
+        } else if n > expected || n == 0 {
+            if !from_min {
+                return Err(gap());
+            }
+            // The log starts the queue anew (the topic was deleted and made again), or holds no longer what is missing.
+            tracing::warn!(topic, queue_id, expected, found = n, "the queue begins anew");
+            queue.begin_anew(n, entry);
+        } else if queue.found.is_empty() && !from_min {
+            return Err(gap());
+        } else {
+            tracing::warn!(topic, queue_id, expected, found = n, "the log gives a queue offset twice");
+        }
+        Ok(())
+    }
+
+    /// Brings the files in accord with the scan, durably when `flush`, and gives the queues.
+    ///
+    /// # Errors
+    /// `Repair`: of writing or flushing.
+    pub async fn finish<R: Runtime>(
+        self,
+        rt: &R,
+        queues: &ConsumeQueues<R>,
+        log_min: u64,
+        flush: bool,
+    ) -> Result<(), RecoverError> {
+        let RecoveringQueues { root, file_bytes, from, queues: recovering, .. } = self;
+        for (topic, by_id) in recovering {
+            for (queue_id, queue) in by_id {
+                let dir = format!("{root}/{topic}/{queue_id}");
+                let repair = Repair { rt, queues, file_bytes, dir: &dir, flush, from };
+                let done = repair.run(&topic, queue_id, queue).await;
+                let queue = done.map_err(RecoverError::repair(&dir))?;
+                let min = min_offset(&queue, queues, log_min).await.map_err(RecoverError::repair(&dir))?;
+                queue.set_min(min);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Recovering {
+    fn expected(&self) -> i64 {
+        self.restart.unwrap_or(self.kept) + (self.found.len() / ENTRY_BYTES) as i64
+    }
+
+    /// The entry on disk at the place where the scan stands is this one: whatever offset the record states, the queue has it.
+    fn has_already(&self, entry: &Entry) -> bool {
+        let at = self.found.len();
+        self.restart.is_none() && self.tail.get(at..at + ENTRY_BYTES) == Some(&entry.encode()[..])
+    }
+
+    fn begin_anew(&mut self, n: i64, entry: &Entry) {
+        self.restart = Some(n);
+        self.found.clear();
+        self.found.extend_from_slice(&entry.encode());
+    }
+}
+
+async fn load_queue<R: Runtime>(
+    rt: &R,
+    dir: &str,
+    file_bytes: u64,
+    from: u64,
+    look_behind: bool,
+) -> Result<Recovering, RecoverError> {
+    let mut queue = Recovering::default();
+    for entry in rt.list(dir).await.map_err(RecoverError::io("list", dir))? {
+        let path = format!("{dir}/{}", entry.name);
+        if entry.is_dir {
+            continue;
+        }
+        let Some(base) = parse_file_name(&entry.name) else {
+            return Err(RecoverError::FileName { file: path });
+        };
+        let len = rt.stat(&path).await.map_err(RecoverError::io("look at", &path))?.len;
+        if len != 0 && len != file_bytes {
+            return Err(RecoverError::FileLength { file: path, expected: file_bytes, found: len });
+        }
+        let continues = queue.files.last().is_none_or(|last| last + file_bytes == base);
+        if len == 0 || !continues || !queue.unused.is_empty() {
+            // A power loss kept a later file and lost this one's length: the log has what it held.
+            queue.unused.push(path);
+        } else {
+            queue.files.push(base);
+        }
+    }
+    read_entries(rt, dir, file_bytes, from, look_behind, &mut queue)
+        .await
+        .map_err(RecoverError::io("read the queue", dir))?;
+    Ok(queue)
+}
+
+async fn read_entries<R: Runtime>(
+    rt: &R,
+    dir: &str,
+    file_bytes: u64,
+    from: u64,
+    look_behind: bool,
+    queue: &mut Recovering,
+) -> io::Result<()> {
+    let mut start = 0;
+    for (index, base) in queue.files.iter().enumerate().rev() {
+        let file = rt.open_file(&format!("{dir}/{}", file_name(*base)), true).await?;
+        let mut unit = [0; ENTRY_BYTES];
+        file.read_at(0, &mut unit)?;
+        if Unit::decode(&unit).entry().is_some_and(|entry| entry.physical_offset < from) {
+            start = index;
+            break;
+        }
+    }
+    queue.kept = queue.files.get(start).map_or(0, |base| (base / ENTRY) as i64);
+    let (mut last, mut ended) = (None, false);
+    let mut chunk = vec![0; CHUNK_BYTES - CHUNK_BYTES % ENTRY_BYTES];
+    for base in queue.files.get(start..).unwrap_or(&[]).to_vec() {
+        let file = rt.open_file(&format!("{dir}/{}", file_name(base)), true).await?;
+        let mut at = 0;
+        while at < file_bytes && (!ended || look_behind) && !queue.residue {
+            // Small queues are many: look at their first page before more is read.
+            let most = if at == 0 { FIRST_READ_BYTES } else { chunk.len() };
+            let count = most.min(usize::try_from(file_bytes - at).unwrap_or(usize::MAX));
+            let bytes = chunk.get_mut(..count).expect("at most its length");
+            file.read_at(at, bytes)?;
+            let mut taken = 0;
+            if !ended {
+                taken = units(bytes).take_while(|unit| queue.take_unit(*unit, from, &mut last)).count();
+                ended = taken < bytes.len() / ENTRY_BYTES;
+            }
+            let behind = bytes.get(taken * ENTRY_BYTES..).unwrap_or(&[]);
+            queue.residue = ended && behind.iter().any(|byte| *byte != 0);
+            at += count as u64;
+        }
+    }
+    Ok(())
+}
+
+impl Recovering {
+    /// Takes the next unit of the files; false when the queue ends before it.
+    fn take_unit(&mut self, unit: Unit, from: u64, last: &mut Option<u64>) -> bool {
+        match unit {
+            Unit::PreBlank if self.tail.is_empty() && last.is_none() => self.kept += 1,
+            Unit::Entry(entry) if last.is_none_or(|last| entry.physical_offset >= last) => {
+                *last = Some(entry.end());
+                if entry.physical_offset < from && self.tail.is_empty() {
+                    self.kept += 1;
+                } else {
+                    self.tail.extend_from_slice(&entry.encode());
+                }
+            }
+            _ => return false,
+        }
+        true
+    }
+}
+
+struct Repair<'a, R: Runtime> {
+    rt: &'a R,
+    queues: &'a ConsumeQueues<R>,
+    file_bytes: u64,
+    dir: &'a str,
+    flush: bool,
+    from: u64,
+}
+
+impl<R: Runtime> Repair<'_, R> {
+    async fn run(
+        &self,
+        topic: &str,
+        queue_id: i32,
+        mut queue: Recovering,
+    ) -> io::Result<std::sync::Arc<ConsumeQueue>> {
+        let rt = self.rt;
+        for path in &queue.unused {
+            rt.remove(path).await?;
+        }
+        if rt.mutant(Mutant::RedispatchRepeats) && queue.restart.is_none() {
+            let found = std::mem::replace(&mut queue.found, queue.tail.clone());
+            queue.found.extend_from_slice(&found);
+        }
+        if rt.mutant(Mutant::RecoverKeepsQueueTail) && queue.tail.len() > queue.found.len() {
+            let kept = queue.tail.get(queue.found.len()..).unwrap_or(&[]).to_vec();
+            queue.found.extend_from_slice(&kept);
+        }
+        if queue.restart.is_some() {
+            for base in queue.files.drain(..) {
+                rt.remove(&self.path(base)).await?;
+            }
+            queue.tail.clear();
+        }
+        let first = queue.restart.unwrap_or(queue.kept);
+        let same = queue.tail.chunks(ENTRY_BYTES).zip(queue.found.chunks(ENTRY_BYTES));
+        let same = same.take_while(|(old, new)| old == new).count() * ENTRY_BYTES;
+        let max = first + (queue.found.len() / ENTRY_BYTES) as i64;
+        let trimmed = self.remove_behind(&mut queue, max).await?;
+        let files = (
+            queue.files.first().copied().unwrap_or(0),
+            queue.files.last().map_or(0, |last| last + self.file_bytes),
+        );
+        // Without files the queue begins at its first entry, and what precedes it in the file is filled.
+        let min = if queue.files.is_empty() { first } else { (files.0 / ENTRY) as i64 };
+        let extent = Extent { min, max, files };
+        let known = self.queues.add(topic, queue_id, extent);
+        let new = queue.found.get(same..).unwrap_or(&[]);
+        let write_at = first + (same / ENTRY_BYTES) as i64;
+        let cut = queue.tail.len() > same || queue.residue;
+        if cut && !(rt.mutant(Mutant::TruncateInMemory)) {
+            self.zero_behind(&known, write_at).await?;
+        }
+        if !new.is_empty() {
+            known.write(rt, &self.queues.files, write_at, new).await?;
+        }
+        let changed = cut || trimmed || !new.is_empty() || !queue.unused.is_empty();
+        if changed {
+            rt.probe("store.queue_repaired", self.from, max as u64);
+        }
+        if changed || (self.flush && !queue.tail.is_empty()) {
+            known.make_durable_from(rt, &self.queues.files, first, self.flush).await?;
+        }
+        Ok(known)
+    }
+
+    fn path(&self, base: u64) -> String {
+        format!("{}/{}", self.dir, file_name(base))
+    }
+
+    /// Removes the files that begin behind the last entry, but for the first.
+    async fn remove_behind(&self, queue: &mut Recovering, max: i64) -> io::Result<bool> {
+        let end = u64::try_from(max).unwrap_or(0).saturating_mul(ENTRY);
+        let mut removed = false;
+        while let Some(last) = queue.files.last().copied()
+            && queue.files.len() > 1
+            && last >= end
+        {
+            self.rt.remove(&self.path(last)).await?;
+            queue.files.pop();
+            removed = true;
+        }
+        if removed {
+            self.rt.sync_dir(self.dir).await?;
+        }
+        Ok(removed)
+    }
+
+    /// Sets all behind entry `n` to zero, so that no entry that was cut comes back.
+    async fn zero_behind(&self, queue: &ConsumeQueue, n: i64) -> io::Result<()> {
+        let zeros = vec![0; CHUNK_BYTES];
+        let mut at = u64::try_from(n).unwrap_or(0).saturating_mul(ENTRY);
+        while at < queue.files_end() {
+            let base = at - at % self.file_bytes;
+            let file = self.rt.open_file(&self.path(base), false).await?;
+            let mut inside = at - base;
+            while inside < self.file_bytes {
+                let count = zeros.len().min(usize::try_from(self.file_bytes - inside).unwrap_or(usize::MAX));
+                file.write_at(inside, zeros.get(..count).expect("at most its length"))?;
+                inside += count as u64;
+            }
+            file.flush(at - base..self.file_bytes).await?;
+            at = base + self.file_bytes;
+        }
+        Ok(())
+    }
+}
+
+/// The first entry whose record is kept.
+async fn min_offset<R: Runtime>(
+    queue: &ConsumeQueue,
+    queues: &ConsumeQueues<R>,
+    log_min: u64,
+) -> io::Result<i64> {
+    let (mut low, mut high) = (queue.min(), queue.max());
+    if low == high || is_kept(queue, queues, low, log_min).await? {
+        return Ok(low);
+    }
+    while low < high {
+        let middle = low + (high - low) / 2;
+        if is_kept(queue, queues, middle, log_min).await? {
+            high = middle;
+        } else {
+            low = middle + 1;
+        }
+    }
+    Ok(low)
+}
+
+async fn is_kept<R: Runtime>(
+    queue: &ConsumeQueue,
+    queues: &ConsumeQueues<R>,
+    n: i64,
+    log_min: u64,
+) -> io::Result<bool> {
+    let unit = queue.read_unit(&queues.files, n).await?;
+    Ok(unit.entry().is_some_and(|entry| entry.physical_offset >= log_min))
+}

@@ -1,0 +1,192 @@
+//! Opening a directory: one scan of the log, with two starting points.
+//!
+//! After a clean stop, and after any other, the scan begins where the checkpoint says that log and queues are complete; it
+//! verifies whole records, stops at the first that is not, and gives each to its queue again. Then log and queues are cut
+//! behind the end, on disk. When a queue does not continue where the log says, the scan begins again at the log's start.
+//!
+//! Order: everything is looked at before anything is changed; the abort marker is durable before the first change, so that a
+//! crash in the middle of a recovery is followed by another one; the checkpoint moves last.
+
+use std::io;
+use std::ops::ControlFlow;
+
+use super::checkpoint::{self, Checkpoint, NO_RECORD_CRC, Own, Positions};
+use super::commit_log::Recovered;
+use super::config::StoreConfig;
+use super::consume_queues::ConsumeQueues;
+use super::error::{RecoverError, ScanEnd};
+use super::queue_entry::Entry;
+use super::queue_files::QueueFiles;
+use super::recover_log::{LogFiles, Scan};
+use super::recover_queues::{QueueGap, RecoveringQueues};
+use crate::runtime::storage::File;
+use crate::runtime::{Mutant, Runtime};
+
+/// The files and folders of a store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Paths {
+    pub root: String,
+    pub commit_log: String,
+    pub consume_queue: String,
+    pub checkpoint: String,
+    pub abort: String,
+    pub lock: String,
+}
+
+impl Paths {
+    pub fn new(root: &str) -> Paths {
+        Paths {
+            root: root.to_owned(),
+            commit_log: format!("{root}/commitlog"),
+            consume_queue: format!("{root}/consumequeue"),
+            checkpoint: format!("{root}/checkpoint"),
+            abort: format!("{root}/abort"),
+            lock: format!("{root}/lock"),
+        }
+    }
+}
+
+/// A directory that is ready for appends.
+pub(crate) struct Opened<R: Runtime> {
+    pub log: Recovered<R>,
+    pub queues: ConsumeQueues<R>,
+    pub checkpoint: Checkpoint,
+}
+
+/// What a look at a directory found, before anything is changed.
+pub(crate) struct Survey<R: Runtime> {
+    pub files: LogFiles<R>,
+    pub queues: RecoveringQueues,
+    pub checkpoint: Checkpoint,
+    pub clean: bool,
+    /// Where the scan began.
+    pub from: u64,
+    pub scan: Scan,
+}
+
+/// Whether the last process ended in order.
+///
+/// # Errors
+/// Of looking.
+pub(crate) async fn was_clean<R: Runtime>(rt: &R, paths: &Paths) -> Result<bool, RecoverError> {
+    match rt.stat(&paths.abort).await {
+        Ok(_) => Ok(false),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
+        Err(error) => Err(RecoverError::io("look at", &paths.abort)(error)),
+    }
+}
+
+/// Looks at everything and decides what recovery has to do.
+///
+/// # Errors
+/// What the directory is not. Nothing was changed.
+pub(crate) async fn survey<R: Runtime>(
+    rt: &R,
+    config: &StoreConfig,
+    paths: &Paths,
+) -> Result<Survey<R>, RecoverError> {
+    let clean = was_clean(rt, paths).await?;
+    let files = LogFiles::open(rt, &paths.commit_log, config.commit_log_file_bytes).await?;
+    let read = checkpoint::load(rt, &paths.checkpoint).await;
+    let checkpoint = read.map_err(RecoverError::io("read", &paths.checkpoint))?;
+    let own = checkpoint.positions();
+    let record_crc_from = own.map_or(NO_RECORD_CRC, |own| own.record_crc_from);
+    let mut from = files.scan_start(&checkpoint, clean);
+    loop {
+        let from_min = from <= files.min();
+        let look_behind = !(clean && own.is_some());
+        let mut queues = RecoveringQueues::load(
+            rt,
+            &paths.consume_queue,
+            config.consume_queue_file_bytes,
+            from,
+            from_min,
+            look_behind,
+        )
+        .await?;
+        if queues.is_empty() && !from_min {
+            from = files.min();
+            continue;
+        }
+        let mut gap: Option<QueueGap> = None;
+        let scan = files
+            .scan(rt, from, record_crc_from, |record| {
+                let Some(entry) = Entry::of(record, &config.delay_levels_ms) else {
+                    return ControlFlow::Continue(());
+                };
+                gap = queues.take(record.topic, record.queue_id, record.queue_offset, &entry).err();
+                if gap.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            })
+            .await?;
+        let Some(gap) = gap else {
+            return Ok(Survey { files, queues, checkpoint, clean, from, scan });
+        };
+        assert!(!from_min, "a scan from the start of the log finds no gap: {gap:?}");
+        tracing::warn!(?gap, from, "a queue is not complete: the whole log is read");
+        rt.probe("store.rescan", from, files.min());
+        from = files.min();
+    }
+}
+
+/// Opens the directory: recovers it and makes the abort marker durable.
+///
+/// # Errors
+/// [`RecoverError`]; nothing was changed unless it is `Repair`.
+pub(crate) async fn open<R: Runtime>(
+    rt: &R,
+    config: &StoreConfig,
+    paths: &Paths,
+) -> Result<Opened<R>, RecoverError> {
+    let survey = survey(rt, config, paths).await?;
+    let Survey { files, queues: recovering, checkpoint, clean, from, scan } = survey;
+    if scan.why != ScanEnd::Clean {
+        tracing::warn!(end = scan.end, why = %scan.why, "the log ends at a record that is not whole");
+        rt.probe("store.damaged", scan.end, 0);
+    }
+    tracing::info!(clean, from, end = scan.end, records = scan.records, "recovered the log");
+    mark_running(rt, paths).await.map_err(RecoverError::repair(&paths.abort))?;
+    let known_end = checkpoint.positions().map(|own| own.queues_durable);
+    // We stopped it in order, and nothing has touched it since: what lies behind the end is zero, what lies before is durable.
+    let untouched = clean && scan.why == ScanEnd::Clean && known_end == Some(scan.end);
+    let log_min = files.min();
+    let log = files.finish(rt, from, &scan, untouched).await?;
+    let open_files = QueueFiles::new(rt.clone(), config.open_queue_files_max);
+    let queues = ConsumeQueues::new(paths.consume_queue.clone(), open_files, config.consume_queue_file_bytes);
+    recovering.finish(rt, &queues, log_min, !untouched).await?;
+    let record_crc_from = match checkpoint.positions() {
+        _ if !config.record_crc => NO_RECORD_CRC,
+        Some(own) => own.record_crc_from.min(scan.end),
+        None => scan.end,
+    };
+    // The records that the scan has not seen are no newer than what was known to be durable.
+    let newest = scan.last_timestamp.max(checkpoint.physic_ms);
+    let last_timestamp = if untouched { newest } else { scan.last_timestamp };
+    let own = Positions { scan_from: scan.mark, queues_durable: scan.end, record_crc_from };
+    let checkpoint = Checkpoint {
+        physic_ms: last_timestamp,
+        logic_ms: last_timestamp,
+        own: Own::Valid(own),
+        ..checkpoint
+    };
+    checkpoint::save(rt, &paths.root, &paths.checkpoint, &checkpoint)
+        .await
+        .map_err(RecoverError::repair(&paths.checkpoint))?;
+    Ok(Opened { log: Recovered { last_timestamp: newest, ..log }, queues, checkpoint })
+}
+
+/// Creates the abort marker and makes it durable: from here on a crash is known as one (S-22).
+async fn mark_running<R: Runtime>(rt: &R, paths: &Paths) -> io::Result<()> {
+    let file = match rt.create_file(&paths.abort).await {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            rt.open_file(&paths.abort, false).await?
+        }
+        created => created?,
+    };
+    // Java writes its process id; only the presence counts.
+    file.write_at(0, b"0")?;
+    if rt.mutant(Mutant::AbortNotSynced) {
+        return Ok(());
+    }
+    file.flush(0..1).await?;
+    rt.sync_dir(&paths.root).await
+}
