@@ -90,6 +90,8 @@ struct End {
     /// After an error was reported: reads end, writes break.
     broken: bool,
     fin_sent: bool,
+    /// Taken for readable until a read has found nothing, as a poller takes a new socket.
+    maybe_readable: bool,
     reader: Option<Waker>,
     writer: Option<Waker>,
 }
@@ -239,6 +241,7 @@ impl End {
             error: None,
             broken: false,
             fin_sent: false,
+            maybe_readable: true,
             reader: None,
             writer: None,
         }

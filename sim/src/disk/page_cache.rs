@@ -280,17 +280,23 @@ impl Inode {
         Ok(())
     }
 
-    /// Zeroes `[from, to)`: whole pages without content stay holes.
+    /// Whether these bytes of the page read as zeros.
+    fn is_zero(&self, page: usize, bytes: Range<usize>) -> bool {
+        let content = self.cached(page).or_else(|| self.on_platter(page));
+        content.is_none_or(|content| content[bytes].iter().all(|byte| *byte == 0))
+    }
+
+    /// Zeroes `[from, to)`, but for the pages to `keep`. Pages that read as zeros already stay as they are, holes and clean ones.
     pub(super) fn zero(&mut self, from: u64, to: u64, keep: impl Fn(usize) -> bool) -> Result<(), PageFault> {
         let known = self.cache.len().max(self.platter.len());
         let pages = pages_of(from..to);
         for page in pages.start..pages.end.min(known) {
-            if keep(page) || (self.cached(page).is_none() && self.on_platter(page).is_none()) {
-                continue;
-            }
             let base = page as u64 * PAGE as u64;
             let first = from.saturating_sub(base).min(PAGE as u64) as usize;
             let last = to.saturating_sub(base).min(PAGE as u64) as usize;
+            if keep(page) || self.is_zero(page, first..last) {
+                continue;
+            }
             if first == 0 && last == PAGE {
                 *slot(&mut self.cache, page) = Some(zeros());
             } else {

@@ -232,7 +232,10 @@ impl SegmentWriter for SimSegmentWriter {
     }
 
     async fn truncate(&mut self, to: usize, patience: Duration) -> io::Result<()> {
-        assert!(to <= self.written, "cut at {to} of {}", self.written);
+        if to > self.written {
+            let text = format!("truncate to {to} of {}", self.written);
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+        }
         let runtime = self.handle.runtime.clone();
         let deadline = runtime.now().after(patience);
         while self.mapping.is_viewed_beyond(to as u64) {
@@ -246,6 +249,7 @@ impl SegmentWriter for SimSegmentWriter {
         let zeroed = {
             let mut inner = runtime.world().lock();
             let disk = runtime.writable_disk(&mut inner)?;
+            // A death in the middle leaves some pages as they were.
             let kept = match death {
                 Some(mut death) if death.cut == StepCut::Inside => death.draws.u64(),
                 _ => 0,

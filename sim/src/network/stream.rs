@@ -83,7 +83,8 @@ impl ReadHalf for SimRead {
             };
             let way = &connection.directions[1 - socket.end];
             let end = &mut connection.ends[socket.end];
-            if end.error.is_some() || end.broken || way.received_bytes > 0 || way.end_of_stream {
+            let there = way.received_bytes > 0 || way.end_of_stream;
+            if there || end.maybe_readable || end.error.is_some() || end.broken {
                 return Poll::Ready(Ok(()));
             }
             end.reader = Some(context.waker().clone());
@@ -109,6 +110,7 @@ impl ReadHalf for SimRead {
             return Err(kind.into());
         }
         if way.received_bytes == 0 {
+            end.maybe_readable = false;
             return if way.end_of_stream || end.broken {
                 Ok(0)
             } else {
