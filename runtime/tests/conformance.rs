@@ -131,3 +131,26 @@ fn another_process_is_named_and_its_death_frees_the_lock() {
         rt.lock_file("lock").await.expect("lock after the holder's death");
     });
 }
+
+/// Run as a child by the test below.
+#[test]
+fn child_meets_a_fatal_state() {
+    if std::env::var_os("HOTFIRE_TEST_FATAL").is_some() {
+        one_thread().block_on(async {
+            TokioRuntime::new(".").fatal("as the test wants").await;
+        });
+    }
+}
+
+#[test]
+fn fatal_ends_the_process_and_says_why() {
+    use std::os::unix::process::ExitStatusExt;
+    let output = std::process::Command::new(std::env::current_exe().expect("this program"))
+        .args(["child_meets_a_fatal_state", "--exact", "--nocapture"])
+        .env("HOTFIRE_TEST_FATAL", "1")
+        .output()
+        .expect("a child");
+    assert!(output.status.signal().is_some(), "{:?}", output.status);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("fatal: as the test wants"), "{said}");
+}
