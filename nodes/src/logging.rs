@@ -14,8 +14,7 @@ pub enum LogFormat {
 
 /// Starts logging. Without `RUST_LOG`, everything from `default_level` on is shown.
 pub fn start(format: LogFormat, default_level: &str) {
-    let filter =
-        EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default_level.to_owned()));
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default_level));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr);
     match format {
         LogFormat::Text => builder.with_ansi(stderr().is_terminal()).with_target(false).init(),
