@@ -9,6 +9,7 @@
 //! Invariant: bytes from network or disk never meet `unwrap`, indexing or unchecked arithmetic.
 #![forbid(unsafe_code)]
 
+pub mod broker;
 pub mod config;
 pub mod message;
 pub mod name_server;

@@ -1,7 +1,6 @@
-//! Tests that hold the code against what the original programs sent and answered (`tests/golden`), and nodes over real sockets.
+//! Tests that hold the code against what the original programs sent and answered (`tests/golden`).
 #![forbid(unsafe_code)]
 
 mod golden;
 mod known_answers;
-mod name_server;
 mod transcripts;

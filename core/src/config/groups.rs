@@ -137,20 +137,14 @@ settings! {
         "flushDiskType" flush: FlushDisk = FlushDisk::Async;
         "syncFlushTimeout" sync_flush_timeout_ms: u64 = 5_000;
         "flushIntervalCommitLog" flush_interval_ms: u64 = 500;
-        "flushCommitLogLeastPages" flush_least_pages: u32 = 4;
+        "flushCommitLogLeastPages" flush_least_pages: u64 = 4;
         "flushCommitLogThoroughInterval" flush_thorough_interval_ms: u64 = 10_000;
         "flushIntervalConsumeQueue" queue_flush_interval_ms: u64 = 1_000;
-        "flushConsumeQueueLeastPages" queue_flush_least_pages: u32 = 2;
+        "flushConsumeQueueLeastPages" queue_flush_least_pages: u64 = 2;
         "flushConsumeQueueThoroughInterval" queue_flush_thorough_interval_ms: u64 = 60_000;
         "maxMessageSize" message_bytes_max: u32 = 4 * 1024 * 1024;
         /// An append that holds the log for longer means: busy.
         "osPageCacheBusyTimeOutMills" append_busy_ms: u64 = 1_000;
-        "maxTransferBytesOnMessageInMemory" pull_bytes_max: u32 = 262_144;
-        "maxTransferCountOnMessageInMemory" pull_count_max: u32 = 32;
-        "maxTransferBytesOnMessageInDisk" pull_disk_bytes_max: u32 = 65_536;
-        "maxTransferCountOnMessageInDisk" pull_disk_count_max: u32 = 8;
-        /// Percent of the machine's memory that recent messages are taken to be in.
-        "accessMessageInMemoryMaxRatio" memory_percent: u32 = 40;
     }
 }
 

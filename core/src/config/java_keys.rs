@@ -2,6 +2,7 @@
 
 /// Broker, its store and its network.
 pub(super) const BROKER: &[&str] = &[
+    "accessMessageInMemoryMaxRatio",
     "ackMessageThreadPoolNums",
     "ackThreadPoolQueueCapacity",
     "aclEnable",
@@ -122,6 +123,10 @@ pub(super) const BROKER: &[&str] = &[
     "maxLmqConsumeQueueNum",
     "maxMsgsNumBatch",
     "maxTopicLength",
+    "maxTransferBytesOnMessageInDisk",
+    "maxTransferBytesOnMessageInMemory",
+    "maxTransferCountOnMessageInDisk",
+    "maxTransferCountOnMessageInMemory",
     "messageDelayLevel",
     "messageIndexEnable",
     "messageIndexSafe",

@@ -1,7 +1,1 @@
-//! The `hotfire` program.
-
-use std::process::ExitCode;
-
-fn main() -> ExitCode {
-    hotfire_nodes::main()
-}
+fn main() {}

@@ -1,0 +1,120 @@
+//! Committed offsets: how far each group has consumed each queue.
+//!
+//! Invariant: no offset exceeds the maximum its queue had when it was committed or loaded. After a power loss a queue may
+//! be shorter than what a consumer has seen; an offset beyond its end would skip the messages that come next.
+//! Invariant: one lock over all of it, so first commits of two queues of a group cannot replace each other.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Queue to offset.
+pub(crate) type QueueOffsets = BTreeMap<i32, i64>;
+
+#[derive(Default)]
+struct Table {
+    /// Topic, then group.
+    topics: BTreeMap<String, BTreeMap<String, QueueOffsets>>,
+    changes: u64,
+}
+
+#[derive(Default)]
+pub(crate) struct CommittedOffsets(Mutex<Table>);
+
+impl CommittedOffsets {
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes in what a file holds under its keys `topic@group`, each offset cut to the maximum of its queue.
+    pub fn load(&self, file: BTreeMap<String, QueueOffsets>, max_offset: impl Fn(&str, i32) -> i64) {
+        let mut table = self.table();
+        for (key, queues) in file {
+            let Some((topic, group)) = key.split_once('@') else { continue };
+            let groups = table.topics.entry(topic.to_owned()).or_default();
+            let offsets = groups.entry(group.to_owned()).or_default();
+            for (queue, offset) in queues {
+                offsets.insert(queue, offset.clamp(0, max_offset(topic, queue).max(0)));
+            }
+        }
+    }
+
+    /// Remembers `offset`, smaller or larger than the last one, but never beyond `max`.
+    pub fn commit(&self, topic: &str, group: &str, queue: i32, offset: i64, max: i64) {
+        let offset = offset.clamp(0, max.max(0));
+        let mut table = self.table();
+        let groups = match table.topics.get_mut(topic) {
+            Some(groups) => groups,
+            None => table.topics.entry(topic.to_owned()).or_default(),
+        };
+        let queues = match groups.get_mut(group) {
+            Some(queues) => queues,
+            None => groups.entry(group.to_owned()).or_default(),
+        };
+        if queues.insert(queue, offset) != Some(offset) {
+            table.changes += 1;
+        }
+    }
+
+    pub fn get(&self, topic: &str, group: &str, queue: i32) -> Option<i64> {
+        self.table().topics.get(topic)?.get(group)?.get(&queue).copied()
+    }
+
+    /// Rises with every change: what was written at one count need not be written again at the same.
+    pub fn changes(&self) -> u64 {
+        self.table().changes
+    }
+
+    /// All of it under keys `topic@group`, and the count of changes it holds.
+    pub fn snapshot(&self) -> (BTreeMap<String, QueueOffsets>, u64) {
+        let table = self.table();
+        let mut file = BTreeMap::new();
+        for (topic, groups) in &table.topics {
+            for (group, queues) in groups {
+                file.insert(format!("{topic}@{group}"), queues.clone());
+            }
+        }
+        (file, table.changes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn first_commits_of_two_queues_are_both_kept() {
+        let offsets = CommittedOffsets::default();
+        offsets.commit("T", "g", 0, 5, 10);
+        offsets.commit("T", "g", 1, 6, 10);
+        assert_eq!(offsets.get("T", "g", 0), Some(5));
+        assert_eq!(offsets.get("T", "g", 1), Some(6));
+        assert_eq!(offsets.get("T", "g", 2), None);
+    }
+
+    #[test]
+    fn no_offset_is_beyond_its_queue() {
+        let offsets = CommittedOffsets::default();
+        offsets.commit("T", "g", 0, 11, 10);
+        offsets.commit("T", "g", 1, -3, 10);
+        assert_eq!(offsets.get("T", "g", 0), Some(10));
+        assert_eq!(offsets.get("T", "g", 1), Some(0));
+        let (file, _) = offsets.snapshot();
+        let restarted = CommittedOffsets::default();
+        restarted.load(file, |_, queue| if queue == 0 { 4 } else { 0 });
+        assert_eq!(restarted.get("T", "g", 0), Some(4));
+    }
+
+    #[test]
+    fn what_is_written_is_what_is_loaded_and_unchanged_is_seen() {
+        let offsets = CommittedOffsets::default();
+        offsets.commit("T", "%RETRY%g", 0, 5, 10);
+        let before = offsets.changes();
+        offsets.commit("T", "%RETRY%g", 0, 5, 10);
+        assert_eq!(offsets.changes(), before);
+        let (file, _) = offsets.snapshot();
+        assert_eq!(file.keys().collect::<Vec<_>>(), ["T@%RETRY%g"]);
+        let restarted = CommittedOffsets::default();
+        restarted.load(file.clone(), |_, _| 10);
+        assert_eq!(restarted.snapshot().0, file);
+    }
+}

@@ -1,0 +1,111 @@
+//! Holding pulls that have nothing to read, and waking them.
+//!
+//! What wakes a held pull: an entry of its queue that its filter wants (at once); every five seconds, any growth of its
+//! queue or the end of its time. A woken pull is read again and answered whatever it finds, on a task of its own, so
+//! that dispatch does not wait for it.
+//!
+//! Invariant: a pull is put into the table before the queue's end is looked at for the last time, so an entry that
+//! arrives in between is seen by one of the two.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+use crate::remoting::connection::{ConnectionHandle, RequestKey};
+use crate::runtime::Runtime;
+use crate::runtime::sync::Receiver;
+use crate::store::{ArrivalListener, MessageStore};
+
+use super::held_pulls::{Held, HeldPulls};
+use super::pull_message::{CheckedPull, read, respond};
+
+const CHECK_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Where the answer to a held pull goes, and what is read for it.
+pub(crate) struct HeldAnswer {
+    pub connection: ConnectionHandle,
+    pub key: RequestKey,
+    pub pull: CheckedPull,
+}
+
+struct Tables {
+    held: HeldPulls<HeldAnswer>,
+    woken: Vec<Held<HeldAnswer>>,
+}
+
+pub(crate) struct LongPolling<R> {
+    rt: R,
+    tables: Mutex<Tables>,
+    wake: Notify,
+}
+
+impl<R: Runtime> LongPolling<R> {
+    pub fn new(rt: R, held_max: usize) -> Self {
+        let tables = Tables { held: HeldPulls::new(held_max), woken: Vec::new() };
+        LongPolling { rt, tables: Mutex::new(tables), wake: Notify::new() }
+    }
+
+    fn tables(&self) -> MutexGuard<'_, Tables> {
+        self.tables.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Holds a pull; false when too many are held.
+    pub fn hold(&self, pull: Held<HeldAnswer>, store: &MessageStore<R>) -> bool {
+        let (topic, queue, offset) = (pull.topic.clone(), pull.queue, pull.offset);
+        let Ok(id) = self.tables().held.hold(pull) else {
+            return false;
+        };
+        if store.max_offset(&topic, queue) > offset {
+            let mut tables = self.tables();
+            if let Some(pull) = tables.held.take(id) {
+                tables.woken.push(pull);
+                self.wake.notify_one();
+            }
+        }
+        true
+    }
+
+    pub fn remove_connection(&self, connection: u64) {
+        self.tables().held.remove_connection(connection);
+    }
+
+    /// Answers pulls as they wake, until `stop` is true.
+    pub async fn run(self: Arc<Self>, store: Arc<MessageStore<R>>, mut stop: Receiver<bool>) {
+        let mut next_check = self.rt.now().after(CHECK_INTERVAL);
+        loop {
+            crate::select! {
+                _ = stop.wait_for(|stop| *stop) => return,
+                () = self.wake.notified() => {}
+                () = self.rt.sleep_until(next_check) => {
+                    next_check = self.rt.now().after(CHECK_INTERVAL);
+                    let mut tables = self.tables();
+                    let due = tables.held.due(self.rt.now(), |topic, queue| store.max_offset(topic, queue));
+                    tables.woken.extend(due);
+                }
+            }
+            let woken = std::mem::take(&mut self.tables().woken);
+            for Held { payload: HeldAnswer { connection, key, pull }, .. } in woken {
+                if connection.is_closed() {
+                    continue;
+                }
+                let found = read(&store, &pull).await;
+                // A client that is gone asks again elsewhere.
+                let _ = connection.respond(&key, respond(&pull, found));
+            }
+        }
+    }
+}
+
+impl<R: Runtime> ArrivalListener for LongPolling<R> {
+    fn on_arrival(&self, topic: &str, queue: i32, next_offset: i64, tags_code: i64) {
+        let mut tables = self.tables();
+        let woken = tables.held.arrived(topic, queue, next_offset, tags_code);
+        if woken.is_empty() {
+            return;
+        }
+        tables.woken.extend(woken);
+        drop(tables);
+        self.wake.notify_one();
+    }
+}

@@ -1,0 +1,172 @@
+//! The broker: request code to handler.
+//!
+//! `node` is a running broker. `send_message`, `pull_message` (with `long_polling` and `held_pulls`), `offset_requests`,
+//! `client_requests` and `topic_requests` carry requests out; `topic_config`, `subscription_group` (both in a
+//! `durable_table`), `committed_offsets`, `client_table` and `lock_table` hold what they look at; `registration` tells
+//! the name servers.
+//!
+//! Invariant: a request code without a line in [`BrokerHandler::dispatch`] is answered as not supported, never as done.
+//! Invariant: tables of clients, locks and held pulls are bounded by live connections; those of topics, groups and
+//! offsets survive a restart.
+
+mod address;
+mod client_requests;
+mod client_table;
+mod committed_offsets;
+mod durable_table;
+mod filter;
+mod held_pulls;
+mod lock_table;
+mod long_polling;
+mod names;
+mod node;
+mod offset_file;
+mod offset_requests;
+mod pull_message;
+mod refusal;
+mod registration;
+mod send_message;
+mod subscription_group;
+mod topic_config;
+mod topic_requests;
+mod view_message;
+
+pub use durable_table::TableError;
+pub use node::{Broker, BrokerStopError, StartError};
+
+use std::sync::Arc;
+
+use crate::config::BrokerConfig;
+use crate::remoting::RemotingCommand;
+use crate::remoting::codes::request as codes;
+use crate::remoting::connection::{Answer, ConnectionHandle, Handler, InFlightLimit, unsupported};
+use crate::runtime::Runtime;
+
+use client_requests::ClientRequests;
+use long_polling::LongPolling;
+use offset_requests::OffsetRequests;
+use pull_message::PullMessage;
+use refusal::{Refusal, answer_of};
+use send_message::SendMessage;
+use topic_requests::TopicRequests;
+use view_message::ViewMessage;
+
+/// What kind of work a request is: each has its own limits.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Class {
+    Send,
+    Pull,
+    LitePull,
+    Heartbeat,
+    Other,
+}
+
+impl Class {
+    fn of(code: i32) -> Class {
+        match code {
+            codes::SEND_MESSAGE | codes::SEND_MESSAGE_V2 | codes::SEND_BATCH_MESSAGE => Class::Send,
+            codes::PULL_MESSAGE => Class::Pull,
+            codes::LITE_PULL_MESSAGE => Class::LitePull,
+            codes::HEART_BEAT => Class::Heartbeat,
+            _ => Class::Other,
+        }
+    }
+}
+
+/// How long a request may wait for its turn, in ms, by class.
+struct WaitLimits {
+    send: u64,
+    pull: u64,
+    lite_pull: u64,
+    heartbeat: u64,
+}
+
+struct BrokerHandler<R: Runtime> {
+    sends: SendMessage<R>,
+    pulls: PullMessage<R>,
+    offsets: OffsetRequests<R>,
+    clients: Arc<ClientRequests<R>>,
+    topics: TopicRequests<R>,
+    views: ViewMessage<R>,
+    held: Arc<LongPolling<R>>,
+    /// `None`: requests may wait for their turn as long as it takes.
+    wait_limits: Option<WaitLimits>,
+    sends_in_flight: InFlightLimit,
+}
+
+impl<R: Runtime> BrokerHandler<R> {
+    fn wait_limits(config: &BrokerConfig) -> Option<WaitLimits> {
+        config.send.fast_failure.then_some(WaitLimits {
+            send: config.send.wait_limit_ms,
+            pull: config.pull.wait_limit_ms,
+            lite_pull: config.pull.lite_wait_limit_ms,
+            heartbeat: config.clients.heartbeat_wait_limit_ms,
+        })
+    }
+
+    /// The table of everything but sends and pulls, whose answers may come later.
+    async fn dispatch(
+        &self,
+        connection: &ConnectionHandle,
+        request: &RemotingCommand,
+    ) -> Result<RemotingCommand, Refusal> {
+        match request.code {
+            codes::QUERY_CONSUMER_OFFSET => self.offsets.query(request).await,
+            codes::UPDATE_CONSUMER_OFFSET => self.offsets.update(request).await,
+            codes::GET_ALL_CONSUMER_OFFSET => Ok(self.offsets.all()),
+            codes::GET_MAX_OFFSET => self.offsets.max(request),
+            codes::GET_MIN_OFFSET => self.offsets.min(request),
+            codes::SEARCH_OFFSET_BY_TIMESTAMP => self.offsets.by_time(request).await,
+            codes::GET_EARLIEST_MSG_STORETIME => self.offsets.earliest_store_time(request).await,
+            codes::VIEW_MESSAGE_BY_ID => self.views.by_offset(request),
+            codes::HEART_BEAT => self.clients.heartbeat(connection, request).await,
+            codes::UNREGISTER_CLIENT => self.clients.unregister(connection, request),
+            codes::GET_CONSUMER_LIST_BY_GROUP => self.clients.consumer_list(request),
+            codes::LOCK_BATCH_MQ => self.clients.lock(request),
+            codes::UNLOCK_BATCH_MQ => self.clients.unlock(request),
+            codes::CHECK_CLIENT_CONFIG => self.clients.check_config(request),
+            codes::GET_CONSUMER_CONNECTION_LIST => self.clients.consumer_connections(request),
+            codes::GET_PRODUCER_CONNECTION_LIST => self.clients.producer_connections(request),
+            codes::UPDATE_AND_CREATE_TOPIC => self.topics.create_or_update(request).await,
+            codes::GET_ALL_TOPIC_CONFIG => Ok(self.topics.all_topics()),
+            codes::GET_TOPIC_CONFIG => self.topics.topic(request),
+            codes::GET_SYSTEM_TOPIC_LIST_FROM_BROKER => Ok(self.topics.system_topics()),
+            codes::UPDATE_AND_CREATE_SUBSCRIPTIONGROUP => self.topics.create_or_update_group(request).await,
+            codes::GET_ALL_SUBSCRIPTIONGROUP_CONFIG => Ok(self.topics.all_groups()),
+            codes::GET_SUBSCRIPTIONGROUP_CONFIG => self.topics.group(request),
+            _ => Ok(unsupported(request)),
+        }
+    }
+}
+
+impl<R: Runtime> Handler<R> for BrokerHandler<R> {
+    fn closed(&self, connection: &ConnectionHandle) {
+        self.held.remove_connection(connection.id());
+        self.clients.closed(connection);
+    }
+
+    fn wait_limit_ms(&self, code: i32) -> Option<u64> {
+        let limits = self.wait_limits.as_ref()?;
+        match Class::of(code) {
+            Class::Send => Some(limits.send),
+            Class::Pull => Some(limits.pull),
+            Class::LitePull => Some(limits.lite_pull),
+            Class::Heartbeat => Some(limits.heartbeat),
+            Class::Other => None,
+        }
+    }
+
+    fn in_flight_limit(&self, code: i32) -> Option<&InFlightLimit> {
+        (Class::of(code) == Class::Send).then_some(&self.sends_in_flight)
+    }
+
+    async fn handle(&self, connection: &ConnectionHandle, request: RemotingCommand) -> Answer {
+        match Class::of(request.code) {
+            Class::Send => self.sends.handle(connection.peer(), &request).await,
+            Class::Pull | Class::LitePull => self.pulls.handle(connection, &request).await,
+            Class::Heartbeat | Class::Other => {
+                Answer::Now(answer_of(self.dispatch(connection, &request).await))
+            }
+        }
+    }
+}

@@ -1,0 +1,356 @@
+//! A running broker: what starts in which order, and how it stops. The same in production and in simulation.
+//!
+//! Start: the store is opened and recovered, the tables are read, then the broker listens, then it tells the name servers.
+//! Stop: the name servers are told, nobody is accepted any more, what was taken up is answered, offsets are written, and the
+//! store flushes and closes last.
+//!
+//! A slave's link (the HA port, listen port + 1) would start after the store and stop before it.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::config::{BrokerConfig, FlushDisk, StoreSettings};
+use crate::remoting::connection::{ConnectionLimits, InFlightLimit, NoHandler};
+use crate::remoting::peer::Peers;
+use crate::remoting::server::Server;
+use crate::runtime::sync::{Receiver, Sender, watch};
+use crate::runtime::{Runtime, Task};
+use crate::store::{FlushMode, MessageStore, RecoverError, StopError, StoreConfig};
+
+use super::client_requests::ClientRequests;
+use super::client_table::ClientTable;
+use super::committed_offsets::CommittedOffsets;
+use super::durable_table::TableError;
+use super::lock_table::LockTable;
+use super::long_polling::LongPolling;
+use super::offset_file::OffsetFile;
+use super::offset_requests::OffsetRequests;
+use super::pull_message::PullMessage;
+use super::registration::{Presence, Registration, parse_name_servers};
+use super::send_message::SendMessage;
+use super::subscription_group::SubscriptionGroups;
+use super::topic_config::Topics;
+use super::topic_requests::TopicRequests;
+use super::view_message::ViewMessage;
+use super::{BrokerHandler, address};
+
+/// How long the start waits for name servers that do not answer.
+const REGISTER_PATIENCE: Duration = Duration::from_secs(2);
+/// What requests under way may still take when the broker stops: longer than the longest wait for a flush.
+const STOP_PATIENCE: Duration = Duration::from_secs(6);
+const CLIENT_SCAN_INTERVAL: Duration = Duration::from_secs(10);
+
+/// The broker did not start; nothing of it runs.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error(transparent)]
+    Store(#[from] RecoverError),
+    #[error(transparent)]
+    Table(#[from] TableError),
+    #[error("{action} {path}: {source}")]
+    Io { action: &'static str, path: String, source: io::Error },
+    #[error("listen on {address}: {source}")]
+    Listen { address: SocketAddr, source: io::Error },
+    #[error("namesrvAddr: expected host:port;host:port, found {0}")]
+    NameServer(String),
+    #[error("brokerIP1: look up {name}: {source}")]
+    Address { name: String, source: io::Error },
+}
+
+/// The broker has ended, but not cleanly.
+#[derive(Debug, thiserror::Error)]
+pub enum BrokerStopError {
+    #[error("write the committed offsets: {0}")]
+    Offsets(io::Error),
+    #[error(transparent)]
+    Store(#[from] StopError),
+}
+
+/// A running broker. Dropping it without [`Broker::stop`] leaves its tasks running.
+pub struct Broker<R: Runtime> {
+    name: String,
+    address: SocketAddr,
+    servers: Vec<Server<R>>,
+    tasks: Vec<R::Task<()>>,
+    stop: Sender<bool>,
+    peers: Peers<R>,
+    registration: Arc<Registration<R>>,
+    offset_file: Arc<OffsetFile<R>>,
+    store: Arc<MessageStore<R>>,
+    local: SocketAddr,
+}
+
+/// What lives from the opening of the store on.
+struct Tables<R: Runtime> {
+    topics: Arc<Topics<R>>,
+    groups: Arc<SubscriptionGroups<R>>,
+    offsets: Arc<CommittedOffsets>,
+    offset_file: Arc<OffsetFile<R>>,
+}
+
+impl<R: Runtime> Broker<R> {
+    /// Starts a broker and returns once it serves requests and has told, or tried to tell, the name servers.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub async fn start(rt: R, config: BrokerConfig) -> Result<Broker<R>, StartError> {
+        let name_servers =
+            parse_name_servers(&config.registration.name_servers).map_err(StartError::NameServer)?;
+        let ip = address::advertised(&rt, &config, &name_servers)
+            .await
+            .map_err(|source| StartError::Address { name: config.identity.ip1.clone(), source })?;
+        let store = MessageStore::open(rt.clone(), store_config(&config.store)).await?;
+        let started = Self::start_on(rt, &config, name_servers, ip, store.clone()).await;
+        if let Err(error) = &started {
+            tracing::error!(%error, "start the broker");
+            if let Err(error) = store.stop().await {
+                tracing::error!(%error, "close the store");
+            }
+        }
+        started
+    }
+
+    async fn start_on(
+        rt: R,
+        config: &BrokerConfig,
+        name_servers: Vec<(String, u16)>,
+        ip: std::net::IpAddr,
+        store: Arc<MessageStore<R>>,
+    ) -> Result<Broker<R>, StartError> {
+        let held = Arc::new(LongPolling::new(rt.clone(), config.pull.held_max));
+        store.set_arrival_listener(held.clone());
+        store.start();
+        // Offsets are cut to the ends of their queues: these must stand where the log ends. A dispatch that has failed has
+        // made the store read-only; then the queues are what they are.
+        let _ = store.dispatched().reached(store.commit_log_max()).await;
+        let tables = open_tables(&rt, config, &store).await?;
+        let clients = Arc::new(ClientTable::default());
+        let handler = Arc::new(handler(&rt, config, &store, &tables, &clients, &held));
+
+        let limits = ConnectionLimits::default();
+        let (stop, stopping) = watch(false);
+        let servers = listen(&rt, config, &handler, &limits).await?;
+        let local = servers.first().expect("the main port is listened on").local_addr();
+        let address = SocketAddr::new(ip, local.port());
+        handler.sends.set_store_host(address);
+
+        let peers = Peers::new(rt.clone(), Arc::new(NoHandler), limits);
+        let registration = Arc::new(Registration::new(
+            rt.clone(),
+            peers.clone(),
+            tables.topics.clone(),
+            presence(config, address),
+            name_servers,
+        ));
+        let mut tasks = background(&rt, config, &store, &tables, &handler, &stopping);
+        tasks.extend(registration.start(&stopping, REGISTER_PATIENCE).await);
+        Ok(Broker {
+            name: config.identity.name.clone(),
+            address,
+            servers,
+            tasks,
+            stop,
+            peers,
+            registration,
+            offset_file: tables.offset_file,
+            store,
+            local,
+        })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local
+    }
+
+    /// What clients are told.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Stops in order; what fails does not keep the rest from stopping.
+    ///
+    /// # Errors
+    /// The first that failed.
+    pub async fn stop(self) -> Result<(), BrokerStopError> {
+        self.registration.unregister().await;
+        for server in self.servers {
+            server.stop(STOP_PATIENCE).await;
+        }
+        self.stop.send(true);
+        for task in self.tasks {
+            // A task that is gone already has nothing left to do.
+            let _ = task.join().await;
+        }
+        self.peers.stop().await;
+        let offsets = self.offset_file.save().await.map_err(BrokerStopError::Offsets);
+        let store = self.store.stop().await.map_err(BrokerStopError::from);
+        offsets.and(store)
+    }
+}
+
+fn store_config(settings: &StoreSettings) -> StoreConfig {
+    StoreConfig {
+        commit_log_file_bytes: settings.commit_log_file_bytes,
+        consume_queue_file_bytes: settings.consume_queue_file_bytes,
+        flush: match settings.flush {
+            FlushDisk::Async => FlushMode::Async,
+            FlushDisk::Sync => FlushMode::Sync,
+        },
+        sync_flush_timeout_ms: settings.sync_flush_timeout_ms,
+        flush_interval_ms: settings.flush_interval_ms,
+        flush_least_pages: settings.flush_least_pages,
+        flush_thorough_interval_ms: settings.flush_thorough_interval_ms,
+        queue_flush_interval_ms: settings.queue_flush_interval_ms,
+        queue_flush_least_pages: settings.queue_flush_least_pages,
+        queue_flush_thorough_interval_ms: settings.queue_flush_thorough_interval_ms,
+        message_bytes_max: settings.message_bytes_max as usize,
+        ..StoreConfig::new(settings.root.clone())
+    }
+}
+
+fn presence(config: &BrokerConfig, address: SocketAddr) -> Presence {
+    let ha_port = address.port().checked_add(1).unwrap_or(address.port());
+    Presence {
+        name: config.identity.name.clone(),
+        cluster: config.identity.cluster.clone(),
+        address: address.to_string(),
+        ha_address: SocketAddr::new(address.ip(), ha_port).to_string(),
+        permission: config.identity.permission,
+        period_ms: config.registration.period_ms,
+        timeout: Duration::from_millis(config.registration.timeout_ms),
+    }
+}
+
+async fn open_tables<R: Runtime>(
+    rt: &R,
+    config: &BrokerConfig,
+    store: &Arc<MessageStore<R>>,
+) -> Result<Tables<R>, StartError> {
+    let (root, dir) = (config.store.root.clone(), format!("{}/config", config.store.root));
+    let io = |action, path: &str| {
+        let path = path.to_owned();
+        move |source| StartError::Io { action, path, source }
+    };
+    rt.create_dir_all(&dir).await.map_err(io("create", &dir))?;
+    rt.sync_dir(&root).await.map_err(io("sync", &root))?;
+    let file = |name| format!("{dir}/{name}.json");
+    let topics = Topics::open(rt.clone(), file("topics"), &config.identity, &config.topics).await?;
+    let groups = file("subscriptionGroup");
+    let groups = SubscriptionGroups::open(rt.clone(), groups, config.topics.auto_create_group).await?;
+    let offsets = Arc::new(CommittedOffsets::default());
+    let path = file("consumerOffset");
+    let max_offset = |topic: &str, queue| store.max_offset(topic, queue);
+    let offset_file = OffsetFile::open(rt.clone(), path.clone(), offsets.clone(), max_offset)
+        .await
+        .map_err(io("read", &path))?;
+    Ok(Tables {
+        topics: Arc::new(topics),
+        groups: Arc::new(groups),
+        offsets,
+        offset_file: Arc::new(offset_file),
+    })
+}
+
+fn handler<R: Runtime>(
+    rt: &R,
+    config: &BrokerConfig,
+    store: &Arc<MessageStore<R>>,
+    tables: &Tables<R>,
+    clients: &Arc<ClientTable>,
+    held: &Arc<LongPolling<R>>,
+) -> BrokerHandler<R> {
+    let Tables { topics, groups, offsets, .. } = tables;
+    BrokerHandler {
+        sends: SendMessage::new(rt.clone(), store.clone(), topics.clone(), groups.clone(), config),
+        pulls: PullMessage {
+            rt: rt.clone(),
+            store: store.clone(),
+            topics: topics.clone(),
+            groups: groups.clone(),
+            clients: clients.clone(),
+            offsets: offsets.clone(),
+            held: held.clone(),
+            settings: config.pull.clone(),
+            permission: config.identity.permission,
+        },
+        offsets: OffsetRequests {
+            store: store.clone(),
+            topics: topics.clone(),
+            groups: groups.clone(),
+            offsets: offsets.clone(),
+        },
+        clients: Arc::new(ClientRequests {
+            rt: rt.clone(),
+            topics: topics.clone(),
+            groups: groups.clone(),
+            clients: clients.clone(),
+            locks: Arc::new(LockTable::default()),
+            settings: config.clients.clone(),
+        }),
+        topics: TopicRequests { topics: topics.clone(), groups: groups.clone() },
+        views: ViewMessage { store: store.clone() },
+        held: held.clone(),
+        wait_limits: BrokerHandler::<R>::wait_limits(config),
+        sends_in_flight: InFlightLimit::new(config.send.in_flight_max),
+    }
+}
+
+/// The main port, and if possible the one two below, which clients call the VIP channel.
+async fn listen<R: Runtime>(
+    rt: &R,
+    config: &BrokerConfig,
+    handler: &Arc<BrokerHandler<R>>,
+    limits: &ConnectionLimits,
+) -> Result<Vec<Server<R>>, StartError> {
+    let address = config.listen();
+    let main = Server::bind(rt.clone(), address, handler.clone(), limits.clone())
+        .await
+        .map_err(|source| StartError::Listen { address, source })?;
+    let mut servers = vec![main];
+    // A free port was asked for: the one two below belongs to somebody else.
+    if let Some(vip_port) = address.port().checked_sub(2).filter(|port| *port > 0) {
+        let vip = SocketAddr::new(address.ip(), vip_port);
+        match Server::bind(rt.clone(), vip, handler.clone(), limits.clone()).await {
+            Ok(server) => servers.push(server),
+            Err(error) => tracing::warn!(%vip, %error, "listen for clients that use the VIP channel"),
+        }
+    }
+    Ok(servers)
+}
+
+/// Starts what runs beside the requests.
+fn background<R: Runtime>(
+    rt: &R,
+    config: &BrokerConfig,
+    store: &Arc<MessageStore<R>>,
+    tables: &Tables<R>,
+    handler: &Arc<BrokerHandler<R>>,
+    stop: &Receiver<bool>,
+) -> Vec<R::Task<()>> {
+    let interval = Duration::from_millis(config.clients.offset_flush_interval_ms.max(1));
+    let clients = handler.clients.clone();
+    vec![
+        rt.spawn("answer held pulls", handler.held.clone().run(store.clone(), stop.clone())),
+        rt.spawn("write offsets", tables.offset_file.clone().run(interval, stop.clone())),
+        rt.spawn("expire clients", expire_clients(rt.clone(), clients, stop.clone())),
+    ]
+}
+
+async fn expire_clients<R: Runtime>(rt: R, clients: Arc<ClientRequests<R>>, mut stop: Receiver<bool>) {
+    loop {
+        crate::select! {
+            _ = stop.wait_for(|stop| *stop) => return,
+            () = rt.sleep(CLIENT_SCAN_INTERVAL) => clients.expire(rt.now()),
+        }
+    }
+}

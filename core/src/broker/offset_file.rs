@@ -1,0 +1,72 @@
+//! Committed offsets on disk: `config/consumerOffset.json`, Java's file, written every few seconds if anything changed.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::remoting::body::ConsumerOffsetWrapper;
+use crate::runtime::Runtime;
+use crate::runtime::sync::Receiver;
+use crate::store::config_file::ConfigFile;
+
+use super::committed_offsets::CommittedOffsets;
+
+pub(crate) struct OffsetFile<R> {
+    rt: R,
+    path: String,
+    offsets: Arc<CommittedOffsets>,
+    /// The count of changes that the file holds.
+    written: AtomicU64,
+    writing: tokio::sync::Mutex<()>,
+}
+
+impl<R: Runtime> OffsetFile<R> {
+    /// Reads the file into `offsets`, each cut to `max_offset` of its queue.
+    ///
+    /// # Errors
+    /// Of reading; `InvalidData` when neither the file nor its backup can be decoded.
+    pub async fn open(
+        rt: R,
+        path: String,
+        offsets: Arc<CommittedOffsets>,
+        max_offset: impl Fn(&str, i32) -> i64,
+    ) -> io::Result<Self> {
+        let good = |bytes: &[u8]| ConsumerOffsetWrapper::parse(bytes).is_ok();
+        if let Some((bytes, _)) = ConfigFile::load_checked(&rt, &path, good).await? {
+            let file = ConsumerOffsetWrapper::parse(&bytes)
+                .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+            offsets.load(file.offset_table, max_offset);
+        }
+        let written = AtomicU64::new(offsets.changes());
+        Ok(OffsetFile { rt, path, offsets, written, writing: tokio::sync::Mutex::new(()) })
+    }
+
+    /// Writes the offsets, unless the file holds them already.
+    ///
+    /// # Errors
+    /// Of writing; the next call writes again.
+    pub async fn save(&self) -> io::Result<()> {
+        let _writing = self.writing.lock().await;
+        if self.written.load(Ordering::Relaxed) == self.offsets.changes() {
+            return Ok(());
+        }
+        let (offset_table, changes) = self.offsets.snapshot();
+        let file = ConsumerOffsetWrapper { data_version: None, offset_table };
+        ConfigFile::save(&self.rt, &self.path, &file.to_java_json()).await?;
+        self.written.store(changes, Ordering::Relaxed);
+        Ok(())
+    }
+
+    pub async fn run(self: Arc<Self>, interval: Duration, mut stop: Receiver<bool>) {
+        loop {
+            crate::select! {
+                _ = stop.wait_for(|stop| *stop) => return,
+                () = self.rt.sleep(interval) => {}
+            }
+            if let Err(error) = self.save().await {
+                tracing::error!(path = %self.path, %error, "write the committed offsets");
+            }
+        }
+    }
+}

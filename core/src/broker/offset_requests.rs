@@ -1,0 +1,114 @@
+//! Requests about offsets: what groups have committed (14, 15, 43), and where queues begin and end (29 to 32).
+
+use std::sync::Arc;
+
+use crate::remoting::RemotingCommand;
+use crate::remoting::body::ConsumerOffsetWrapper;
+use crate::remoting::codes::response;
+use crate::remoting::headers::{
+    self, GetEarliestStoreTimeHeader, GetMaxOffsetHeader, GetMinOffsetHeader, OffsetResponse,
+    QueryConsumerOffsetHeader, SearchOffsetHeader, StoreTimeResponse, UpdateConsumerOffsetHeader,
+};
+use crate::runtime::Runtime;
+use crate::store::{Boundary, GetStatus, MessageStore};
+
+use super::committed_offsets::CommittedOffsets;
+use super::refusal::{Refusal, answer};
+use super::subscription_group::SubscriptionGroups;
+use super::topic_config::Topics;
+
+type Result<T> = std::result::Result<T, Refusal>;
+
+pub(crate) struct OffsetRequests<R: Runtime> {
+    pub store: Arc<MessageStore<R>>,
+    pub topics: Arc<Topics<R>>,
+    pub groups: Arc<SubscriptionGroups<R>>,
+    pub offsets: Arc<CommittedOffsets>,
+}
+
+fn offset_answer(offset: i64) -> RemotingCommand {
+    answer(response::SUCCESS).with_header(&OffsetResponse { offset })
+}
+
+impl<R: Runtime> OffsetRequests<R> {
+    /// # Source
+    /// Broker semantics 16. A queue that still begins at 0 and lies within memory answers 0, so that a new group on a
+    /// young topic consumes all of it, whatever its own policy.
+    pub async fn query(&self, request: &RemotingCommand) -> Result<RemotingCommand> {
+        let header: QueryConsumerOffsetHeader = request.header()?;
+        let (topic, queue) = (&header.topic, header.queue_id);
+        if let Some(offset) = self.offsets.get(topic, &header.consumer_group, queue) {
+            return Ok(offset_answer(offset));
+        }
+        if header.set_zero_if_not_found != Some(false) && self.is_whole_and_near(topic, queue).await {
+            return Ok(offset_answer(0));
+        }
+        Err(Refusal::new(
+            response::QUERY_NOT_FOUND,
+            "Not found, V3_0_6_SNAPSHOT maybe this group consumer boot first",
+        ))
+    }
+
+    async fn is_whole_and_near(&self, topic: &str, queue: i32) -> bool {
+        if self.store.min_offset(topic, queue) > 0 {
+            return false;
+        }
+        let first = self.store.get(topic, queue, 0, 1, &|_| true).await;
+        match first.status {
+            GetStatus::Found => !first.suggest_slave,
+            GetStatus::NoMatchedLogicQueue | GetStatus::NoMessageInQueue | GetStatus::OffsetOverflowOne => {
+                true
+            }
+            _ => false,
+        }
+    }
+
+    pub async fn update(&self, request: &RemotingCommand) -> Result<RemotingCommand> {
+        let header: UpdateConsumerOffsetHeader = request.header()?;
+        let (topic, group) = (&header.topic, &header.consumer_group);
+        if self.groups.get_or_create(group).await?.is_none() {
+            let remark = format!("Group {group} not exist!");
+            return Err(Refusal::new(response::SUBSCRIPTION_GROUP_NOT_EXIST, remark));
+        }
+        if !self.topics.contains(topic) {
+            return Err(Refusal::new(response::TOPIC_NOT_EXIST, format!("Topic {topic} not exist!")));
+        }
+        let max = self.store.max_offset(topic, header.queue_id);
+        self.offsets.commit(topic, group, header.queue_id, header.commit_offset, max);
+        Ok(answer(response::SUCCESS))
+    }
+
+    pub fn all(&self) -> RemotingCommand {
+        let (offset_table, _) = self.offsets.snapshot();
+        let body = ConsumerOffsetWrapper { data_version: None, offset_table };
+        answer(response::SUCCESS).with_body(body.to_json())
+    }
+
+    pub fn max(&self, request: &RemotingCommand) -> Result<RemotingCommand> {
+        let header: GetMaxOffsetHeader = request.header()?;
+        Ok(offset_answer(self.store.max_offset(&header.topic, header.queue_id).max(0)))
+    }
+
+    pub fn min(&self, request: &RemotingCommand) -> Result<RemotingCommand> {
+        let header: GetMinOffsetHeader = request.header()?;
+        Ok(offset_answer(self.store.min_offset(&header.topic, header.queue_id).max(0)))
+    }
+
+    pub async fn by_time(&self, request: &RemotingCommand) -> Result<RemotingCommand> {
+        let header: SearchOffsetHeader = request.header()?;
+        let boundary = match header.boundary {
+            headers::Boundary::Lower => Boundary::Lower,
+            headers::Boundary::Upper => Boundary::Upper,
+        };
+        let (topic, queue) = (&header.topic, header.queue_id);
+        Ok(offset_answer(self.store.offset_by_time(topic, queue, header.timestamp, boundary).await))
+    }
+
+    pub async fn earliest_store_time(&self, request: &RemotingCommand) -> Result<RemotingCommand> {
+        let header: GetEarliestStoreTimeHeader = request.header()?;
+        let (topic, queue) = (&header.topic, header.queue_id);
+        let min = self.store.min_offset(topic, queue);
+        let timestamp = self.store.store_time(topic, queue, min).await.unwrap_or(-1);
+        Ok(answer(response::SUCCESS).with_header(&StoreTimeResponse { timestamp }))
+    }
+}

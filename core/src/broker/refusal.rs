@@ -1,0 +1,72 @@
+//! Why a request is not carried out: a code for the client's program, a remark for its reader.
+
+use crate::remoting::codes::response;
+use crate::remoting::{HeaderError, RemotingCommand, body::BodyError};
+use crate::store::{PutError, WhyNot};
+
+use super::durable_table::TableError;
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Refusal {
+    pub code: i32,
+    pub remark: String,
+}
+
+impl Refusal {
+    pub fn new(code: i32, remark: impl Into<String>) -> Refusal {
+        Refusal { code, remark: remark.into() }
+    }
+
+    pub fn answer(self) -> RemotingCommand {
+        answer(self.code).with_remark(self.remark)
+    }
+}
+
+/// An answer; the connection gives it the opaque and the serialization of its request.
+pub(crate) fn answer(code: i32) -> RemotingCommand {
+    RemotingCommand::response_to(&RemotingCommand::default(), code)
+}
+
+/// Either way an answer.
+pub(crate) fn answer_of(result: Result<RemotingCommand, Refusal>) -> RemotingCommand {
+    result.unwrap_or_else(Refusal::answer)
+}
+
+impl From<HeaderError> for Refusal {
+    fn from(error: HeaderError) -> Refusal {
+        Refusal::new(response::SYSTEM_ERROR, error.to_string())
+    }
+}
+
+impl From<BodyError> for Refusal {
+    fn from(error: BodyError) -> Refusal {
+        Refusal::new(response::SYSTEM_ERROR, error.to_string())
+    }
+}
+
+impl From<TableError> for Refusal {
+    fn from(error: TableError) -> Refusal {
+        Refusal::new(response::SYSTEM_ERROR, error.to_string())
+    }
+}
+
+/// # Source
+/// Store format, section 16: what each outcome of a put is answered with. All of these mean: not stored, and it never will be.
+impl From<PutError> for Refusal {
+    fn from(error: PutError) -> Refusal {
+        let code = match &error {
+            PutError::Illegal(_)
+            | PutError::BodyTooLarge { .. }
+            | PutError::RecordTooLarge { .. }
+            | PutError::EmptyBatch => response::MESSAGE_ILLEGAL,
+            PutError::NotWritable(why) => return not_writable(*why),
+            PutError::SegmentFailed { .. } => response::SERVICE_NOT_AVAILABLE,
+            PutError::SegmentTimeout { .. } => response::SYSTEM_BUSY,
+        };
+        Refusal::new(code, error.to_string())
+    }
+}
+
+fn not_writable(why: WhyNot) -> Refusal {
+    Refusal::new(response::SERVICE_NOT_AVAILABLE, format!("service not available now: {why}"))
+}

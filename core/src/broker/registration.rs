@@ -1,0 +1,322 @@
+//! Telling the name servers about this broker, each by a task of its own, so that a dead one delays no other.
+//!
+//! A full registration goes out at the start and every period; a changed topic alone at once. A name server that refuses
+//! or misses anything gets a full one. A host name stands for all its addresses; they are looked up each time.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+use crate::remoting::RemotingCommand;
+use crate::remoting::body::{KvTable, RegisterBrokerBody, TopicConfigSerializeWrapper, body_crc32};
+use crate::remoting::codes::{request, response};
+use crate::remoting::connection::CallError;
+use crate::remoting::headers::{RegisterBrokerHeader, UnregisterBrokerHeader};
+use crate::remoting::peer::Peers;
+use crate::runtime::sync::Receiver;
+use crate::runtime::{Runtime, Task};
+
+use super::topic_config::Topics;
+use crate::config::Permission;
+
+/// The first full registration after that of the start.
+const SECOND_AFTER: Duration = Duration::from_secs(10);
+const UNREGISTER_TIMEOUT: Duration = Duration::from_secs(1);
+const PERIOD_MS: std::ops::RangeInclusive<u64> = 10_000..=60_000;
+
+/// How the broker presents itself.
+#[derive(Clone, Debug)]
+pub(crate) struct Presence {
+    pub name: String,
+    pub cluster: String,
+    pub address: String,
+    pub ha_address: String,
+    pub permission: Permission,
+    pub period_ms: u64,
+    pub timeout: Duration,
+}
+
+/// One name server of the configuration.
+struct Target {
+    host: String,
+    port: u16,
+    /// Topics that it has not been told of.
+    pending: Mutex<BTreeSet<String>>,
+    wake: Notify,
+}
+
+pub(crate) struct Registration<R: Runtime> {
+    rt: R,
+    peers: Peers<R>,
+    topics: Arc<Topics<R>>,
+    presence: Presence,
+    targets: Vec<Arc<Target>>,
+}
+
+/// A name server was not told.
+#[derive(Debug, thiserror::Error)]
+enum RegisterError {
+    #[error("resolve: {0}")]
+    Resolve(std::io::Error),
+    #[error(transparent)]
+    Call(#[from] CallError),
+    #[error("refused with code {code}: {remark}")]
+    Refused { code: i32, remark: String },
+}
+
+/// Splits `host:port;host:port`.
+///
+/// # Errors
+/// The part that is not `host:port`.
+pub(crate) fn parse_name_servers(list: &str) -> Result<Vec<(String, u16)>, String> {
+    let parts = list.split([';', ',']).map(str::trim).filter(|part| !part.is_empty());
+    parts
+        .map(|part| {
+            let (host, port) = part.rsplit_once(':').ok_or_else(|| part.to_owned())?;
+            let host = host.trim_start_matches('[').trim_end_matches(']');
+            match port.parse() {
+                Ok(port) if !host.is_empty() => Ok((host.to_owned(), port)),
+                _ => Err(part.to_owned()),
+            }
+        })
+        .collect()
+}
+
+impl<R: Runtime> Registration<R> {
+    pub fn new(
+        rt: R,
+        peers: Peers<R>,
+        topics: Arc<Topics<R>>,
+        presence: Presence,
+        name_servers: Vec<(String, u16)>,
+    ) -> Self {
+        let target =
+            |(host, port)| Arc::new(Target { host, port, pending: Mutex::default(), wake: Notify::new() });
+        let targets = name_servers.into_iter().map(target).collect();
+        Registration { rt, peers, topics, presence, targets }
+    }
+
+    /// Registers with every name server and keeps at it until `stop` is true. Waits for the first attempts, but not longer
+    /// than `patience`.
+    pub async fn start(self: &Arc<Self>, stop: &Receiver<bool>, patience: Duration) -> Vec<R::Task<()>> {
+        let (first, mut done) = crate::runtime::sync::watch(0_usize);
+        let mut tasks = Vec::new();
+        for target in &self.targets {
+            let (this, target, stop) = (self.clone(), target.clone(), stop.clone());
+            let first = first.clone();
+            tasks.push(self.rt.spawn("register", async move {
+                this.keep_registered(&target, stop, || first.modify(|count| *count += 1)).await;
+            }));
+        }
+        let (this, mut stop) = (self.clone(), stop.clone());
+        tasks.push(self.rt.spawn("spread topic changes", async move {
+            loop {
+                crate::select! {
+                    _ = stop.wait_for(|stop| *stop) => return,
+                    changed = this.topics.changed() => this.spread(&changed),
+                }
+            }
+        }));
+        let count = self.targets.len();
+        let all = async move { done.wait_for(|finished| *finished >= count).await };
+        if self.rt.timeout(patience, all).await.is_err() {
+            tracing::warn!("not every name server has answered yet");
+        }
+        tasks
+    }
+
+    fn spread(&self, changed: &BTreeSet<String>) {
+        for target in &self.targets {
+            target.pending().extend(changed.iter().cloned());
+            target.wake.notify_one();
+        }
+    }
+
+    async fn keep_registered(&self, target: &Target, mut stop: Receiver<bool>, first_done: impl FnOnce()) {
+        let period_ms = self.presence.period_ms.clamp(*PERIOD_MS.start(), *PERIOD_MS.end());
+        let mut whole = self.register_all(target).await;
+        first_done();
+        let mut next = self.rt.now().after(SECOND_AFTER);
+        loop {
+            crate::select! {
+                _ = stop.wait_for(|stop| *stop) => return,
+                // Without a whole table there, one topic would be taken for all of it.
+                () = target.wake.notified() => whole = whole && self.register_changed(target).await,
+                () = self.rt.sleep_until(next) => whole = false,
+            }
+            if !whole {
+                whole = self.register_all(target).await;
+                next = self.rt.now().after_ms(period_ms);
+            }
+        }
+    }
+
+    /// Tells it everything; whether that worked at each of its addresses.
+    async fn register_all(&self, target: &Target) -> bool {
+        target.pending().clear();
+        self.register(target, self.registered(self.topics.wrapper())).await
+    }
+
+    /// Tells it each changed topic in a registration of its own.
+    async fn register_changed(&self, target: &Target) -> bool {
+        let changed = std::mem::take(&mut *target.pending());
+        for name in changed {
+            let Some(topic) = self.topics.get(&name) else {
+                // A topic that is gone cannot be told alone.
+                return false;
+            };
+            let wrapper = TopicConfigSerializeWrapper {
+                data_version: self.topics.version(),
+                topic_config_table: BTreeMap::from([(name, (*topic).clone())]),
+            };
+            if !self.register(target, self.registered(wrapper)).await {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// What a name server is told of topics: no more than the broker permits.
+    fn registered(&self, mut wrapper: TopicConfigSerializeWrapper) -> TopicConfigSerializeWrapper {
+        let permission = self.presence.permission;
+        if !(permission.can_read() && permission.can_write()) {
+            for topic in wrapper.topic_config_table.values_mut() {
+                topic.perm &= permission.0;
+            }
+        }
+        wrapper
+    }
+
+    async fn register(&self, target: &Target, wrapper: TopicConfigSerializeWrapper) -> bool {
+        let body =
+            RegisterBrokerBody { filter_server_list: Vec::new(), topic_config_serialize_wrapper: wrapper };
+        let body = body.to_json();
+        let header = RegisterBrokerHeader {
+            broker_name: self.presence.name.clone(),
+            broker_addr: self.presence.address.clone(),
+            cluster_name: self.presence.cluster.clone(),
+            ha_server_addr: self.presence.ha_address.clone(),
+            broker_id: 0,
+            compressed: false,
+            body_crc32: Some(body_crc32(&body)),
+            ..Default::default()
+        };
+        let request = RemotingCommand::request(request::REGISTER_BROKER).with_header(&header).with_body(body);
+        let answers = match self.ask(target, &request, self.presence.timeout).await {
+            Ok(answers) => answers,
+            Err(error) => {
+                tracing::warn!(name_server = %target.host, %error, "register this broker");
+                return false;
+            }
+        };
+        let mut all = true;
+        for (address, answer) in answers {
+            match answer {
+                Ok(answer) => self.take_order_config(&answer).await,
+                Err(error) => {
+                    tracing::warn!(name_server = %address, %error, "register this broker");
+                    all = false;
+                }
+            }
+        }
+        all
+    }
+
+    /// Sends `request` to every address of `target` at once.
+    async fn ask(
+        &self,
+        target: &Target,
+        request: &RemotingCommand,
+        timeout: Duration,
+    ) -> Result<Vec<(SocketAddr, Result<RemotingCommand, RegisterError>)>, RegisterError> {
+        let resolve = self.rt.resolve(&target.host, target.port);
+        let addresses = match self.rt.timeout(timeout, resolve).await {
+            Ok(addresses) => addresses.map_err(RegisterError::Resolve)?,
+            Err(_) => return Err(RegisterError::Resolve(std::io::ErrorKind::TimedOut.into())),
+        };
+        let mut calls = Vec::new();
+        for address in addresses {
+            let (peers, request) = (self.peers.clone(), request.clone());
+            let call = self.rt.spawn("ask a name server", async move {
+                let answer = peers.call(&address.to_string(), request, timeout).await?;
+                match answer.code {
+                    response::SUCCESS => Ok(answer),
+                    code => Err(RegisterError::Refused { code, remark: answer.remark.unwrap_or_default() }),
+                }
+            });
+            calls.push((address, call));
+        }
+        let mut answers = Vec::new();
+        for (address, call) in calls {
+            // A cancelled call means that this node is ending.
+            if let Ok(answer) = call.join().await {
+                answers.push((address, answer));
+            }
+        }
+        Ok(answers)
+    }
+
+    /// A name server may say which topics are ordered.
+    async fn take_order_config(&self, answer: &RemotingCommand) {
+        if answer.body.is_empty() {
+            return;
+        }
+        match KvTable::parse(&answer.body.to_bytes()) {
+            Ok(ordered) => {
+                if let Err(error) = self.topics.mark_ordered(&ordered.table).await {
+                    tracing::warn!(%error, "mark ordered topics");
+                }
+            }
+            Err(error) => tracing::warn!(%error, "read the ordered topics of a name server"),
+        }
+    }
+
+    /// Takes this broker out of every name server's routes.
+    pub async fn unregister(&self) {
+        let header = UnregisterBrokerHeader {
+            broker_name: self.presence.name.clone(),
+            broker_addr: self.presence.address.clone(),
+            cluster_name: self.presence.cluster.clone(),
+            broker_id: 0,
+        };
+        let request = RemotingCommand::request(request::UNREGISTER_BROKER).with_header(&header);
+        for target in &self.targets {
+            match self.ask(target, &request, UNREGISTER_TIMEOUT).await {
+                Ok(answers) => {
+                    for (address, error) in
+                        answers.into_iter().filter_map(|(at, answer)| Some((at, answer.err()?)))
+                    {
+                        tracing::info!(name_server = %address, %error, "unregister this broker");
+                    }
+                }
+                Err(error) => tracing::info!(name_server = %target.host, %error, "unregister this broker"),
+            }
+        }
+    }
+}
+
+impl Target {
+    fn pending(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn name_servers_are_hosts_with_ports() {
+        let read = parse_name_servers("a:1; 10.0.0.1:9876;[::1]:2;");
+        let expect = [("a", 1), ("10.0.0.1", 9876), ("::1", 2)];
+        let expect: Vec<(String, u16)> =
+            expect.iter().map(|(host, port)| ((*host).to_owned(), *port)).collect();
+        assert_eq!(read, Ok(expect));
+        assert_eq!(parse_name_servers("a:1;b"), Err("b".to_owned()));
+        assert_eq!(parse_name_servers("a:x"), Err("a:x".to_owned()));
+        assert_eq!(parse_name_servers(""), Ok(vec![]));
+    }
+}

@@ -1,0 +1,411 @@
+//! Sends: check, store, answer. Codes 10, 310 and 320; whether it is a batch is said by the header, not by the code.
+//!
+//! A SUCCESS means: stored, and in SYNC_FLUSH mode on stable storage. FLUSH_DISK_TIMEOUT means: stored, but nobody knows
+//! whether durably. That is also the answer when the flush that was to cover the message has failed, since its bytes
+//! may have reached the disk and the next start may find them. Every other code means: not stored, and it never will be.
+//!
+//! Delayed, transactional and dead letters are refused by name, not stored as something they are not: a push consumer
+//! whose send-back is refused keeps its message and tries it again itself.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
+
+use crate::config::{BrokerConfig, Permission, SendSettings};
+use crate::message::batch::{self, BatchItem};
+use crate::message::properties::{self, NAME_SEPARATOR, PROPERTY_SEPARATOR};
+use crate::message::{MessageToStore, id, sys_flag};
+use crate::remoting::RemotingCommand;
+use crate::remoting::body::{TopicConfig, TopicFilterType};
+use crate::remoting::codes::response;
+use crate::remoting::connection::{Answer, Reached};
+use crate::remoting::headers::SendMessageHeader;
+use crate::runtime::Runtime;
+use crate::store::MessageStore;
+
+use super::names;
+use super::refusal::{Refusal, answer};
+use super::subscription_group::SubscriptionGroups;
+use super::topic_config::{NewTopic, Topics};
+
+/// Properties that a send may carry and that no stored message keeps: `WAIT` concerns the send, `POP_CK` the answer to a
+/// pop, `CLUSTER` is ours to say.
+const NOT_STORED: [&str; 3] = [properties::WAIT, "POP_CK", properties::CLUSTER];
+
+/// Properties of features that this broker does not have.
+const TIMER_PROPERTIES: [&str; 3] =
+    [properties::TIMER_DELAY_SEC, properties::TIMER_DELAY_MS, properties::TIMER_DELIVER_MS];
+
+pub(crate) struct SendMessage<R: Runtime> {
+    rt: R,
+    store: Arc<MessageStore<R>>,
+    topics: Arc<Topics<R>>,
+    groups: Arc<SubscriptionGroups<R>>,
+    settings: SendSettings,
+    permission: Permission,
+    /// The address told to clients, part of every message id. Known once the broker listens.
+    store_host: OnceLock<SocketAddr>,
+    cluster: String,
+    region: String,
+    trace_on: bool,
+    body_bytes_max: usize,
+    append_busy_ms: u64,
+    flush_timeout_ms: u64,
+}
+
+impl<R: Runtime> SendMessage<R> {
+    pub fn new(
+        rt: R,
+        store: Arc<MessageStore<R>>,
+        topics: Arc<Topics<R>>,
+        groups: Arc<SubscriptionGroups<R>>,
+        config: &BrokerConfig,
+    ) -> Self {
+        SendMessage {
+            rt,
+            store,
+            topics,
+            groups,
+            settings: config.send.clone(),
+            permission: config.identity.permission,
+            store_host: OnceLock::new(),
+            cluster: config.identity.cluster.clone(),
+            region: config.identity.region.clone(),
+            trace_on: config.topics.trace_on,
+            body_bytes_max: config.store.message_bytes_max as usize,
+            append_busy_ms: config.store.append_busy_ms,
+            flush_timeout_ms: config.store.sync_flush_timeout_ms,
+        }
+    }
+
+    /// Sends are taken from here on.
+    ///
+    /// # Panics
+    /// When called twice.
+    pub fn set_store_host(&self, address: SocketAddr) {
+        self.store_host.set(address).expect("the address is set once");
+    }
+
+    pub async fn handle(&self, peer: SocketAddr, request: &RemotingCommand) -> Answer {
+        match self.send(peer, request).await {
+            Ok(answer) => answer,
+            Err(refusal) => Answer::Now(self.decorate(refusal.answer())),
+        }
+    }
+
+    /// Every answer to a send says the region and whether traces are wanted.
+    fn decorate(&self, mut answer: RemotingCommand) -> RemotingCommand {
+        answer.ext.set_str("MSG_REGION", &self.region);
+        answer.ext.set_str("TRACE_ON", if self.trace_on { "true" } else { "false" });
+        answer
+    }
+
+    async fn send(&self, peer: SocketAddr, request: &RemotingCommand) -> Result<Answer, Refusal> {
+        let Some(store_host) = self.store_host.get().copied() else {
+            return Err(Refusal::new(response::SERVICE_NOT_AVAILABLE, "the broker is starting"));
+        };
+        let header = SendMessageHeader::decode_send(request.code, &request.ext)?;
+        let known = self.topics.get(header.topic);
+        let before = BeforeTopic {
+            now_ms: self.rt.wall_ms(),
+            accept_from_ms: self.settings.accept_from_ms,
+            can_write: self.permission.can_write(),
+            ordered: known.as_ref().is_some_and(|topic| topic.order),
+        };
+        check_before_topic(&header, before)?;
+        let topic = match known {
+            Some(topic) => topic,
+            None => self.create_topic(&header).await?,
+        };
+        let queue_id = choose_queue(&header, &topic, || self.rt.random_u64())?;
+        let raw = header.properties.unwrap_or_default();
+        let wants = Wants::read(raw);
+        check_features(&header, &wants)?;
+        if let Some(group) = header.topic.strip_prefix(names::RETRY_PREFIX) {
+            self.check_retry(&header, group).await?;
+        }
+        let body = request.body.to_bytes();
+        if body.is_empty() {
+            return Err(Refusal::new(response::MESSAGE_ILLEGAL, "the message has no body"));
+        }
+        if self.store.append_blocked_ms() > self.append_busy_ms {
+            return Err(Refusal::new(
+                response::SYSTEM_BUSY,
+                "[PC_SYNCHRONIZED]broker busy, start flow control for a while",
+            ));
+        }
+        let multi_tags = topic.topic_filter_type == TopicFilterType::MultiTag;
+        let message = MessageToStore {
+            topic: header.topic,
+            queue_id,
+            flag: header.flag,
+            sys_flag: header.sys_flag | if multi_tags { sys_flag::MULTI_TAGS } else { 0 },
+            born_timestamp: header.born_timestamp,
+            born_host: peer,
+            store_host,
+            reconsume_times: header.reconsume_times.unwrap_or(0),
+            prepared_transaction_offset: 0,
+            body: &body,
+            properties: "",
+            wait_for_flush: wants.flush,
+        };
+        if header.batch {
+            return self.put_batch(message, raw).await;
+        }
+        let stored_properties = self.stored_properties(raw);
+        let message = MessageToStore { properties: &stored_properties, ..message };
+        let put = self.store.put(&message).await?;
+        let mut answer = self.decorate(answer(response::SUCCESS));
+        let ext = &mut answer.ext;
+        ext.set_str("msgId", &id::offset_message_id(store_host, put.physical_offset));
+        ext.set_int("queueId", queue_id);
+        ext.set_int("queueOffset", put.queue_offset);
+        Ok(self.when_durable(answer, put.end, wants.flush))
+    }
+
+    async fn put_batch(&self, message: MessageToStore<'_>, raw: &str) -> Result<Answer, Refusal> {
+        if message.body.len() > self.body_bytes_max {
+            let remark = format!(
+                "the batch has {} bytes, at most {} are allowed",
+                message.body.len(),
+                self.body_bytes_max
+            );
+            return Err(Refusal::new(response::MESSAGE_ILLEGAL, remark));
+        }
+        let illegal = |error: batch::BatchError| Refusal::new(response::MESSAGE_ILLEGAL, error.to_string());
+        let items = batch::items(message.body).collect::<Result<Vec<_>, _>>().map_err(illegal)?;
+        let all_properties: Vec<String> =
+            items.iter().map(|item| self.member_properties(item.properties, raw)).collect();
+        let items: Vec<BatchItem<'_>> = items
+            .iter()
+            .zip(&all_properties)
+            .map(|(item, properties)| BatchItem { properties, ..*item })
+            .collect();
+        for item in &items {
+            check_features_of_member(&Wants::read(item.properties))?;
+        }
+        let put = self.store.put_batch(&message, &items).await?;
+        let mut ids = String::with_capacity(put.physical_offsets.len() * 33);
+        for offset in &put.physical_offsets {
+            if !ids.is_empty() {
+                ids.push(',');
+            }
+            ids.push_str(&id::offset_message_id(message.store_host, *offset));
+        }
+        let mut answer = self.decorate(answer(response::SUCCESS));
+        answer.ext.set_str("msgId", &ids);
+        answer.ext.set_int("queueId", message.queue_id);
+        answer.ext.set_int("queueOffset", put.queue_offset);
+        Ok(self.when_durable(answer, put.end, message.wait_for_flush))
+    }
+
+    /// `answer` at once, or when the log is durable up to `end`.
+    fn when_durable(&self, answer: RemotingCommand, end: u64, wants_flush: bool) -> Answer {
+        if !(wants_flush && self.store.must_wait()) {
+            return Answer::Now(answer);
+        }
+        Answer::WhenReached {
+            mark: self.store.durable().clone(),
+            position: end,
+            deadline: self.rt.now().after_ms(self.flush_timeout_ms),
+            finish: Box::new(move |reached| match reached {
+                Reached::Yes => answer,
+                Reached::TimedOut => not_known_durable(answer, "the flush did not end in time"),
+                Reached::Failed => not_known_durable(answer, "the flush failed"),
+            }),
+        }
+    }
+
+    async fn create_topic(&self, header: &SendMessageHeader<'_>) -> Result<Arc<TopicConfig>, Refusal> {
+        let wanted = NewTopic {
+            topic: header.topic,
+            default_topic: header.default_topic,
+            queue_count: header.default_topic_queue_nums,
+            unit: header.unit_mode,
+        };
+        self.topics.for_send(wanted).await?.ok_or_else(|| {
+            let remark = format!("topic[{}] not exist, apply first please!", header.topic);
+            Refusal::new(response::TOPIC_NOT_EXIST, remark)
+        })
+    }
+
+    async fn check_retry(&self, header: &SendMessageHeader<'_>, group: &str) -> Result<(), Refusal> {
+        let Some(group_config) = self.groups.get_or_create(group).await? else {
+            let remark = format!("subscription group not exist, {group}");
+            return Err(Refusal::new(response::SUBSCRIPTION_GROUP_NOT_EXIST, remark));
+        };
+        let max = header.max_reconsume_times.unwrap_or(group_config.retry_max_times);
+        if header.reconsume_times.unwrap_or(0) >= max {
+            return Err(unsupported("dead letter queues (%DLQ%)"));
+        }
+        Ok(())
+    }
+
+    /// The property string as it is stored: what came, without what is not kept, and with the cluster's name.
+    fn stored_properties(&self, raw: &str) -> String {
+        let mut stored = String::with_capacity(raw.len() + self.cluster.len() + 16);
+        let kept = properties::iter(raw).filter(|(name, _)| !NOT_STORED.contains(name));
+        for (name, value) in kept {
+            push_property(&mut stored, name, value);
+        }
+        push_property(&mut stored, properties::CLUSTER, &self.cluster);
+        stored
+    }
+
+    /// Those of a batch's member: its own, then the batch's that it lacks. A batch's unique key is not its members'.
+    fn member_properties(&self, raw: &str, of_batch: &str) -> String {
+        let mut stored = String::with_capacity(raw.len() + of_batch.len() + self.cluster.len() + 16);
+        for (name, value) in properties::iter(raw).filter(|(name, _)| *name != properties::CLUSTER) {
+            push_property(&mut stored, name, value);
+        }
+        for (name, value) in properties::iter(of_batch) {
+            let kept = name != properties::UNIQ_KEY && !NOT_STORED.contains(&name);
+            if kept && properties::find(raw, name).is_none() {
+                push_property(&mut stored, name, value);
+            }
+        }
+        push_property(&mut stored, properties::CLUSTER, &self.cluster);
+        stored
+    }
+}
+
+fn push_property(into: &mut String, name: &str, value: &str) {
+    if !into.is_empty() {
+        into.push(PROPERTY_SEPARATOR);
+    }
+    into.push_str(name);
+    into.push(NAME_SEPARATOR);
+    into.push_str(value);
+}
+
+fn not_known_durable(mut answer: RemotingCommand, why: &str) -> RemotingCommand {
+    answer.code = response::FLUSH_DISK_TIMEOUT;
+    answer.with_remark(format!("stored, but not known to be on disk: {why}"))
+}
+
+fn unsupported(feature: &str) -> Refusal {
+    Refusal::new(
+        response::MESSAGE_ILLEGAL,
+        format!("{feature} are not supported by this version; the message was not stored"),
+    )
+}
+
+/// What is known before the topic is looked at.
+#[derive(Clone, Copy)]
+struct BeforeTopic {
+    now_ms: i64,
+    accept_from_ms: i64,
+    can_write: bool,
+    ordered: bool,
+}
+
+/// # Source
+/// Broker semantics 9.1, steps 1 to 3.
+fn check_before_topic(header: &SendMessageHeader<'_>, known: BeforeTopic) -> Result<(), Refusal> {
+    if known.now_ms < known.accept_from_ms {
+        return Err(Refusal::new(
+            response::SYSTEM_ERROR,
+            format!("broker unable to service, until {} ms since 1970", known.accept_from_ms),
+        ));
+    }
+    if !known.can_write && known.ordered {
+        return Err(Refusal::new(response::NO_PERMISSION, "sending to this broker is forbidden"));
+    }
+    if let Err(error) = names::check_topic(header.topic) {
+        return Err(Refusal::new(response::INVALID_PARAMETER, format!("the topic's name {error}")));
+    }
+    if !names::is_sendable(header.topic) {
+        let remark = format!("sending message to topic[{}] is forbidden.", header.topic);
+        return Err(Refusal::new(response::NO_PERMISSION, remark));
+    }
+    Ok(())
+}
+
+/// # Source
+/// Broker semantics 9.1, step 5.
+fn choose_queue(
+    header: &SendMessageHeader<'_>,
+    topic: &TopicConfig,
+    random: impl FnOnce() -> u64,
+) -> Result<i32, Refusal> {
+    let known = topic.write_queue_nums.max(topic.read_queue_nums);
+    let writable = u64::try_from(topic.write_queue_nums).unwrap_or(0);
+    if header.queue_id >= known || (header.queue_id < 0 && writable == 0) {
+        let remark = format!("request queueId[{}] is illegal, topic[{}]", header.queue_id, header.topic);
+        return Err(Refusal::new(response::INVALID_PARAMETER, remark));
+    }
+    if header.queue_id >= 0 {
+        return Ok(header.queue_id);
+    }
+    Ok(i32::try_from(random() % writable).expect("a remainder of a positive i32"))
+}
+
+/// What the properties of a message ask for, read in one walk.
+#[derive(Default)]
+struct Wants<'a> {
+    flush: bool,
+    delay_level: i32,
+    transaction: bool,
+    timer: Option<&'a str>,
+    inner_count: bool,
+}
+
+impl<'a> Wants<'a> {
+    fn read(raw: &'a str) -> Wants<'a> {
+        let mut wants = Wants { flush: true, ..Wants::default() };
+        for (name, value) in properties::iter(raw) {
+            match name {
+                properties::WAIT => wants.flush = value.eq_ignore_ascii_case("true"),
+                properties::DELAY => wants.delay_level = value.parse().unwrap_or(0),
+                properties::TRAN_MSG => wants.transaction = value.eq_ignore_ascii_case("true"),
+                properties::INNER_NUM => wants.inner_count = true,
+                _ if TIMER_PROPERTIES.contains(&name) => wants.timer = Some(name),
+                _ => {}
+            }
+        }
+        wants
+    }
+}
+
+fn check_features(header: &SendMessageHeader<'_>, wants: &Wants<'_>) -> Result<(), Refusal> {
+    let in_transaction = sys_flag::transaction_type(header.sys_flag) != sys_flag::TRANSACTION_NONE;
+    if header.batch {
+        let why = if header.topic.starts_with(names::RETRY_PREFIX) {
+            Some("batch request does not support retry group")
+        } else if wants.delay_level > 0 {
+            Some("batch request does not support delayed messages")
+        } else if in_transaction || wants.transaction {
+            Some("batch request does not support transactions")
+        } else {
+            None
+        };
+        if let Some(why) = why {
+            return Err(Refusal::new(response::MESSAGE_ILLEGAL, why));
+        }
+    }
+    if in_transaction || wants.transaction {
+        return Err(Refusal::new(
+            response::NO_PERMISSION,
+            "transactional messages are not supported by this version; the message was not stored",
+        ));
+    }
+    if header.sys_flag & (sys_flag::INNER_BATCH | sys_flag::NEED_UNWRAP) != 0 {
+        return Err(unsupported("inner batches"));
+    }
+    check_features_of_member(wants)
+}
+
+fn check_features_of_member(wants: &Wants<'_>) -> Result<(), Refusal> {
+    if wants.inner_count {
+        return Err(unsupported("inner batches (INNER_NUM)"));
+    }
+    if let Some(name) = wants.timer {
+        return Err(unsupported(&format!("timer messages ({name})")));
+    }
+    if wants.delay_level > 0 {
+        return Err(unsupported("delayed messages (DELAY)"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,77 @@
+use super::super::topic_config::topic;
+use super::*;
+
+const READY: BeforeTopic = BeforeTopic { now_ms: 10, accept_from_ms: 0, can_write: true, ordered: false };
+
+fn header(topic: &'static str) -> SendMessageHeader<'static> {
+    SendMessageHeader { topic, default_topic: "TBW102", default_topic_queue_nums: 4, ..Default::default() }
+}
+
+#[test]
+fn the_first_failed_check_names_the_code() {
+    let closed = BeforeTopic { can_write: false, ordered: true, ..READY };
+    let early = BeforeTopic { accept_from_ms: 11, ..closed };
+    let cases = [
+        ("a b", early, Some(response::SYSTEM_ERROR)),
+        ("a b", closed, Some(response::NO_PERMISSION)),
+        ("a b", READY, Some(response::INVALID_PARAMETER)),
+        ("SCHEDULE_TOPIC_XXXX", READY, Some(response::NO_PERMISSION)),
+        ("T", BeforeTopic { can_write: false, ..READY }, None),
+        ("T", READY, None),
+    ];
+    for (topic, known, expect) in cases {
+        let code = check_before_topic(&header(topic), known).err().map(|refusal| refusal.code);
+        assert_eq!(code, expect, "{topic}");
+    }
+}
+
+#[test]
+fn a_queue_is_the_one_asked_for_or_a_random_writable_one() {
+    let mut four = topic("T", 4, 6);
+    let choose = |queue_id, topic: &TopicConfig, random| {
+        choose_queue(&SendMessageHeader { queue_id, ..header("T") }, topic, || random)
+            .map_err(|refusal| refusal.code)
+    };
+    assert_eq!(choose(3, &four, 9), Ok(3));
+    assert_eq!(choose(4, &four, 9), Err(response::INVALID_PARAMETER));
+    assert_eq!(choose(-1, &four, 9), Ok(1));
+    four.read_queue_nums = 8;
+    assert_eq!(choose(7, &four, 9), Ok(7));
+    assert_eq!(choose(-5, &topic("T", 0, 6), 9), Err(response::INVALID_PARAMETER));
+}
+
+#[test]
+fn features_that_are_not_there_are_refused_by_name() {
+    let prepared = sys_flag::TRANSACTION_PREPARED;
+    let cases = [
+        ("", 0, false, None),
+        ("DELAY\u{1}0", 0, false, None),
+        ("DELAY\u{1}3", 0, false, Some((response::MESSAGE_ILLEGAL, "DELAY"))),
+        ("TIMER_DELAY_SEC\u{1}3", 0, false, Some((response::MESSAGE_ILLEGAL, "TIMER_DELAY_SEC"))),
+        ("TRAN_MSG\u{1}true", 0, false, Some((response::NO_PERMISSION, "transactional"))),
+        ("", prepared, false, Some((response::NO_PERMISSION, "transactional"))),
+        ("", prepared, true, Some((response::MESSAGE_ILLEGAL, "batch"))),
+        ("INNER_NUM\u{1}3", 0, false, Some((response::MESSAGE_ILLEGAL, "INNER_NUM"))),
+        ("", sys_flag::INNER_BATCH, false, Some((response::MESSAGE_ILLEGAL, "inner"))),
+        ("DELAY\u{1}1\u{2}TRAN_MSG\u{1}true", 0, true, Some((response::MESSAGE_ILLEGAL, "delayed"))),
+    ];
+    for (raw, sys_flag, batch, expect) in cases {
+        let header = SendMessageHeader { sys_flag, batch, ..header("T") };
+        let refusal = check_features(&header, &Wants::read(raw)).err();
+        match (refusal, expect) {
+            (None, None) => {}
+            (Some(refusal), Some((code, word))) => {
+                assert_eq!(refusal.code, code, "{raw:?}");
+                assert!(refusal.remark.contains(word), "{} names {word}", refusal.remark);
+            }
+            (refusal, expect) => panic!("{raw:?}: {refusal:?} instead of {expect:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_send_that_does_not_wait_says_so() {
+    assert!(Wants::read("").flush);
+    assert!(Wants::read("WAIT\u{1}true").flush);
+    assert!(!Wants::read("WAIT\u{1}false\u{2}KEYS\u{1}k").flush);
+}

@@ -1,0 +1,85 @@
+//! Subscription groups: whether and how a group may consume. Kept in `config/subscriptionGroup.json`, Java's file.
+
+use std::sync::Arc;
+
+use super::durable_table::{DurableTable, Entries, Stored, TableError};
+use super::names;
+use crate::remoting::body::{BodyError, DataVersion, SubscriptionGroupConfig, SubscriptionGroupWrapper};
+use crate::runtime::Runtime;
+
+impl Stored for SubscriptionGroupConfig {
+    fn read_file(bytes: &[u8]) -> Result<(Entries<Self>, DataVersion), BodyError> {
+        let file = SubscriptionGroupWrapper::parse(bytes)?;
+        let groups = file.subscription_group_table.into_iter().map(|(name, group)| (name, Arc::new(group)));
+        Ok((groups.collect(), file.data_version))
+    }
+
+    fn write_file(entries: &Entries<Self>, version: &DataVersion) -> Vec<u8> {
+        wrapper(entries, version).to_java_json()
+    }
+}
+
+fn wrapper(entries: &Entries<SubscriptionGroupConfig>, version: &DataVersion) -> SubscriptionGroupWrapper {
+    SubscriptionGroupWrapper {
+        subscription_group_table: entries
+            .iter()
+            .map(|(name, group)| (name.clone(), (**group).clone()))
+            .collect(),
+        data_version: version.clone(),
+        ..Default::default()
+    }
+}
+
+pub(crate) struct SubscriptionGroups<R> {
+    table: DurableTable<R, SubscriptionGroupConfig>,
+    auto_create: bool,
+}
+
+impl<R: Runtime> SubscriptionGroups<R> {
+    /// # Errors
+    /// [`TableError`].
+    pub async fn open(rt: R, path: String, auto_create: bool) -> Result<Self, TableError> {
+        Ok(SubscriptionGroups { table: DurableTable::open(rt, path).await?, auto_create })
+    }
+
+    pub fn get(&self, group: &str) -> Option<Arc<SubscriptionGroupConfig>> {
+        self.table.get(group)
+    }
+
+    /// The group, created if it may be; `None` if not.
+    ///
+    /// # Errors
+    /// [`TableError`]: the file could not be written.
+    pub async fn get_or_create(
+        &self,
+        group: &str,
+    ) -> Result<Option<Arc<SubscriptionGroupConfig>>, TableError> {
+        if let Some(found) = self.get(group) {
+            return Ok(Some(found));
+        }
+        if !(self.auto_create || names::is_system_group(group)) || names::check_group(group).is_err() {
+            return Ok(None);
+        }
+        let created = SubscriptionGroupConfig { group_name: group.to_owned(), ..Default::default() };
+        self.table
+            .change(|existing| match existing.contains_key(group) {
+                true => Vec::new(),
+                false => vec![(group.to_owned(), Some(created))],
+            })
+            .await?;
+        Ok(self.get(group))
+    }
+
+    /// Puts or replaces a group.
+    ///
+    /// # Errors
+    /// [`TableError`].
+    pub async fn put(&self, group: SubscriptionGroupConfig) -> Result<(), TableError> {
+        self.table.change(|_| vec![(group.group_name.clone(), Some(group))]).await.map(drop)
+    }
+
+    pub fn wrapper(&self) -> SubscriptionGroupWrapper {
+        let (entries, version) = self.table.snapshot();
+        wrapper(&entries, &version)
+    }
+}

@@ -1,0 +1,337 @@
+//! Topics: their queues and permissions, which exist from the start, and how a send or a heartbeat creates one.
+//!
+//! Kept in `config/topics.json`, Java's file. Readers see a topic once that file holds it (see `durable_table`).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+
+use super::durable_table::{DurableTable, Entries, Stored, TableError};
+use super::names;
+use crate::config::{BrokerIdentity, TopicSettings};
+use crate::remoting::body::{BodyError, DataVersion, TopicConfig, TopicConfigSerializeWrapper};
+use crate::runtime::Runtime;
+
+/// Bits of a topic's permission.
+pub(crate) mod perm {
+    /// New topics may take their settings from it.
+    pub const INHERIT: i32 = 0x1;
+    pub const WRITE: i32 = 0x2;
+    pub const READ: i32 = 0x4;
+}
+
+pub(crate) const READ_WRITE: i32 = perm::READ | perm::WRITE;
+/// Set in a topic's flags when it was created by a client of a unit.
+const UNIT: i32 = 0x1;
+
+impl Stored for TopicConfig {
+    fn read_file(bytes: &[u8]) -> Result<(Entries<Self>, DataVersion), BodyError> {
+        let file = TopicConfigSerializeWrapper::parse(bytes)?;
+        let entries = file.topic_config_table.into_iter().map(|(name, topic)| (name, Arc::new(topic)));
+        Ok((entries.collect(), file.data_version))
+    }
+
+    fn write_file(entries: &Entries<Self>, version: &DataVersion) -> Vec<u8> {
+        wrapper(entries, version).to_java_json()
+    }
+}
+
+fn wrapper(entries: &Entries<TopicConfig>, version: &DataVersion) -> TopicConfigSerializeWrapper {
+    TopicConfigSerializeWrapper {
+        topic_config_table: entries.iter().map(|(name, topic)| (name.clone(), (**topic).clone())).collect(),
+        data_version: version.clone(),
+    }
+}
+
+/// A topic with single tags.
+pub(crate) fn topic(name: &str, queues: i32, perm: i32) -> TopicConfig {
+    TopicConfig {
+        topic_name: name.to_owned(),
+        read_queue_nums: queues,
+        write_queue_nums: queues,
+        perm,
+        ..Default::default()
+    }
+}
+
+/// Topics that every broker has.
+///
+/// # Source
+/// apache/rocketmq, `TopicConfigManager` constructor.
+pub(crate) fn boot_topics(identity: &BrokerIdentity, settings: &TopicSettings) -> Vec<TopicConfig> {
+    let whole = |enabled: bool| if enabled { READ_WRITE | perm::INHERIT } else { perm::INHERIT };
+    let (cluster, name) = (identity.cluster.as_str(), identity.name.as_str());
+    let mut topics = vec![
+        topic(names::SELF_TEST_TOPIC, 1, READ_WRITE),
+        topic(names::BENCHMARK_TOPIC, 1024, READ_WRITE),
+        topic(cluster, 16, whole(settings.cluster_topic)),
+        topic(name, 1, whole(settings.broker_topic)),
+        topic(names::OFFSET_MOVED_TOPIC, 1, READ_WRITE),
+        topic(names::SCHEDULE_TOPIC, 18, READ_WRITE),
+        topic(&names::reply_topic(cluster), 1, READ_WRITE),
+        topic(&format!("rmq_sys_REVIVE_LOG_{cluster}"), 8, READ_WRITE),
+        topic(&format!("rmq_sys_SYNC_BROKER_MEMBER_{name}"), 1, perm::INHERIT),
+        topic(names::HALF_TOPIC, 1, READ_WRITE),
+        topic(names::OP_HALF_TOPIC, 1, READ_WRITE),
+    ];
+    if settings.auto_create {
+        let queues = settings.default_queue_count;
+        topics.push(topic(names::AUTO_CREATE_TOPIC, queues, READ_WRITE | perm::INHERIT));
+    }
+    if settings.trace_topic {
+        topics.push(topic(&settings.trace_topic_name, 1, READ_WRITE));
+    }
+    topics
+}
+
+/// What a send wants of a topic that is not there.
+#[derive(Clone, Copy)]
+pub(crate) struct NewTopic<'a> {
+    pub topic: &'a str,
+    /// The topic to take settings from.
+    pub default_topic: &'a str,
+    pub queue_count: i32,
+    pub unit: bool,
+}
+
+/// The topic that a send creates, `None` when it may not.
+fn created_by_send(
+    wanted: NewTopic<'_>,
+    settings: &TopicSettings,
+    existing: &Entries<TopicConfig>,
+) -> Option<TopicConfig> {
+    let auto_create_off = wanted.default_topic == names::AUTO_CREATE_TOPIC && !settings.auto_create;
+    let default = existing.get(wanted.default_topic).filter(|_| !auto_create_off);
+    if let Some(default) = default.filter(|default| default.perm & perm::INHERIT != 0) {
+        let queues = wanted.queue_count.min(default.write_queue_nums).max(0);
+        return Some(TopicConfig {
+            topic_name: wanted.topic.to_owned(),
+            read_queue_nums: queues,
+            write_queue_nums: queues,
+            perm: default.perm & !perm::INHERIT,
+            topic_filter_type: default.topic_filter_type,
+            topic_sys_flag: if wanted.unit { UNIT } else { 0 },
+            ..Default::default()
+        });
+    }
+    wanted.topic.starts_with(names::RETRY_PREFIX).then(|| topic(wanted.topic, 1, READ_WRITE))
+}
+
+pub(crate) struct Topics<R> {
+    table: DurableTable<R, TopicConfig>,
+    settings: TopicSettings,
+    system: BTreeSet<String>,
+    /// Changed since somebody last told the name servers.
+    unregistered: Mutex<BTreeSet<String>>,
+    changed: Notify,
+}
+
+impl<R: Runtime> Topics<R> {
+    /// Reads the file and adds the topics that every broker has.
+    ///
+    /// # Errors
+    /// [`TableError`].
+    pub async fn open(
+        rt: R,
+        path: String,
+        identity: &BrokerIdentity,
+        settings: &TopicSettings,
+    ) -> Result<Self, TableError> {
+        let table = DurableTable::open(rt, path).await?;
+        let boot = boot_topics(identity, settings);
+        let system = boot.iter().map(|topic| topic.topic_name.clone()).collect();
+        table
+            .change(|existing| {
+                let absent = boot.into_iter().filter(|topic| !existing.contains_key(&topic.topic_name));
+                absent.map(|topic| (topic.topic_name.clone(), Some(topic))).collect()
+            })
+            .await?;
+        let settings = settings.clone();
+        Ok(Topics { table, settings, system, unregistered: Mutex::default(), changed: Notify::new() })
+    }
+
+    pub fn get(&self, topic: &str) -> Option<Arc<TopicConfig>> {
+        self.table.get(topic)
+    }
+
+    pub fn contains(&self, topic: &str) -> bool {
+        self.table.contains(topic)
+    }
+
+    /// Whether people and clients may not change it.
+    pub fn is_system(&self, topic: &str) -> bool {
+        self.system.contains(topic) || names::is_system_topic(topic)
+    }
+
+    pub fn version(&self) -> DataVersion {
+        self.table.version()
+    }
+
+    pub fn wrapper(&self) -> TopicConfigSerializeWrapper {
+        let (entries, version) = self.table.snapshot();
+        wrapper(&entries, &version)
+    }
+
+    /// The system topics by name.
+    pub fn system_topics(&self) -> Vec<String> {
+        self.system.iter().cloned().collect()
+    }
+
+    /// The topic that a send names, created if the rules allow it; `None` if not.
+    ///
+    /// # Errors
+    /// [`TableError`]: the file could not be written.
+    pub async fn for_send(&self, wanted: NewTopic<'_>) -> Result<Option<Arc<TopicConfig>>, TableError> {
+        if let Some(topic) = self.get(wanted.topic) {
+            return Ok(Some(topic));
+        }
+        self.change(|existing| {
+            if existing.contains_key(wanted.topic) {
+                return Vec::new();
+            }
+            let created = created_by_send(wanted, &self.settings, existing);
+            created.map(|topic| (wanted.topic.to_owned(), Some(topic))).into_iter().collect()
+        })
+        .await?;
+        Ok(self.get(wanted.topic))
+    }
+
+    /// Puts a topic unless one of the name is there.
+    ///
+    /// # Errors
+    /// [`TableError`].
+    pub async fn create_if_absent(&self, topic: TopicConfig) -> Result<(), TableError> {
+        if self.contains(&topic.topic_name) {
+            return Ok(());
+        }
+        self.change(|existing| match existing.contains_key(&topic.topic_name) {
+            true => Vec::new(),
+            false => vec![(topic.topic_name.clone(), Some(topic))],
+        })
+        .await
+    }
+
+    /// Puts or replaces a topic.
+    ///
+    /// # Errors
+    /// [`TableError`].
+    pub async fn put(&self, topic: TopicConfig) -> Result<(), TableError> {
+        self.change(|_| vec![(topic.topic_name.clone(), Some(topic))]).await
+    }
+
+    /// Takes over what a name server says about ordered topics: never back.
+    ///
+    /// # Errors
+    /// [`TableError`].
+    pub async fn mark_ordered(&self, ordered: &BTreeMap<String, String>) -> Result<(), TableError> {
+        let is_new = |topic: &TopicConfig| !topic.order && ordered.contains_key(&topic.topic_name);
+        if !self.table.snapshot().0.values().any(|topic| is_new(topic)) {
+            return Ok(());
+        }
+        self.change(|existing| {
+            let changed = existing.iter().filter(|(_, topic)| is_new(topic));
+            changed
+                .map(|(name, topic)| (name.clone(), Some(TopicConfig { order: true, ..(**topic).clone() })))
+                .collect()
+        })
+        .await
+    }
+
+    async fn change(
+        &self,
+        decide: impl FnOnce(&Entries<TopicConfig>) -> Vec<(String, Option<TopicConfig>)>,
+    ) -> Result<(), TableError> {
+        let changed = self.table.change(decide).await?;
+        if !changed.is_empty() {
+            self.unregistered().extend(changed);
+            self.changed.notify_one();
+        }
+        Ok(())
+    }
+
+    fn unregistered(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.unregistered.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for topics that changed since the last call, and takes their names. One caller at a time.
+    pub async fn changed(&self) -> BTreeSet<String> {
+        loop {
+            let changed = std::mem::take(&mut *self.unregistered());
+            if !changed.is_empty() {
+                return changed;
+            }
+            self.changed.notified().await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn existing(topics: Vec<TopicConfig>) -> Entries<TopicConfig> {
+        topics.into_iter().map(|topic| (topic.topic_name.clone(), Arc::new(topic))).collect()
+    }
+
+    #[test]
+    fn a_send_creates_a_topic_by_the_settings_of_its_default_topic() {
+        let settings = TopicSettings::default();
+        let topics = existing(vec![topic("TBW102", 8, 7), topic("plain", 4, 6), topic("wide", 16, 7)]);
+        let off = TopicSettings { auto_create: false, ..settings.clone() };
+        let cases = [
+            ("T", "TBW102", 4, &settings, Some((4, 6))),
+            ("T", "TBW102", 100, &settings, Some((8, 6))),
+            ("T", "TBW102", -1, &settings, Some((0, 6))),
+            ("T", "plain", 4, &settings, None),
+            ("T", "missing", 4, &settings, None),
+            ("T", "TBW102", 4, &off, None),
+            ("T", "wide", 4, &off, Some((4, 6))),
+            ("%RETRY%g", "missing", 4, &settings, Some((1, 6))),
+            ("%RETRY%g", "TBW102", 4, &off, Some((1, 6))),
+        ];
+        for (name, default_topic, queue_count, settings, expect) in cases {
+            let wanted = NewTopic { topic: name, default_topic, queue_count, unit: false };
+            let created = created_by_send(wanted, settings, &topics);
+            let shape = created.map(|topic| {
+                assert_eq!(topic.read_queue_nums, topic.write_queue_nums);
+                (topic.write_queue_nums, topic.perm)
+            });
+            assert_eq!(shape, expect, "{name} from {default_topic} with {queue_count}");
+        }
+    }
+
+    #[test]
+    fn the_topics_of_the_start_are_javas() {
+        let identity = BrokerIdentity { name: "b".to_owned(), cluster: "c".to_owned(), ..Default::default() };
+        let topics = boot_topics(&identity, &TopicSettings::default());
+        let shape: BTreeMap<&str, (i32, i32)> = topics
+            .iter()
+            .map(|topic| (topic.topic_name.as_str(), (topic.write_queue_nums, topic.perm)))
+            .collect();
+        let expect = BTreeMap::from([
+            ("SELF_TEST_TOPIC", (1, 6)),
+            ("TBW102", (8, 7)),
+            ("BenchmarkTest", (1024, 6)),
+            ("c", (16, 7)),
+            ("b", (1, 7)),
+            ("OFFSET_MOVED_EVENT", (1, 6)),
+            ("SCHEDULE_TOPIC_XXXX", (18, 6)),
+            ("c_REPLY_TOPIC", (1, 6)),
+            ("rmq_sys_REVIVE_LOG_c", (8, 6)),
+            ("rmq_sys_SYNC_BROKER_MEMBER_b", (1, 1)),
+            ("RMQ_SYS_TRANS_HALF_TOPIC", (1, 6)),
+            ("RMQ_SYS_TRANS_OP_HALF_TOPIC", (1, 6)),
+        ]);
+        assert_eq!(shape, expect);
+        let closed = TopicSettings {
+            auto_create: false,
+            cluster_topic: false,
+            broker_topic: false,
+            ..Default::default()
+        };
+        let topics = boot_topics(&identity, &closed);
+        assert!(topics.iter().all(|topic| topic.topic_name != "TBW102"));
+        assert!(topics.iter().filter(|topic| topic.perm == 1).count() == 3);
+    }
+}

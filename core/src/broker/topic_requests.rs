@@ -1,0 +1,171 @@
+//! Requests about topics and groups: 17, 21, 200, 201, 305, 351 and 352.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::remoting::RemotingCommand;
+use crate::remoting::body::{SubscriptionGroupConfig, TopicConfig, TopicFilterType, TopicList};
+use crate::remoting::codes::response;
+use crate::remoting::headers::{CreateTopicHeader, GetSubscriptionGroupConfigHeader, GetTopicConfigHeader};
+use crate::runtime::Runtime;
+
+use super::names;
+use super::refusal::{Refusal, answer};
+use super::subscription_group::SubscriptionGroups;
+use super::topic_config::{Topics, perm};
+
+type Result<T> = std::result::Result<T, Refusal>;
+
+/// Queues that a topic may have.
+const QUEUES_MAX: i32 = 65_536;
+
+pub(crate) struct TopicRequests<R: Runtime> {
+    pub topics: Arc<Topics<R>>,
+    pub groups: Arc<SubscriptionGroups<R>>,
+}
+
+fn invalid(remark: String) -> Refusal {
+    Refusal::new(response::INVALID_PARAMETER, remark)
+}
+
+impl<R: Runtime> TopicRequests<R> {
+    pub async fn create_or_update(&self, request: &RemotingCommand) -> Result<RemotingCommand> {
+        let header: CreateTopicHeader = request.header()?;
+        if self.topics.is_system(&header.topic) {
+            return Err(invalid(format!("The topic[{}] is conflict with system topic.", header.topic)));
+        }
+        let old = self.topics.get(&header.topic);
+        self.topics.put(requested_topic(header, old.as_deref())?).await?;
+        Ok(answer(response::SUCCESS))
+    }
+
+    pub fn all_topics(&self) -> RemotingCommand {
+        answer(response::SUCCESS).with_body(self.topics.wrapper().to_json())
+    }
+
+    pub fn topic(&self, request: &RemotingCommand) -> Result<RemotingCommand> {
+        let header: GetTopicConfigHeader = request.header()?;
+        let topic = self.topics.get(&header.topic).ok_or_else(|| {
+            Refusal::new(
+                response::TOPIC_NOT_EXIST,
+                format!("No topic in this broker. topic: {}", header.topic),
+            )
+        })?;
+        Ok(answer(response::SUCCESS).with_body(topic.to_json()))
+    }
+
+    pub fn system_topics(&self) -> RemotingCommand {
+        let body = TopicList { broker_addr: None, topic_list: self.topics.system_topics() };
+        answer(response::SUCCESS).with_body(body.to_json())
+    }
+
+    pub async fn create_or_update_group(&self, request: &RemotingCommand) -> Result<RemotingCommand> {
+        let group = SubscriptionGroupConfig::parse(&request.body.to_bytes())?;
+        names::check_group(&group.group_name)
+            .map_err(|error| invalid(format!("the group's name {error}")))?;
+        self.groups.put(group).await?;
+        Ok(answer(response::SUCCESS))
+    }
+
+    pub fn all_groups(&self) -> RemotingCommand {
+        answer(response::SUCCESS).with_body(self.groups.wrapper().to_json())
+    }
+
+    pub fn group(&self, request: &RemotingCommand) -> Result<RemotingCommand> {
+        let header: GetSubscriptionGroupConfigHeader = request.header()?;
+        let group = self.groups.get(&header.group).ok_or_else(|| {
+            let remark = format!("No group in this broker. group: {}", header.group);
+            Refusal::new(response::SUBSCRIPTION_GROUP_NOT_EXIST, remark)
+        })?;
+        Ok(answer(response::SUCCESS).with_body(group.to_json()))
+    }
+}
+
+/// The topic that UPDATE_AND_CREATE_TOPIC asks for.
+fn requested_topic(header: CreateTopicHeader, old: Option<&TopicConfig>) -> Result<TopicConfig> {
+    names::check_topic(&header.topic).map_err(|error| invalid(format!("the topic's name {error}")))?;
+    for (field, count) in
+        [("readQueueNums", header.read_queue_nums), ("writeQueueNums", header.write_queue_nums)]
+    {
+        if !(0..=QUEUES_MAX).contains(&count) {
+            return Err(invalid(format!("{field} must be from 0 to {QUEUES_MAX}, found {count}")));
+        }
+    }
+    if header.perm & !(perm::READ | perm::WRITE | perm::INHERIT) != 0 {
+        return Err(invalid(format!("perm must be a sum of 1, 2 and 4, found {}", header.perm)));
+    }
+    let mut attributes = old.map(|topic| topic.attributes.clone()).unwrap_or_default();
+    change_attributes(&mut attributes, header.attributes.as_deref().unwrap_or_default())?;
+    Ok(TopicConfig {
+        attributes,
+        order: header.order,
+        perm: header.perm,
+        read_queue_nums: header.read_queue_nums,
+        topic_filter_type: match header.topic_filter_type.as_str() {
+            "MULTI_TAG" => TopicFilterType::MultiTag,
+            _ => TopicFilterType::SingleTag,
+        },
+        topic_name: header.topic,
+        topic_sys_flag: header.topic_sys_flag.unwrap_or(0),
+        write_queue_nums: header.write_queue_nums,
+    })
+}
+
+/// Applies `+key=value,-key`.
+fn change_attributes(attributes: &mut BTreeMap<String, String>, changes: &str) -> Result<()> {
+    for change in changes.split(',').filter(|change| !change.is_empty()) {
+        let set = change.strip_prefix('+').and_then(|set| set.split_once('='));
+        match (set, change.strip_prefix('-')) {
+            (Some((key, value)), _) => {
+                attributes.insert(key.to_owned(), value.to_owned());
+            }
+            (None, Some(key)) => {
+                attributes.remove(key);
+            }
+            (None, None) => {
+                return Err(invalid(format!("attributes: expected +key=value or -key, found {change}")));
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header() -> CreateTopicHeader {
+        CreateTopicHeader {
+            topic: "T".to_owned(),
+            read_queue_nums: 4,
+            write_queue_nums: 4,
+            perm: 6,
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn a_wrong_field_is_named() {
+        let cases = [
+            (CreateTopicHeader { topic: "a b".to_owned(), ..header() }, "name"),
+            (CreateTopicHeader { read_queue_nums: -1, ..header() }, "readQueueNums"),
+            (CreateTopicHeader { write_queue_nums: 1 << 20, ..header() }, "writeQueueNums"),
+            (CreateTopicHeader { perm: 64, ..header() }, "perm"),
+            (CreateTopicHeader { attributes: Some("x".to_owned()), ..header() }, "attributes"),
+        ];
+        for (header, word) in cases {
+            let refusal = requested_topic(header, None).expect_err("refused");
+            assert_eq!(refusal.code, response::INVALID_PARAMETER);
+            assert!(refusal.remark.contains(word), "{} names {word}", refusal.remark);
+        }
+    }
+
+    #[test]
+    fn attributes_are_set_and_taken_away() {
+        let first = CreateTopicHeader { attributes: Some("+a=1,+b=2".to_owned()), ..header() };
+        let first = requested_topic(first, None).expect("a topic");
+        let second = CreateTopicHeader { attributes: Some("-a".to_owned()), ..header() };
+        let second = requested_topic(second, Some(&first)).expect("a topic");
+        assert_eq!(second.attributes, BTreeMap::from([("b".to_owned(), "2".to_owned())]));
+    }
+}
