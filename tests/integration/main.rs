@@ -3,4 +3,7 @@
 
 mod golden;
 mod known_answers;
+mod store;
+mod store_crash;
+mod store_golden;
 mod transcripts;

@@ -284,6 +284,16 @@ impl<R: Runtime> CommitLog<R> {
         Plan { step: Step::Idle, next_at: prefault_at.min(create_at).max(end + 1) }
     }
 
+    /// Ends the writing: gives up the last file, which another store may then open, and answers the path of the file that
+    /// was made ahead and holds nothing.
+    pub fn close(&self) -> Option<String> {
+        let mut tail = self.tail();
+        tail.base = tail.end();
+        tail.writer = None;
+        tail.next.take()?;
+        Some(self.files.pop_unused()?.path.clone())
+    }
+
     /// The allocation task has made the file after the last one.
     pub fn add_next_file(&self, file: MappedFile<R>, writer: R::SegmentWriter) {
         // Readers may know of it before the first append: it shows no bytes until then.

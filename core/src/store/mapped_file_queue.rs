@@ -47,6 +47,15 @@ impl<R: Runtime> MappedFileQueue<R> {
         files.push(Arc::new(file));
     }
 
+    /// Takes the last file out if nothing was written to it.
+    pub fn pop_unused(&self) -> Option<Arc<MappedFile<R>>> {
+        let mut files = self.files_mut();
+        if files.last()?.reader.written() > 0 {
+            return None;
+        }
+        files.pop()
+    }
+
     pub fn file_bytes(&self) -> u64 {
         self.file_bytes
     }

@@ -157,6 +157,12 @@ impl<R: Runtime> MessageStore<R> {
             let _ = task.join().await;
         }
         let done = self.finish(refused).await;
+        if let Some(unused) = self.log.close()
+            && let Err(error) = self.rt.remove(&unused).await
+        {
+            // The next start does it.
+            tracing::warn!(path = %unused, %error, "remove the CommitLog file that was made ahead");
+        }
         self.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
         done
     }
