@@ -70,7 +70,8 @@ fn byte(n: u64) -> u8 {
 }
 
 async fn the_stream_follows_the_model(world: World, ops: Vec<Op>) {
-    let Pair { world, nodes: [a, b], client: (_keep, mut write), server: (mut read, _also) } = pair(world).await;
+    let Pair { world, nodes: [a, b], client: (_keep, mut write), server: (mut read, _also) } =
+        pair(world).await;
     let buffers = (NetworkConfig::default().send_buffer + NetworkConfig::default().receive_buffer) as u64;
     let (mut written, mut seen) = (0u64, 0u64);
     let check = |buf: &[u8], seen: &mut u64| {
@@ -181,7 +182,8 @@ fn a_peer_without_power_is_silent_until_it_is_back_and_then_resets() {
 #[test]
 fn a_peer_that_stays_silent_times_the_sender_out_and_never_the_receiver() {
     for_seeds(|world| async move {
-        let Pair { world, nodes: [a, b], client: (_r, mut write), server: (mut read, _w) } = pair(world).await;
+        let Pair { world, nodes: [a, b], client: (_r, mut write), server: (mut read, _w) } =
+            pair(world).await;
         world.network().cut(a, b);
         let start = world.now_ms();
         let (kind, at) = first_write_error(&world, &mut write).await;
@@ -196,7 +198,8 @@ fn a_peer_that_stays_silent_times_the_sender_out_and_never_the_receiver() {
 #[test]
 fn without_acknowledgements_bytes_arrive_and_the_sender_times_out() {
     for_seeds(|world| async move {
-        let Pair { world, nodes: [a, b], client: (_r, mut write), server: (mut read, _w) } = pair(world).await;
+        let Pair { world, nodes: [a, b], client: (_r, mut write), server: (mut read, _w) } =
+            pair(world).await;
         world.network().cut_one_way(b, a);
         write.write_all(&b"heard"[..]).await.expect("the buffer takes it");
         let mut buf = BytesMut::new();
@@ -324,7 +327,8 @@ fn a_resolver_that_fails_says_so_and_one_that_hangs_times_out() {
 #[test]
 fn a_slow_line_takes_its_time() {
     for_seeds(|world| async move {
-        let Pair { world, nodes: [a, b], client: (_r, mut write), server: (mut read, _w) } = pair(world).await;
+        let Pair { world, nodes: [a, b], client: (_r, mut write), server: (mut read, _w) } =
+            pair(world).await;
         world.network().change(a, b, |link| link.bytes_per_s = 100_000);
         let start = world.now_ms();
         let bytes = vec![1; 100_000];
