@@ -1,0 +1,489 @@
+//! A push consumer of a group in clustering mode: each queue has one owner in the group, found by rebalancing; a task per
+//! owned queue pulls; batches are consumed side by side.
+//!
+//! At least once: after a crash, a rebalance or a reset a message may come again. A message whose listener says `Later`
+//! comes again here after a delay, and its queue's committed offset waits for it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+
+use super::offset_store::{OffsetError, OffsetStore};
+use super::process_queue::ProcessQueue;
+use super::pull::pull_queue;
+use super::rebalance::AllocateStrategy;
+use super::subscription::subscription;
+use super::{Client, Received, Shared};
+use crate::remoting::RemotingCommand;
+use crate::remoting::body::{
+    ConsumeFromWhere, ConsumeType, ConsumerData, ConsumerList, MessageModel, MessageQueue, SubscriptionData,
+};
+use crate::remoting::codes::{request, response};
+use crate::remoting::headers::GetConsumerListHeader;
+use crate::runtime::sync::{Receiver, Sender, watch};
+use crate::runtime::{Runtime, Task};
+
+/// Topic of messages that a group is to try again.
+const RETRY_PREFIX: &str = "%RETRY%";
+/// Rebalances are no closer together, however often they are asked for.
+const REBALANCE_PAUSE: Duration = Duration::from_secs(1);
+/// What could not be learned is asked for again after this.
+pub(super) const RETRY_PAUSE: Duration = Duration::from_secs(1);
+
+/// What a listener did with a batch.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ConsumeStatus {
+    Success,
+    /// The whole batch is to come again.
+    Later,
+}
+
+/// Where a group begins on a queue for which it has no offset.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum ConsumeFrom {
+    /// Behind what is there.
+    #[default]
+    Last,
+    First,
+    /// At what was stored from then on, in ms since 1970.
+    Time(i64),
+}
+
+/// The application. Implemented by closures.
+pub trait Listener: Send + Sync + 'static {
+    fn consume(&self, messages: Vec<Received>) -> impl Future<Output = ConsumeStatus> + Send;
+}
+
+impl<F, Fut> Listener for F
+where
+    F: Fn(Vec<Received>) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = ConsumeStatus> + Send,
+{
+    fn consume(&self, messages: Vec<Received>) -> impl Future<Output = ConsumeStatus> + Send {
+        self(messages)
+    }
+}
+
+#[derive(Clone, Debug)]
+pub struct ConsumerConfig {
+    pub group: String,
+    /// Topic and tag expression.
+    pub subscriptions: Vec<(String, String)>,
+    pub from: ConsumeFrom,
+    pub strategy: AllocateStrategy,
+    /// Batches that are consumed side by side.
+    pub concurrency: usize,
+    pub consume_batch_max: usize,
+    pub pull_batch_max: i32,
+    /// How long a broker may hold a pull for a message to come.
+    pub pull_suspend: Duration,
+    /// Before a `Later` batch comes again.
+    pub retry_delay: Duration,
+    pub commit_interval: Duration,
+    pub rebalance_interval: Duration,
+    /// Before the committed offset of a new queue is asked for, so that its last owner has told it.
+    pub takeover_delay: Duration,
+    /// What running listeners may still take at a stop.
+    pub stop_patience: Duration,
+}
+
+impl ConsumerConfig {
+    #[must_use]
+    pub fn new(group: impl Into<String>, topic: impl Into<String>, expression: impl Into<String>) -> Self {
+        ConsumerConfig {
+            group: group.into(),
+            subscriptions: vec![(topic.into(), expression.into())],
+            from: ConsumeFrom::Last,
+            strategy: AllocateStrategy::Average,
+            concurrency: 20,
+            consume_batch_max: 1,
+            pull_batch_max: 32,
+            pull_suspend: Duration::from_secs(15),
+            retry_delay: Duration::from_secs(5),
+            commit_interval: Duration::from_secs(5),
+            rebalance_interval: Duration::from_secs(20),
+            takeover_delay: Duration::from_millis(500),
+            stop_patience: Duration::from_secs(5),
+        }
+    }
+}
+
+/// Why a consumer did not start.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StartError {
+    #[error("the consumer group is empty")]
+    NoGroup,
+    #[error("the group {group} subscribes to nothing")]
+    NoSubscription { group: String },
+    #[error("this client already has a consumer of the group {group}")]
+    GroupInUse { group: String },
+}
+
+/// A queue that is ours.
+struct Owned {
+    process: Arc<ProcessQueue>,
+    stop: Sender<bool>,
+}
+
+type OwnedQueues = Arc<Mutex<BTreeMap<MessageQueue, Owned>>>;
+
+fn lock(owned: &OwnedQueues) -> MutexGuard<'_, BTreeMap<MessageQueue, Owned>> {
+    owned.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+pub(super) struct Inner<R: Runtime, L> {
+    pub(super) shared: Arc<Shared<R>>,
+    pub(super) config: ConsumerConfig,
+    pub(super) subscriptions: BTreeMap<String, SubscriptionData>,
+    pub(super) offsets: OffsetStore<R>,
+    owned: OwnedQueues,
+    listener: L,
+    permits: Semaphore,
+    /// Listeners that run now.
+    running: Sender<usize>,
+    stopping: Receiver<bool>,
+}
+
+/// A running consumer. Dropped without `stop`, it goes on.
+pub struct PushConsumer<R: Runtime> {
+    owned: OwnedQueues,
+    stop: Sender<bool>,
+    task: R::Task<()>,
+}
+
+impl<R: Runtime> PushConsumer<R> {
+    /// Starts to consume. Name servers and brokers need not be there yet.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub fn start<L: Listener>(
+        client: &Client<R>,
+        config: ConsumerConfig,
+        listener: L,
+    ) -> Result<PushConsumer<R>, StartError> {
+        let shared = client.shared().clone();
+        let group = config.group.clone();
+        if group.is_empty() {
+            return Err(StartError::NoGroup);
+        }
+        if config.subscriptions.is_empty() {
+            return Err(StartError::NoSubscription { group });
+        }
+        let version = shared.rt.wall_ms();
+        let retry_topic = (format!("{RETRY_PREFIX}{group}"), "*".to_owned());
+        let subscriptions: BTreeMap<String, SubscriptionData> = config
+            .subscriptions
+            .iter()
+            .chain([&retry_topic])
+            .map(|(topic, expression)| (topic.clone(), subscription(topic, expression, version)))
+            .collect();
+        let (wake, woken) = watch(0);
+        if !shared.add_consumer(consumer_data(&config, &subscriptions), wake) {
+            return Err(StartError::GroupInUse { group });
+        }
+        let (stop, stopping) = watch(false);
+        let owned = OwnedQueues::default();
+        let inner = Arc::new(Inner {
+            offsets: OffsetStore::new(shared.clone(), group),
+            permits: Semaphore::new(config.concurrency.max(1)),
+            shared: shared.clone(),
+            config,
+            subscriptions,
+            owned: owned.clone(),
+            listener,
+            running: watch(0).0,
+            stopping: stopping.clone(),
+        });
+        shared.rt.spawn("client: commit offsets", commit_offsets(inner.clone(), stopping.clone()));
+        let task = shared.rt.spawn("client: rebalance", run(inner, woken, stopping));
+        Ok(PushConsumer { owned, stop, task })
+    }
+
+    /// The queues that are ours now.
+    #[must_use]
+    pub fn queues(&self) -> Vec<MessageQueue> {
+        lock(&self.owned).keys().cloned().collect()
+    }
+
+    /// Lets running listeners end, commits offsets, tells the brokers that the consumer is gone.
+    pub async fn stop(self) {
+        self.stop.send(true);
+        // Cancelled: the node is dying.
+        let _ = self.task.join().await;
+    }
+}
+
+fn consumer_data(
+    config: &ConsumerConfig,
+    subscriptions: &BTreeMap<String, SubscriptionData>,
+) -> ConsumerData {
+    ConsumerData {
+        consume_from_where: match config.from {
+            ConsumeFrom::Last => ConsumeFromWhere::LastOffset,
+            ConsumeFrom::First => ConsumeFromWhere::FirstOffset,
+            ConsumeFrom::Time(_) => ConsumeFromWhere::Timestamp,
+        },
+        consume_type: ConsumeType::Passively,
+        group_name: config.group.clone(),
+        message_model: MessageModel::Clustering,
+        subscription_data_set: subscriptions.values().cloned().collect(),
+        unit_mode: false,
+    }
+}
+
+/// Rebalances until the stop, then ends everything in order.
+async fn run<R: Runtime, L: Listener>(
+    inner: Arc<Inner<R, L>>,
+    mut woken: Receiver<u64>,
+    mut stopping: Receiver<bool>,
+) {
+    let rt = inner.shared.rt.clone();
+    crate::select! {
+        _ = stopping.wait_for(|stop| *stop) => {}
+        () = async {
+            inner.introduce().await;
+            loop {
+                let is_balanced = inner.rebalance().await;
+                rt.sleep(REBALANCE_PAUSE).await;
+                if is_balanced {
+                    // Elapsed and woken lead to the same.
+                    let _ = rt.timeout(inner.config.rebalance_interval, woken.changed()).await;
+                }
+            }
+        } => {}
+    }
+    inner.shut_down().await;
+}
+
+async fn commit_offsets<R: Runtime, L: Listener>(inner: Arc<Inner<R, L>>, mut stopping: Receiver<bool>) {
+    loop {
+        crate::select! {
+            _ = stopping.wait_for(|stop| *stop) => return,
+            () = inner.shared.rt.sleep(inner.config.commit_interval) => {}
+        }
+        let queues: Vec<MessageQueue> = lock(&inner.owned).keys().cloned().collect();
+        inner.offsets.persist_all(&queues).await;
+    }
+}
+
+impl<R: Runtime, L: Listener> Inner<R, L> {
+    /// Makes the group known to every broker of its topics before the first consumer list is asked for.
+    async fn introduce(&self) {
+        for topic in self.subscriptions.keys() {
+            if let Err(error) = self.shared.routes.route(topic).await {
+                tracing::debug!(topic, %error, "no route yet");
+            }
+        }
+        self.shared.heartbeat_all().await;
+    }
+
+    /// Takes and gives up queues by the lists as they are now. False when a list is missing: ask again soon.
+    async fn rebalance(self: &Arc<Self>) -> bool {
+        let mut is_balanced = true;
+        for topic in self.subscriptions.keys() {
+            match self.share_of(topic).await {
+                Ok(mine) => self.take_over(topic, &mine).await,
+                // The queues stay with whom they are: better twice than not at all.
+                Err(why) => {
+                    tracing::debug!(group = self.config.group, topic, why, "not rebalanced");
+                    // The retry topic is made by the broker some time after the first heartbeat.
+                    is_balanced &= topic.starts_with(RETRY_PREFIX);
+                }
+            }
+        }
+        is_balanced
+    }
+
+    async fn share_of(&self, topic: &str) -> Result<Vec<MessageQueue>, String> {
+        let route = match self.shared.routes.known(topic) {
+            Some(route) if !route.subscribe.is_empty() => route,
+            _ => self.shared.routes.refresh(topic).await.map_err(|error| error.to_string())?,
+        };
+        let names: Vec<&String> = route.brokers.keys().collect();
+        let draw = usize::try_from(self.shared.rt.random_u64() >> 33).unwrap_or(0);
+        let name = names.get(draw % names.len().max(1)).ok_or("the route names no broker")?;
+        let addr = self.shared.routes.readable(name, 0).ok_or("the broker has no address")?;
+        let header = GetConsumerListHeader { consumer_group: self.config.group.clone() };
+        let question = RemotingCommand::request(request::GET_CONSUMER_LIST_BY_GROUP).with_header(&header);
+        let asked = self.shared.peers.call(&addr, question, self.shared.config.request_timeout).await;
+        let answer = asked.map_err(|error| error.to_string())?;
+        if answer.code != response::SUCCESS {
+            // It has restarted and not heard of the group since.
+            self.shared.wake_heartbeat();
+            return Err(format!("{addr} answers {}: {:?}", answer.code, answer.remark));
+        }
+        let list = ConsumerList::parse(&answer.body.to_bytes()).map_err(|error| error.to_string())?;
+        if !list.consumer_id_list.contains(&self.shared.client_id) {
+            self.shared.wake_heartbeat();
+        }
+        let ids = &list.consumer_id_list;
+        Ok(self.config.strategy.allocate(&self.shared.client_id, &route.subscribe, ids))
+    }
+
+    async fn take_over(self: &Arc<Self>, topic: &str, mine: &[MessageQueue]) {
+        let wanted: BTreeSet<&MessageQueue> = mine.iter().collect();
+        let lost: Vec<MessageQueue> = {
+            let owned = lock(&self.owned);
+            owned.keys().filter(|queue| queue.topic == topic && !wanted.contains(queue)).cloned().collect()
+        };
+        for queue in lost {
+            self.give_up(&queue).await;
+        }
+        for queue in mine {
+            let mut owned = lock(&self.owned);
+            if owned.contains_key(queue) {
+                continue;
+            }
+            let (stop, stopped) = watch(false);
+            owned.insert(queue.clone(), Owned { process: Arc::default(), stop });
+            drop(owned);
+            tracing::info!(
+                group = self.config.group,
+                topic,
+                broker = queue.broker_name,
+                queue = queue.queue_id,
+                "queue taken"
+            );
+            self.shared.rt.spawn("client: pull", pull_queue(self.clone(), queue.clone(), stopped));
+        }
+    }
+
+    async fn give_up(&self, queue: &MessageQueue) {
+        let Some(owned) = lock(&self.owned).remove(queue) else {
+            return;
+        };
+        owned.process.drop_queue();
+        owned.stop.send(true);
+        tracing::info!(
+            group = self.config.group,
+            topic = queue.topic,
+            broker = queue.broker_name,
+            queue = queue.queue_id,
+            "queue given up"
+        );
+        self.offsets.persist(queue).await;
+        self.offsets.forget(queue);
+    }
+
+    /// The unfinished messages of a queue, `None` when it is no longer ours.
+    pub(super) fn process(&self, queue: &MessageQueue) -> Option<Arc<ProcessQueue>> {
+        lock(&self.owned).get(queue).map(|owned| owned.process.clone())
+    }
+
+    /// Goes on at `offset`, whatever was pulled before: the broker does not have what we asked for.
+    pub(super) async fn reset(&self, queue: &MessageQueue, offset: i64) {
+        {
+            let mut owned = lock(&self.owned);
+            let Some(owned) = owned.get_mut(queue) else {
+                return;
+            };
+            owned.process.drop_queue();
+            owned.process = Arc::default();
+            self.offsets.set(queue, offset);
+        }
+        self.offsets.persist(queue).await;
+    }
+
+    /// Where to begin with a queue that has become ours.
+    ///
+    /// # Errors
+    /// [`OffsetError`]: nothing is known, ask again.
+    pub(super) async fn start_offset(&self, queue: &MessageQueue) -> Result<i64, OffsetError> {
+        if let Some(committed) = self.offsets.committed(queue).await? {
+            return Ok(committed);
+        }
+        let is_retry = queue.topic.starts_with(RETRY_PREFIX);
+        match self.config.from {
+            ConsumeFrom::First => Ok(0),
+            ConsumeFrom::Last if is_retry => Ok(0),
+            ConsumeFrom::Time(ms) if !is_retry => self.offsets.at_time(queue, ms).await,
+            ConsumeFrom::Last | ConsumeFrom::Time(_) => self.offsets.end(queue).await,
+        }
+    }
+
+    /// Starts to consume what was pulled, batch by batch.
+    pub(super) fn dispatch(
+        self: &Arc<Self>,
+        queue: &MessageQueue,
+        process: &Arc<ProcessQueue>,
+        messages: Vec<Received>,
+    ) {
+        for batch in messages.chunks(self.config.consume_batch_max.max(1)) {
+            let consuming = consume(self.clone(), queue.clone(), process.clone(), batch.to_vec());
+            self.shared.rt.spawn("client: consume", consuming);
+        }
+    }
+
+    async fn shut_down(&self) {
+        let queues: Vec<MessageQueue> = {
+            let owned = lock(&self.owned);
+            owned.values().for_each(|owned| owned.stop.send(true));
+            owned.keys().cloned().collect()
+        };
+        let mut running = self.running.subscribe();
+        let ended = running.wait_for(|count| *count == 0);
+        if self.shared.rt.timeout(self.config.stop_patience, ended).await.is_err() {
+            tracing::warn!(
+                group = self.config.group,
+                "stopped while listeners run; their messages come again"
+            );
+        }
+        for queue in queues {
+            self.give_up(&queue).await;
+        }
+        self.shared.remove_consumer(&self.config.group);
+        self.shared.unregister(None, Some(&self.config.group)).await;
+    }
+}
+
+/// Counts a listener that runs, also when it panics or is cancelled.
+struct Running<'a>(&'a Sender<usize>);
+
+impl<'a> Running<'a> {
+    fn begin(running: &'a Sender<usize>) -> Running<'a> {
+        running.modify(|count| *count += 1);
+        Running(running)
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.0.modify(|count| *count -= 1);
+    }
+}
+
+/// Gives a batch to the listener until it is consumed or no longer ours.
+async fn consume<R: Runtime, L: Listener>(
+    inner: Arc<Inner<R, L>>,
+    queue: MessageQueue,
+    process: Arc<ProcessQueue>,
+    mut batch: Vec<Received>,
+) {
+    let mut stopping = inner.stopping.clone();
+    loop {
+        let Ok(_permit) = inner.permits.acquire().await else {
+            return;
+        };
+        if process.is_dropped() || stopping.get() {
+            return;
+        }
+        let running = Running::begin(&inner.running);
+        if inner.listener.consume(batch.clone()).await == ConsumeStatus::Success {
+            let offsets: Vec<i64> = batch.iter().map(|received| received.message.queue_offset).collect();
+            process.finish(&offsets, |offset| inner.offsets.raise(&queue, offset));
+            return;
+        }
+        drop(running);
+        drop(_permit);
+        crate::select! {
+            _ = stopping.wait_for(|stop| *stop) => return,
+            () = inner.shared.rt.sleep(inner.config.retry_delay) => {}
+        }
+        for received in &mut batch {
+            received.message.reconsume_times = received.message.reconsume_times.saturating_add(1);
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! How far a group has consumed each of its queues: the next offset to consume, in memory and at the queue's master.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::Shared;
+use crate::remoting::RemotingCommand;
+use crate::remoting::body::MessageQueue;
+use crate::remoting::codes::{request, response, response_name};
+use crate::remoting::connection::CallError;
+use crate::remoting::headers::{
+    GetMaxOffsetHeader, HeaderError, OffsetResponse, QueryConsumerOffsetHeader, SearchOffsetHeader,
+    TypedHeader, UpdateConsumerOffsetHeader,
+};
+use crate::runtime::Runtime;
+
+/// Why an offset is not known. None of these means that there is none.
+#[derive(Debug, Clone, thiserror::Error)]
+pub(super) enum OffsetError {
+    #[error("the broker {broker_name} has no known address")]
+    NoBroker { broker_name: String },
+    #[error(transparent)]
+    Call(#[from] CallError),
+    #[error("{addr} answers {}: {remark}", response_name(*code))]
+    Refused { addr: String, code: i32, remark: String },
+    #[error("{addr} answers without an offset: {error}")]
+    Malformed { addr: String, error: HeaderError },
+}
+
+pub(super) struct OffsetStore<R: Runtime> {
+    shared: Arc<Shared<R>>,
+    group: String,
+    offsets: Mutex<BTreeMap<MessageQueue, i64>>,
+}
+
+impl<R: Runtime> OffsetStore<R> {
+    pub(super) fn new(shared: Arc<Shared<R>>, group: String) -> Self {
+        OffsetStore { shared, group, offsets: Mutex::default() }
+    }
+
+    fn offsets(&self) -> MutexGuard<'_, BTreeMap<MessageQueue, i64>> {
+        self.offsets.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn get(&self, queue: &MessageQueue) -> Option<i64> {
+        self.offsets().get(queue).copied()
+    }
+
+    /// Raises the offset; a lower one changes nothing, since batches of a queue finish in any order.
+    pub(super) fn raise(&self, queue: &MessageQueue, offset: i64) {
+        let mut offsets = self.offsets();
+        let known = offsets.entry(queue.clone()).or_insert(offset);
+        *known = (*known).max(offset);
+    }
+
+    /// Sets the offset, also to a lower one: where a queue was taken over or reset.
+    pub(super) fn set(&self, queue: &MessageQueue, offset: i64) {
+        self.offsets().insert(queue.clone(), offset);
+    }
+
+    pub(super) fn forget(&self, queue: &MessageQueue) {
+        self.offsets().remove(queue);
+    }
+
+    /// Tells the masters the offsets of `assigned`; the others are forgotten, since they have another owner. Unanswered
+    /// as in Java: what is lost now is told again in 5 s.
+    pub(super) async fn persist_all(&self, assigned: &[MessageQueue]) {
+        self.offsets().retain(|queue, _| assigned.contains(queue));
+        for queue in assigned {
+            self.persist(queue).await;
+        }
+    }
+
+    pub(super) async fn persist(&self, queue: &MessageQueue) {
+        let Some(commit_offset) = self.get(queue) else {
+            return;
+        };
+        let Ok(addr) = self.addr(queue) else {
+            return;
+        };
+        let header = UpdateConsumerOffsetHeader {
+            consumer_group: self.group.clone(),
+            topic: queue.topic.clone(),
+            queue_id: queue.queue_id,
+            commit_offset,
+        };
+        let update = RemotingCommand::request(request::UPDATE_CONSUMER_OFFSET).with_header(&header);
+        if let Err(error) = self.shared.peers.oneway(&addr, update, self.shared.config.request_timeout).await
+        {
+            tracing::debug!(%error, "offset not committed");
+        }
+    }
+
+    /// The offset that the group has committed, `None` if it has none.
+    ///
+    /// # Errors
+    /// [`OffsetError`]: nothing is known, so nothing may be consumed from a guessed place.
+    pub(super) async fn committed(&self, queue: &MessageQueue) -> Result<Option<i64>, OffsetError> {
+        let header = QueryConsumerOffsetHeader {
+            consumer_group: self.group.clone(),
+            topic: queue.topic.clone(),
+            queue_id: queue.queue_id,
+            set_zero_if_not_found: None,
+        };
+        match self.ask(queue, request::QUERY_CONSUMER_OFFSET, &header).await {
+            Ok(offset) => Ok(Some(offset)),
+            Err(OffsetError::Refused { code: response::QUERY_NOT_FOUND, .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The offset that the next message of the queue will get.
+    ///
+    /// # Errors
+    /// [`OffsetError`].
+    pub(super) async fn end(&self, queue: &MessageQueue) -> Result<i64, OffsetError> {
+        let header =
+            GetMaxOffsetHeader { topic: queue.topic.clone(), queue_id: queue.queue_id, committed: None };
+        self.ask(queue, request::GET_MAX_OFFSET, &header).await
+    }
+
+    /// The first offset stored at or after the time, in ms since 1970.
+    ///
+    /// # Errors
+    /// [`OffsetError`].
+    pub(super) async fn at_time(&self, queue: &MessageQueue, timestamp: i64) -> Result<i64, OffsetError> {
+        let header = SearchOffsetHeader {
+            topic: queue.topic.clone(),
+            queue_id: queue.queue_id,
+            timestamp,
+            ..SearchOffsetHeader::default()
+        };
+        self.ask(queue, request::SEARCH_OFFSET_BY_TIMESTAMP, &header).await
+    }
+
+    fn addr(&self, queue: &MessageQueue) -> Result<String, OffsetError> {
+        let addr = self.shared.routes.readable(&queue.broker_name, 0);
+        addr.ok_or_else(|| OffsetError::NoBroker { broker_name: queue.broker_name.clone() })
+    }
+
+    async fn ask(
+        &self,
+        queue: &MessageQueue,
+        code: i32,
+        header: &impl TypedHeader,
+    ) -> Result<i64, OffsetError> {
+        let addr = self.addr(queue)?;
+        let question = RemotingCommand::request(code).with_header(header);
+        let answer = self.shared.peers.call(&addr, question, self.shared.config.request_timeout).await?;
+        if answer.code != response::SUCCESS {
+            let remark = answer.remark.unwrap_or_default();
+            return Err(OffsetError::Refused { addr, code: answer.code, remark });
+        }
+        match answer.header::<OffsetResponse>() {
+            Ok(found) => Ok(found.offset),
+            Err(error) => Err(OffsetError::Malformed { addr, error }),
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! What was pulled from one queue and is not consumed yet.
+//!
+//! Invariant: the committed offset is the smallest unfinished one, so a message is skipped only after it was consumed.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::Received;
+
+/// Over one of these bounds nothing more is pulled.
+const PENDING_MAX: usize = 1000;
+const PENDING_BYTES_MAX: usize = 100 << 20;
+const SPAN_MAX: i64 = 2000;
+
+#[derive(Debug, Default)]
+struct State {
+    /// By queue offset: bytes of each body that is pending.
+    pending: BTreeMap<i64, usize>,
+    bytes: usize,
+    /// Behind the last message that was put.
+    end: i64,
+    is_dropped: bool,
+}
+
+/// The unfinished messages of one queue, from its assignment to its removal.
+#[derive(Debug, Default)]
+pub(super) struct ProcessQueue(Mutex<State>);
+
+impl ProcessQueue {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn put(&self, messages: &[Received]) {
+        let mut state = self.state();
+        for received in messages {
+            let (offset, bytes) = (received.message.queue_offset, received.message.body.len());
+            let before = state.pending.insert(offset, bytes).unwrap_or(0);
+            state.bytes = state.bytes - before + bytes;
+            state.end = state.end.max(offset.saturating_add(1));
+        }
+    }
+
+    /// Takes finished messages out and gives the offset to commit to `commit`, unless the queue is no longer ours.
+    /// `commit` runs under the lock, so that after [`Self::drop_queue`] none comes.
+    pub(super) fn finish(&self, offsets: &[i64], commit: impl FnOnce(i64)) {
+        let mut state = self.state();
+        if state.is_dropped {
+            return;
+        }
+        for offset in offsets {
+            if let Some(bytes) = state.pending.remove(offset) {
+                state.bytes -= bytes;
+            }
+        }
+        commit(state.pending.first_key_value().map_or(state.end, |(offset, _)| *offset));
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.state().pending.is_empty()
+    }
+
+    /// Whether pulling has to wait for consumption.
+    pub(super) fn is_full(&self) -> bool {
+        let state = self.state();
+        let span = match (state.pending.first_key_value(), state.pending.last_key_value()) {
+            (Some((first, _)), Some((last, _))) => last.saturating_sub(*first),
+            _ => 0,
+        };
+        state.pending.len() > PENDING_MAX || state.bytes > PENDING_BYTES_MAX || span > SPAN_MAX
+    }
+
+    /// The queue is no longer ours: what runs still is not counted any more.
+    pub(super) fn drop_queue(&self) {
+        self.state().is_dropped = true;
+    }
+
+    pub(super) fn is_dropped(&self) -> bool {
+        self.state().is_dropped
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::StoredMessage;
+    use bytes::Bytes;
+    use std::net::{Ipv4Addr, SocketAddr};
+
+    fn received(queue_offset: i64) -> Received {
+        let host = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
+        Received {
+            broker_name: "a".to_owned(),
+            message: StoredMessage {
+                topic: "T".to_owned(),
+                queue_id: 0,
+                flag: 0,
+                queue_offset,
+                physical_offset: 0,
+                sys_flag: 0,
+                born_timestamp: 0,
+                born_host: host,
+                store_timestamp: 0,
+                store_host: host,
+                reconsume_times: 0,
+                prepared_transaction_offset: 0,
+                body: Bytes::from_static(b"12"),
+                body_crc: 0,
+                properties: String::new(),
+                store_size: 0,
+            },
+        }
+    }
+
+    fn queue(offsets: &[i64]) -> ProcessQueue {
+        let queue = ProcessQueue::default();
+        queue.put(&offsets.iter().map(|offset| received(*offset)).collect::<Vec<_>>());
+        queue
+    }
+
+    fn finish(queue: &ProcessQueue, offset: i64) -> Option<i64> {
+        let mut committed = None;
+        queue.finish(&[offset], |offset| committed = Some(offset));
+        committed
+    }
+
+    #[test]
+    fn the_smallest_unfinished_offset_is_committed() {
+        let queue = queue(&[4, 5, 6]);
+        assert_eq!(finish(&queue, 5), Some(4));
+        assert_eq!(finish(&queue, 4), Some(6));
+        assert_eq!(finish(&queue, 6), Some(7));
+        assert!(queue.is_empty());
+        assert_eq!(queue.state().bytes, 0);
+    }
+
+    #[test]
+    fn a_dropped_queue_commits_nothing() {
+        let queue = queue(&[4]);
+        queue.drop_queue();
+        assert_eq!(finish(&queue, 4), None);
+    }
+
+    #[test]
+    fn one_slow_message_stops_the_pull_before_the_span_is_too_wide() {
+        assert!(!queue(&[0, SPAN_MAX]).is_full());
+        assert!(queue(&[0, SPAN_MAX + 1]).is_full());
+        assert!(queue(&(0..=PENDING_MAX as i64).collect::<Vec<_>>()).is_full());
+    }
+
+    #[test]
+    fn a_message_pulled_twice_counts_once() {
+        let queue = queue(&[4, 4]);
+        assert_eq!(queue.state().bytes, 2);
+    }
+}
