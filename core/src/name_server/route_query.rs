@@ -124,5 +124,5 @@ fn stand_in_for_master(group: &mut BrokerData) {
 }
 
 fn topic_list(topics: Vec<String>, broker_addr: Option<String>) -> TopicList {
-    TopicList { topic_list: topics, broker_addr, ..TopicList::default() }
+    TopicList { topic_list: topics, broker_addr }
 }

@@ -1,1 +1,7 @@
-fn main() {}
+//! The `hotfire` program.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    hotfire_nodes::main()
+}

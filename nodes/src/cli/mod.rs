@@ -1,0 +1,148 @@
+//! The command line: one file per command.
+
+mod bench;
+mod broker;
+mod completions;
+mod namesrv;
+mod standalone;
+
+use std::io::Write;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::num::NonZero;
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::{Context, anyhow};
+use clap::{Parser, Subcommand};
+
+use crate::failure::{Failure, Outcome};
+use crate::logging::{self, LogFormat};
+
+const VERSION: &str =
+    concat!(env!("CARGO_PKG_VERSION"), " (commit ", env!("HOTFIRE_COMMIT"), ", features: tokio, mmap)");
+
+/// Message broker that speaks the protocol of Apache RocketMQ
+#[derive(Parser)]
+#[command(name = "hotfire", version = VERSION)]
+struct Cli {
+    /// How logs on stderr look; what they show is chosen by RUST_LOG
+    #[arg(long, global = true, value_enum, default_value_t)]
+    log_format: LogFormat,
+    /// Threads that do the work [default: one per core]
+    #[arg(long, global = true, value_name = "N")]
+    threads: Option<NonZero<usize>>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Name server and one broker in one process
+    Standalone(standalone::Args),
+    /// Name server
+    Namesrv(namesrv::Args),
+    /// Broker
+    Broker(broker::Args),
+    /// Measures any broker that speaks this protocol
+    #[command(subcommand)]
+    Bench(bench::Command),
+    /// Prints the completion script of a shell
+    Completions(completions::Args),
+}
+
+impl Command {
+    /// Servers tell what happens to them; the others speak up only when something is wrong.
+    fn log_level(&self) -> &'static str {
+        match self {
+            Command::Standalone(_) | Command::Namesrv(_) | Command::Broker(_) => "info",
+            _ => "warn",
+        }
+    }
+}
+
+/// Reads the command line and does what it says.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => error.exit(),
+    };
+    logging::start(cli.log_format, cli.command.log_level());
+    match run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}
+
+fn run(cli: Cli) -> Outcome {
+    let threads = cli.threads;
+    match cli.command {
+        Command::Standalone(args) => on_executor(threads, standalone::run(args)),
+        Command::Namesrv(args) => on_executor(threads, namesrv::run(args)),
+        Command::Broker(args) => on_executor(threads, broker::run(args)),
+        Command::Bench(command) => on_executor(threads, bench::run(command)),
+        Command::Completions(args) => {
+            completions::run(args);
+            Ok(())
+        }
+    }
+}
+
+fn on_executor(threads: Option<NonZero<usize>>, command: impl Future<Output = Outcome>) -> Outcome {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    if let Some(threads) = threads {
+        builder.worker_threads(threads.get());
+    }
+    let executor = builder.enable_all().build().context("start the threads")?;
+    executor.block_on(command)
+}
+
+/// Prints a ready line, at once even into a pipe.
+fn announce(line: &str) -> Outcome {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{line}").and_then(|()| out.flush()).context("print the ready line")?;
+    Ok(())
+}
+
+/// A path as a setting: settings are text.
+fn path_text(path: &Path) -> Result<&str, Failure> {
+    path.to_str().ok_or_else(|| Failure::Usage(anyhow!("{}: not UTF-8", path.display())))
+}
+
+/// `HOST:PORT` to listen on; port 0 takes a free one.
+fn listen_addr(text: &str) -> Result<SocketAddr, String> {
+    let mut addrs = text.to_socket_addrs().map_err(|error| format!("expected HOST:PORT: {error}"))?;
+    addrs.next().ok_or_else(|| "the name has no address".to_owned())
+}
+
+/// `HOST:PORT;HOST:PORT`; commas do as well.
+fn name_servers(text: &str) -> Result<String, String> {
+    let list: Vec<&str> = text.split([';', ',']).map(str::trim).filter(|addr| !addr.is_empty()).collect();
+    for addr in &list {
+        let port = addr.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
+        if port.is_none() {
+            return Err(format!("expected HOST:PORT, found {addr}"));
+        }
+    }
+    if list.is_empty() {
+        return Err("expected HOST:PORT".to_owned());
+    }
+    Ok(list.join(";"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn name_servers_are_lists_of_host_and_port() {
+        assert_eq!(name_servers("a:1; b:2,c:3").as_deref(), Ok("a:1;b:2;c:3"));
+        assert!(name_servers("a").is_err());
+        assert!(name_servers(";").is_err());
+    }
+}
