@@ -13,10 +13,11 @@ pub struct ExtFields {
     entries: Vec<Entry>,
 }
 
+/// Where one field's name and value lie.
 #[derive(Clone, Copy)]
-struct Entry {
-    name: Span,
-    value: Span,
+pub(crate) struct Entry {
+    pub(crate) name: Span,
+    pub(crate) value: Span,
 }
 
 /// A range of `text`. A header has 24 bits of length, so 32 are enough.
@@ -34,12 +35,23 @@ impl Span {
             _ => None,
         }
     }
+
+    /// The same as a range of indices.
+    pub(crate) fn range(self) -> std::ops::Range<usize> {
+        self.start as usize..self.end as usize
+    }
+
+    fn is_text(self, text: &str, expected: &str) -> bool {
+        // The length alone tells most names apart; a span that is on character boundaries need not be checked again.
+        (self.end - self.start) as usize == expected.len()
+            && text.as_bytes().get(self.range()) == Some(expected.as_bytes())
+    }
 }
 
 impl ExtFields {
     /// The value of a field.
     pub fn get(&self, name: &str) -> Option<&str> {
-        let entry = self.entries.iter().find(|entry| self.slice(entry.name) == name)?;
+        let entry = self.entries.iter().find(|entry| entry.name.is_text(&self.text, name))?;
         Some(self.slice(entry.value))
     }
 
@@ -79,10 +91,17 @@ impl ExtFields {
         self.entries.is_empty()
     }
 
-    /// Starts from a decoded header: `text` holds it, spans are added by [`Self::push_span`].
-    pub(crate) fn with_text(text: String) -> Self {
-        // Real requests have 5 to 15 fields.
-        Self { text, entries: Vec::with_capacity(16) }
+    /// A decoded header's fields. The spans lie in `text`, and the names are unique.
+    pub(crate) fn from_parts(text: String, entries: Vec<Entry>) -> Self {
+        debug_assert!(
+            entries.iter().all(|entry| text.get(entry.name.range()).is_some()),
+            "names in the text"
+        );
+        debug_assert!(
+            entries.iter().all(|entry| text.get(entry.value.range()).is_some()),
+            "values in the text"
+        );
+        Self { text, entries }
     }
 
     /// The text behind the spans.
@@ -90,37 +109,19 @@ impl ExtFields {
         &self.text
     }
 
-    /// Appends what `write` writes and returns where it lies.
-    pub(crate) fn append(&mut self, write: impl FnOnce(&mut String)) -> Span {
+    fn append(&mut self, write: impl FnOnce(&mut String)) -> Span {
+        if self.entries.capacity() == 0 {
+            // Room for a usual response, so that it is built with two allocations.
+            self.text.reserve(192);
+            self.entries.reserve(8);
+        }
         let start = self.text.len();
         write(&mut self.text);
         Span::new(start, self.text.len()).expect("headers are far below 4 GiB")
     }
 
-    /// Adds a field whose name and value lie in the text; a later duplicate wins, as in Java.
-    ///
-    /// `may_exist` spares the search where the caller knows that the name is new.
-    pub(crate) fn push_span(&mut self, name: Span, value: Span, may_exist: bool) {
-        debug_assert!(
-            self.text.get(name.start as usize..name.end as usize).is_some(),
-            "{name:?} not in text"
-        );
-        debug_assert!(
-            self.text.get(value.start as usize..value.end as usize).is_some(),
-            "{value:?} not in text"
-        );
-        if may_exist {
-            let found = self.entries.iter().position(|entry| self.slice(entry.name) == self.slice(name));
-            if let Some(entry) = found.and_then(|position| self.entries.get_mut(position)) {
-                entry.value = value;
-                return;
-            }
-        }
-        self.entries.push(Entry { name, value });
-    }
-
     fn insert(&mut self, name: &str, value: Span) {
-        let found = self.entries.iter().position(|entry| self.slice(entry.name) == name);
+        let found = self.entries.iter().position(|entry| entry.name.is_text(&self.text, name));
         if let Some(entry) = found.and_then(|position| self.entries.get_mut(position)) {
             entry.value = value;
             return;
@@ -129,6 +130,7 @@ impl ExtFields {
         self.entries.push(Entry { name, value });
     }
 
+    #[inline]
     fn slice(&self, span: Span) -> &str {
         self.text.get(span.start as usize..span.end as usize).unwrap_or_default()
     }
@@ -143,6 +145,52 @@ impl PartialEq for ExtFields {
 impl fmt::Debug for ExtFields {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_map().entries(self.iter()).finish()
+    }
+}
+
+/// Collects the entries of a header that is being decoded; of equal names the last wins, as in Java.
+#[derive(Default)]
+pub(crate) struct Entries {
+    entries: Vec<Entry>,
+    seen: u64,
+}
+
+impl Entries {
+    /// Adds a field whose name and value lie in `text`.
+    #[inline]
+    pub(crate) fn push(&mut self, text: &[u8], name: Span, value: Span) {
+        let name_text = text.get(name.range()).unwrap_or_default();
+        if self.may_repeat(name_text) {
+            let same = |entry: &&mut Entry| text.get(entry.name.range()) == Some(name_text);
+            if let Some(entry) = self.entries.iter_mut().find(same) {
+                entry.value = value;
+                return;
+            }
+        }
+        if self.entries.capacity() == 0 {
+            // Real requests have 5 to 15 fields.
+            self.entries.reserve(16);
+        }
+        self.entries.push(Entry { name, value });
+    }
+
+    /// How many fields there are.
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// The entries in order.
+    pub(crate) fn into_vec(self) -> Vec<Entry> {
+        self.entries
+    }
+
+    /// Whether a name may have been met before: 64 bits that spare comparing each name with all others.
+    fn may_repeat(&mut self, name: &[u8]) -> bool {
+        let mix = |byte: Option<&u8>, factor: usize| byte.map_or(0, |byte| usize::from(*byte) * factor);
+        let bit = (mix(name.first(), 1) + mix(name.last(), 5) + name.len() * 11) % 64;
+        let repeats = self.seen >> bit & 1 == 1;
+        self.seen |= 1 << bit;
+        repeats
     }
 }
 

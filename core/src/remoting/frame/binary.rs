@@ -9,7 +9,10 @@
 //! What follows the entries is ignored, as in Java. Texts are UTF-8; what is not becomes U+FFFD, as in Java.
 
 use super::{FIELDS_MAX, FrameError};
-use crate::remoting::{ExtFields, LanguageCode, RemotingCommand, ext_fields::Span};
+use crate::remoting::{
+    ExtFields, LanguageCode, RemotingCommand,
+    ext_fields::{Entries, Span},
+};
 use bytes::{BufMut, BytesMut};
 
 /// The fields of fixed width and the two lengths.
@@ -42,10 +45,10 @@ fn decode_entries(mut left: &[u8]) -> Result<ExtFields, FrameError> {
     if left.is_empty() {
         return Ok(ExtFields::default());
     }
-    let mut ext = ExtFields::with_text(String::with_capacity(left.len()));
-    let mut seen = 0;
+    let mut text = String::with_capacity(left.len());
+    let mut entries = Entries::default();
     while !left.is_empty() {
-        if ext.len() == FIELDS_MAX {
+        if entries.len() == FIELDS_MAX {
             return Err(FrameError::TooManyFields);
         }
         let name_bytes = i16::from_be_bytes(fixed(&mut left, "field name length")?);
@@ -55,19 +58,20 @@ fn decode_entries(mut left: &[u8]) -> Result<ExtFields, FrameError> {
         if name.is_empty() {
             continue;
         }
-        let may_exist = super::json_header::may_repeat(&mut seen, name);
-        let name = push(&mut ext, name);
-        let value = push(&mut ext, value);
-        ext.push_span(name, value, may_exist);
+        let name = push(&mut text, name);
+        let value = push(&mut text, value);
+        entries.push(text.as_bytes(), name, value);
     }
-    Ok(ext)
+    Ok(ExtFields::from_parts(text, entries.into_vec()))
 }
 
-fn push(ext: &mut ExtFields, bytes: &[u8]) -> Span {
-    ext.append(|text| match std::str::from_utf8(bytes) {
+fn push(text: &mut String, bytes: &[u8]) -> Span {
+    let start = text.len();
+    match std::str::from_utf8(bytes) {
         Ok(valid) => text.push_str(valid),
         Err(_) => text.push_str(&String::from_utf8_lossy(bytes)),
-    })
+    }
+    Span::new(start, text.len()).expect("headers are far below 4 GiB")
 }
 
 fn fixed<const N: usize>(left: &mut &[u8], part: &'static str) -> Result<[u8; N], FrameError> {

@@ -9,7 +9,11 @@
 //! language, numbers in quotes, no `serializeTypeCurrentRPC`, unknown members, an empty remark.
 
 use super::{FIELDS_MAX, FrameError};
-use crate::remoting::{ExtFields, LanguageCode, RemotingCommand, ext_fields::Span, json};
+use crate::remoting::{
+    ExtFields, LanguageCode, RemotingCommand,
+    ext_fields::{Entries, Span},
+    json,
+};
 use bytes::{BufMut, BytesMut};
 use serde_json::Value;
 
@@ -18,15 +22,6 @@ pub(super) fn decode(header: &[u8]) -> Result<RemotingCommand, FrameError> {
         Some(command) => Ok(command),
         None => decode_any(header),
     }
-}
-
-/// Whether a name may have been met before: a filter of 64 bits that spares comparing each name with all others.
-pub(super) fn may_repeat(seen: &mut u64, name: &[u8]) -> bool {
-    let mix = |byte: Option<&u8>, factor: usize| byte.map_or(0, |byte| usize::from(*byte) * factor);
-    let bit = (mix(name.first(), 1) + mix(name.last(), 5) + name.len() * 11) % 64;
-    let repeats = *seen >> bit & 1 == 1;
-    *seen |= 1 << bit;
-    repeats
 }
 
 /// Reads any header that is JSON or nearly.
@@ -105,30 +100,58 @@ struct Scanner {
     at: usize,
 }
 
+/// How many bytes of a text are plain: up to the first quote, backslash or control character. None if there is none.
+#[inline]
+fn plain_bytes(text: &[u8]) -> Option<usize> {
+    let mut at = 0;
+    // Eight bytes at a time: most texts of a header end within the first word.
+    while let Some(word) = text.get(at..).and_then(<[u8]>::first_chunk) {
+        let ends = ends_plain(u64::from_le_bytes(*word));
+        if ends != 0 {
+            return Some(at + ends.trailing_zeros() as usize / 8);
+        }
+        at += 8;
+    }
+    let rest = text.get(at..)?;
+    Some(at + rest.iter().position(|byte| matches!(byte, 0x00..0x20 | b'"' | b'\\'))?)
+}
+
+/// The lowest bit that is set marks the lowest byte that ends a plain text; bits above it may be wrong, since a borrow
+/// runs upwards from the byte that was found.
+#[inline]
+fn ends_plain(word: u64) -> u64 {
+    const ONES: u64 = u64::from_ne_bytes([0x01; 8]);
+    const HIGH_BITS: u64 = u64::from_ne_bytes([0x80; 8]);
+    let below = |word: u64, limit: u8| word.wrapping_sub(ONES * u64::from(limit)) & !word & HIGH_BITS;
+    let equal = |byte: u8| below(word ^ (ONES * u64::from(byte)), 1);
+    below(word, 0x20) | equal(b'"') | equal(b'\\')
+}
+
 impl Scanner {
     fn scan(header: &[u8]) -> Option<RemotingCommand> {
         let mut scanner = Scanner { bytes: header.to_vec(), at: 0 };
         let mut command = RemotingCommand::default();
-        let mut fields = Vec::new();
+        let mut fields = Entries::default();
         let mut remark = None;
         scanner.object(|scanner, name| {
-            let name = scanner.bytes.get(name.start..name.end)?;
-            match name {
+            match scanner.bytes.get(name.range())? {
                 b"code" => command.code = scanner.integer()?,
                 b"version" => command.version = scanner.integer()?,
                 b"opaque" => command.opaque = scanner.integer()?,
                 b"flag" => command.flag = scanner.integer()?,
                 b"language" => {
                     let name = scanner.string()?;
-                    let name = scanner.bytes.get(name.start..name.end)?;
-                    command.language = LanguageCode::from_name(std::str::from_utf8(name).ok()?);
+                    command.language = match scanner.bytes.get(name.range())? {
+                        b"JAVA" => LanguageCode::JAVA,
+                        other => LanguageCode::from_name(std::str::from_utf8(other).ok()?),
+                    };
                 }
                 b"remark" => remark = Some(scanner.string()?),
                 b"serializeTypeCurrentRPC" => {
                     scanner.string()?;
                 }
                 // Twice the same member: let the careful reader decide.
-                b"extFields" if fields.is_empty() => fields = scanner.fields()?,
+                b"extFields" if fields.len() == 0 => fields = scanner.fields()?,
                 _ => return None,
             }
             Some(())
@@ -139,34 +162,28 @@ impl Scanner {
         }
         let text = String::from_utf8(scanner.bytes).ok()?;
         command.remark = match remark {
-            Some(span) => {
-                Some(text.get(span.start..span.end)?.to_owned()).filter(|remark| !remark.is_empty())
-            }
+            Some(span) => Some(text.get(span.range())?.to_owned()).filter(|remark| !remark.is_empty()),
             None => None,
         };
-        if !fields.is_empty() {
-            command.ext = ExtFields::with_text(text);
-            let mut seen = 0;
-            for (name, value) in fields {
-                let may_exist =
-                    may_repeat(&mut seen, command.ext.text().as_bytes().get(name.start..name.end)?);
-                let (name, value) = (Span::new(name.start, name.end)?, Span::new(value.start, value.end)?);
-                command.ext.push_span(name, value, may_exist);
-            }
+        if fields.len() > 0 {
+            command.ext = ExtFields::from_parts(text, fields.into_vec());
         }
         Some(command)
     }
 
+    #[inline]
     fn peek(&self) -> Option<u8> {
         self.bytes.get(self.at).copied()
     }
 
+    #[inline]
     fn skip_space(&mut self) {
         while matches!(self.peek(), Some(b' ' | b'\t' | b'\n' | b'\r')) {
             self.at += 1;
         }
     }
 
+    #[inline]
     fn take(&mut self, byte: u8) -> Option<()> {
         if self.peek() != Some(byte) {
             self.skip_space();
@@ -178,7 +195,7 @@ impl Scanner {
         Some(())
     }
 
-    fn object(&mut self, mut member: impl FnMut(&mut Self, Slice) -> Option<()>) -> Option<()> {
+    fn object(&mut self, mut member: impl FnMut(&mut Self, Span) -> Option<()>) -> Option<()> {
         self.take(b'{')?;
         if self.take(b'}').is_some() {
             return Some(());
@@ -194,8 +211,8 @@ impl Scanner {
         }
     }
 
-    fn fields(&mut self) -> Option<Vec<(Slice, Slice)>> {
-        let mut fields = Vec::with_capacity(16);
+    fn fields(&mut self) -> Option<Entries> {
+        let mut fields = Entries::default();
         self.object(|scanner, name| {
             if fields.len() == FIELDS_MAX {
                 return None;
@@ -206,23 +223,23 @@ impl Scanner {
                 b'f' => scanner.word(b"false")?,
                 _ => scanner.digits()?,
             };
-            fields.push((name, value));
+            fields.push(&scanner.bytes, name, value);
             Some(())
         })?;
         Some(fields)
     }
 
-    fn word(&mut self, word: &[u8]) -> Option<Slice> {
+    fn word(&mut self, word: &[u8]) -> Option<Span> {
         let start = self.at;
         if !self.bytes.get(start..)?.starts_with(word) {
             return None;
         }
         self.at += word.len();
-        Some(Slice { start, end: self.at })
+        Span::new(start, self.at)
     }
 
     /// An integer of at most 18 digits in its usual form, which is its own text.
-    fn digits(&mut self) -> Option<Slice> {
+    fn digits(&mut self) -> Option<Span> {
         let start = self.at;
         let negative = self.peek() == Some(b'-');
         self.at += usize::from(negative);
@@ -239,56 +256,65 @@ impl Scanner {
         {
             return None;
         }
-        Some(Slice { start, end: self.at })
+        Span::new(start, self.at)
     }
 
     fn integer(&mut self) -> Option<i32> {
         let digits = self.digits()?;
-        let digits = self.bytes.get(digits.start..digits.end)?;
+        let digits = self.bytes.get(digits.range())?;
         std::str::from_utf8(digits).ok()?.parse().ok()
     }
 
     /// A text in double quotes; its escapes are decoded in place.
-    fn string(&mut self) -> Option<Slice> {
+    #[inline]
+    fn string(&mut self) -> Option<Span> {
         self.take(b'"')?;
         let start = self.at;
-        loop {
-            match self.peek()? {
-                b'"' => break,
-                b'\\' => return self.string_with_escapes(start),
-                0x00..0x20 => return None,
-                _ => self.at += 1,
+        let rest = self.bytes.get(start..)?;
+        let plain = plain_bytes(rest)?;
+        self.at = start + plain;
+        match rest.get(plain)? {
+            b'"' => {
+                self.at += 1;
+                Span::new(start, start + plain)
             }
+            b'\\' => self.string_with_escapes(start),
+            _ => None,
         }
-        self.at += 1;
-        Some(Slice { start, end: self.at - 1 })
     }
 
     /// The rest of a text from its first escape on. What an escape stands for is never longer than the escape, so the
     /// decoded text is written over the coded one; what remains behind it is blanked to keep the whole valid UTF-8.
-    fn string_with_escapes(&mut self, start: usize) -> Option<Slice> {
+    fn string_with_escapes(&mut self, start: usize) -> Option<Span> {
         let mut end = self.at;
         loop {
             match self.peek()? {
                 b'"' => break,
                 b'\\' => {
                     let decoded = self.escape()?;
+                    if let (Ok(ascii), true) = (u8::try_from(decoded), decoded.is_ascii()) {
+                        // Nearly always: the separators of a property string.
+                        *self.bytes.get_mut(end)? = ascii;
+                        end += 1;
+                        continue;
+                    }
                     let mut utf8 = [0; 4];
                     let utf8 = decoded.encode_utf8(&mut utf8).as_bytes();
                     self.bytes.get_mut(end..end + utf8.len())?.copy_from_slice(utf8);
                     end += utf8.len();
                 }
                 0x00..0x20 => return None,
-                byte => {
-                    *self.bytes.get_mut(end)? = byte;
-                    end += 1;
-                    self.at += 1;
+                _ => {
+                    let plain = plain_bytes(self.bytes.get(self.at..)?)?;
+                    self.bytes.copy_within(self.at..self.at + plain, end);
+                    self.at += plain;
+                    end += plain;
                 }
             }
         }
         self.bytes.get_mut(end..self.at)?.fill(b' ');
         self.at += 1;
-        Some(Slice { start, end })
+        Span::new(start, end)
     }
 
     fn escape(&mut self) -> Option<char> {
@@ -302,7 +328,7 @@ impl Scanner {
             b'r' => '\r',
             b't' => '\t',
             b'u' => {
-                let digits = self.bytes.get(self.at..self.at + 4)?;
+                let digits: &[u8; 4] = self.bytes.get(self.at..)?.first_chunk()?;
                 let mut unit = 0;
                 for digit in digits {
                     unit = unit << 4 | char::from(*digit).to_digit(16)?;
@@ -314,13 +340,6 @@ impl Scanner {
             _ => return None,
         })
     }
-}
-
-/// A range of the scanned header.
-#[derive(Clone, Copy)]
-struct Slice {
-    start: usize,
-    end: usize,
 }
 
 /// Writes the header as Java does: members sorted, absent ones left out, all field values texts.
@@ -361,7 +380,7 @@ fn put_text(head: &mut BytesMut, text: &str) {
     const HEX: &[u8; 16] = b"0123456789abcdef";
     head.put_u8(b'"');
     let mut rest = text.as_bytes();
-    while let Some(at) = rest.iter().position(|byte| matches!(byte, 0x00..0x20 | b'"' | b'\\')) {
+    while let Some(at) = plain_bytes(rest) {
         let (plain, special) = rest.split_at(at);
         head.put_slice(plain);
         let Some((byte, after)) = special.split_first() else { break };

@@ -43,23 +43,27 @@ struct RawSend<'a> {
     fields: [Option<&'a str>; 14],
 }
 
-/// Long name and letter of each field, in the order of [`RawSend::fields`].
-const SEND_FIELDS: [(&str, &str); 14] = [
-    ("producerGroup", "a"),
-    ("topic", "b"),
-    ("defaultTopic", "c"),
-    ("defaultTopicQueueNums", "d"),
-    ("queueId", "e"),
-    ("sysFlag", "f"),
-    ("bornTimestamp", "g"),
-    ("flag", "h"),
-    ("properties", "i"),
-    ("reconsumeTimes", "j"),
-    ("unitMode", "k"),
-    ("maxReconsumeTimes", "l"),
-    ("batch", "m"),
-    ("bname", "n"),
+/// The names of the fields in the order of [`RawSend::fields`].
+type SendNames = [&'static str; 14];
+
+const LONG_NAMES: SendNames = [
+    "producerGroup",
+    "topic",
+    "defaultTopic",
+    "defaultTopicQueueNums",
+    "queueId",
+    "sysFlag",
+    "bornTimestamp",
+    "flag",
+    "properties",
+    "reconsumeTimes",
+    "unitMode",
+    "maxReconsumeTimes",
+    "batch",
+    "bname",
 ];
+
+const LETTERS: SendNames = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l", "m", "n"];
 
 impl<'a> SendMessageHeader<'a> {
     /// Reads the header of a send request: by long names for codes 10 and 324, by letters for the others.
@@ -80,10 +84,10 @@ impl<'a> SendMessageHeader<'a> {
     /// [`HeaderError`] as in [`super::TypedHeader::decode`].
     pub fn decode(ext: &'a ExtFields) -> Result<Self, HeaderError> {
         let mut raw = RawSend::default();
-        for (field, (name, _)) in raw.fields.iter_mut().zip(SEND_FIELDS) {
+        for (field, name) in raw.fields.iter_mut().zip(LONG_NAMES) {
             *field = ext.get(name);
         }
-        Self::from_raw(&raw, |(name, _)| name)
+        Self::from_raw(&raw, &LONG_NAMES)
     }
 
     /// Reads the form with one letter per field.
@@ -99,15 +103,12 @@ impl<'a> SendMessageHeader<'a> {
                 *field = Some(value);
             }
         }
-        Self::from_raw(&raw, |(_, letter)| letter)
+        Self::from_raw(&raw, &LETTERS)
     }
 
-    fn from_raw(
-        raw: &RawSend<'a>,
-        name: impl Fn((&'static str, &'static str)) -> &'static str,
-    ) -> Result<Self, HeaderError> {
+    fn from_raw(raw: &RawSend<'a>, names: &SendNames) -> Result<Self, HeaderError> {
         let [a, b, c, d, e, f, g, h, i, j, k, l, m, n] = raw.fields;
-        let [na, nb, nc, nd, ne, nf, ng, nh, _, nj, nk, nl, nm, _] = SEND_FIELDS.map(name);
+        let [na, nb, nc, nd, ne, nf, ng, nh, _, nj, nk, nl, nm, _] = *names;
         let required = |value: Option<&'a str>, field| value.ok_or(HeaderError::Missing { field });
         Ok(Self {
             producer_group: required(a, na)?,
@@ -129,16 +130,16 @@ impl<'a> SendMessageHeader<'a> {
 
     /// Sets the fields by long names.
     pub fn encode(&self, ext: &mut ExtFields) {
-        self.encode_as(ext, |(name, _)| name);
+        self.encode_as(ext, &LONG_NAMES);
     }
 
     /// Sets the fields by letters.
     pub fn encode_v2(&self, ext: &mut ExtFields) {
-        self.encode_as(ext, |(_, letter)| letter);
+        self.encode_as(ext, &LETTERS);
     }
 
-    fn encode_as(&self, ext: &mut ExtFields, name: impl Fn((&'static str, &'static str)) -> &'static str) {
-        let [a, b, c, d, e, f, g, h, i, j, k, l, m, n] = SEND_FIELDS.map(name);
+    fn encode_as(&self, ext: &mut ExtFields, names: &SendNames) {
+        let [a, b, c, d, e, f, g, h, i, j, k, l, m, n] = *names;
         ext.set_str(a, self.producer_group);
         ext.set_str(b, self.topic);
         ext.set_str(c, self.default_topic);

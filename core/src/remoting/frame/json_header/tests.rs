@@ -93,6 +93,14 @@ fn any_header() -> impl Strategy<Value = String> {
 }
 
 proptest! {
+    #[test]
+    fn plain_bytes_end_where_a_byte_by_byte_search_ends(text in prop::collection::vec(prop_oneof![3 => 0x20_u8..=0xFF, 1 => any::<u8>()], 0..40)) {
+        let slow = text.iter().position(|byte| matches!(byte, 0x00..0x20 | b'"' | b'\\'));
+        prop_assert_eq!(plain_bytes(&text), slow);
+    }
+}
+
+proptest! {
     #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
 
     #[test]
