@@ -1,9 +1,13 @@
 //! Tests that hold the code against what the original programs sent and answered (`tests/golden`), and nodes over real sockets.
 #![forbid(unsafe_code)]
 
+mod broker;
+mod broker_node;
 mod golden;
 mod known_answers;
 mod name_server;
+mod registration;
+mod replay;
 mod store;
 mod store_crash;
 mod store_golden;
