@@ -306,7 +306,7 @@ impl Storage for SimRuntime {
             }
             let disk = inner.disk(self.node());
             if let Some(holder) = disk.locks.get(&path) {
-                let text = format!("{path} is locked by process {holder}");
+                let text = format!("in use by pid {holder}");
                 return Err(io::Error::new(io::ErrorKind::WouldBlock, text));
             }
             disk.locks.insert(path.clone(), self.incarnation());
