@@ -15,7 +15,8 @@ pub fn start(name_servers: &str) -> Client<TokioRuntime> {
 /// The address of ours that faces `addr`. Nothing is sent.
 fn own_ip(addr: &str) -> Option<IpAddr> {
     let to = addr.to_socket_addrs().ok()?.next()?;
-    let from: IpAddr = if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { std::net::Ipv6Addr::UNSPECIFIED.into() };
+    let from: IpAddr =
+        if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { std::net::Ipv6Addr::UNSPECIFIED.into() };
     let socket = UdpSocket::bind((from, 0)).ok()?;
     socket.connect(to).ok()?;
     Some(socket.local_addr().ok()?.ip())

@@ -22,8 +22,11 @@ enum Shown {
 
 impl Progress {
     pub fn start(verb: &'static str, total: Option<u64>) -> Progress {
-        let shown =
-            if stderr().is_terminal() { Shown::Bar(bar(total)) } else { Shown::Lines { last: Instant::now() } };
+        let shown = if stderr().is_terminal() {
+            Shown::Bar(bar(total))
+        } else {
+            Shown::Lines { last: Instant::now() }
+        };
         Progress { verb, shown, count: 0, total }
     }
 
