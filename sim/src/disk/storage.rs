@@ -101,6 +101,9 @@ impl SimRuntime {
         };
         let (before, after) = self.step_latency(cost);
         self.world().sleep(before).await;
+        if !self.is_alive() {
+            return std::future::pending().await;
+        }
         if let Some(mut death) = death {
             // Inside: it has happened or not; which of the two nobody was told.
             if death.cut == StepCut::After || death.draws.chance(0.5) {
