@@ -11,4 +11,5 @@ mod replay;
 mod store;
 mod store_crash;
 mod store_golden;
+mod malformed;
 mod transcripts;
