@@ -348,7 +348,7 @@ mod tests {
                 *shared.lock().expect("unpoisoned") = Arc::downgrade(&world.0);
                 let node = world.add_node("a", [10, 0, 0, 1]);
                 let probed = world.clone();
-                world.on_probe(move |_| drop(probed.now_ns()));
+                world.on_probe(move |_| assert!(probed.now_ns() > 0));
                 world.boot(node, |rt: SimRuntime| async move {
                     use hotfire_core::runtime::{Runtime, network::Network};
                     let sleeper = rt.clone();
