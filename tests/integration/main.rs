@@ -3,6 +3,7 @@
 
 mod broker;
 mod broker_node;
+mod client;
 mod command_line;
 mod golden;
 mod known_answers;
