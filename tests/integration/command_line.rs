@@ -218,42 +218,33 @@ fn nobody_to_send_to_is_exit_code_1() {
 }
 
 #[test]
-fn the_load_generator_reports_in_one_json_line() {
+fn load_generators_report_in_one_json_line() {
     let dir = TempDir::new("cli-bench");
     let node = standalone(dir.path(), &[]);
     let at = node.address("namesrv").expect("its address");
     let pid = node.pid().to_string();
-    let words = [
-        "bench",
-        "produce",
-        "-n",
-        at,
-        "-t",
-        "Bench",
-        "--connections",
-        "2",
-        "--inflight",
-        "4",
-        "--seconds",
-        "1",
-        "--warmup",
-        "0",
-        "--size",
-        "64",
-        "--server-pid",
-        &pid,
-        "--json",
-    ];
-    let output = hotfire(dir.path(), &words);
-    assert!(output.status.success(), "{}", err(&output));
+    let common = ["-n", at, "-t", "Bench", "--seconds", "1", "--warmup", "0", "--json"];
+    let closed = ["--connections", "2", "--server-pid", &pid];
+    let produce = [&["bench", "produce", "--inflight", "4", "--size", "64"], &closed[..], &common].concat();
+    let report = bench_report(dir.path(), &produce);
+    assert!(report["server_cpu_us_per_msg"].is_number(), "{report}");
+    assert_eq!(report["settings"]["inflight"], 4);
+    let consume = [&["bench", "consume"], &closed[..], &common].concat();
+    assert!(bench_report(dir.path(), &consume)["server_cpu_us_per_msg"].is_number());
+    bench_report(dir.path(), &[&["bench", "latency", "--rate", "50"], &common[..]].concat());
+}
+
+fn bench_report(dir: &Path, words: &[&str]) -> serde_json::Value {
+    let output = hotfire(dir, words);
+    assert!(output.status.success(), "{words:?}: {}", err(&output));
     let report: serde_json::Value = serde_json::from_str(out(&output).trim()).expect("one JSON object");
     assert!(report["messages"].as_u64().is_some_and(|messages| messages > 0), "{report}");
     assert_eq!(report["errors"], 0);
-    for key in ["msg_per_s", "mb_per_s", "p50_us", "p99_us", "p999_us", "max_us", "server_cpu_us_per_msg"] {
+    for key in ["msg_per_s", "mb_per_s", "p50_us", "p99_us", "p999_us", "max_us"] {
         assert!(report[key].is_number(), "{key} in {report}");
     }
     for key in ["machine", "commit"] {
         assert!(report[key].is_string(), "{key} in {report}");
     }
-    assert_eq!(report["settings"]["inflight"], 4);
+    report
 }

@@ -1,6 +1,6 @@
 //! What a load run found, for people and for programs.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 use serde::Serialize;
@@ -54,6 +54,15 @@ impl Report {
                 .map(|ms| ms as f64 * 1000.0 / messages as f64),
         }
     }
+}
+
+/// CPU time of a process, in ms, between two moments.
+pub async fn cpu_time_between(pid: Option<u32>, begin: Instant, end: Instant) -> Option<u64> {
+    let pid = pid?;
+    tokio::time::sleep_until(begin.into()).await;
+    let before = cpu_time_ms(pid)?;
+    tokio::time::sleep_until(end.into()).await;
+    Some(cpu_time_ms(pid)?.saturating_sub(before))
 }
 
 /// User and system time of a process so far, in ms. `None` where the system does not tell (it does on Linux).
