@@ -129,6 +129,21 @@ fn servers_tell_when_they_are_ready_and_stop_in_order() {
 }
 
 #[test]
+fn logs_are_json_where_asked_for_and_never_on_stdout() {
+    let dir = TempDir::new("cli-logs");
+    let node = standalone(dir.path(), &["--log-format", "json"]);
+    let at = node.address("namesrv").expect("its address");
+    assert!(hotfire(dir.path(), &["produce", "-n", at, "-t", "T", "--count", "1"]).status.success());
+    node.stop(STOP_PATIENCE).expect("it stops");
+    let log = std::fs::read_to_string(dir.path().join("standalone.log")).expect("its log");
+    assert!(!log.is_empty());
+    for line in log.lines() {
+        let value: serde_json::Value = serde_json::from_str(line).expect("one JSON object a line");
+        assert!(value["message"].is_string() && value["level"].is_string(), "{line}");
+    }
+}
+
+#[test]
 fn an_address_in_use_is_exit_code_1() {
     let dir = TempDir::new("cli-port");
     let program = hotfire_program();

@@ -3,6 +3,7 @@
 //! Each connection reads its queues from their beginning to their end and begins again, one pull in flight per queue, so
 //! that what is measured is warm data after the first round.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::time::{Duration, Instant};
@@ -14,7 +15,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::frames::{PullTemplate, next_pulled};
-use super::report::{Report, cpu_time_between, new_histogram};
+use super::report::{NO_CODE, Report, add_errors, cpu_time_between, new_histogram};
 
 #[derive(Clone, Debug)]
 pub struct ConsumeOptions {
@@ -35,12 +36,12 @@ struct Tally {
     latency_us: Histogram<u64>,
     messages: u64,
     bytes: u64,
-    errors: u64,
+    errors: BTreeMap<u32, u64>,
 }
 
 impl Tally {
     fn new() -> Tally {
-        Tally { latency_us: new_histogram(), messages: 0, bytes: 0, errors: 0 }
+        Tally { latency_us: new_histogram(), messages: 0, bytes: 0, errors: BTreeMap::new() }
     }
 }
 
@@ -71,7 +72,7 @@ pub async fn consume(options: &ConsumeOptions) -> Result<Report> {
         all.latency_us.add(&one.latency_us).context("add histograms")?;
         all.messages += one.messages;
         all.bytes += one.bytes;
-        all.errors += one.errors;
+        add_errors(&mut all.errors, one.errors);
     }
     let server_cpu_ms = cpu.await.context("the CPU clock")?;
     Ok(Report::new(all.messages, all.bytes, all.errors, options.measure, &all.latency_us, server_cpu_ms))
@@ -125,7 +126,9 @@ async fn connection(
             if now >= begin {
                 tally.messages += pulled.messages;
                 tally.bytes += pulled.bytes;
-                tally.errors += u64::from(!matches!(pulled.code, Some(0 | 19 | 20 | 21)));
+                if !matches!(pulled.code, Some(0 | 19 | 20 | 21)) {
+                    *tally.errors.entry(pulled.code.unwrap_or(NO_CODE)).or_default() += 1;
+                }
                 tally.latency_us.saturating_record((now - reader.asked_at).as_micros() as u64);
             }
             reader.found += pulled.messages;

@@ -1,5 +1,6 @@
 //! From the call of send to the listener: messages at a steady rate through our own producer and consumer.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -10,7 +11,7 @@ use hotfire_core::client::producer::{Producer, ProducerConfig, SendOutcome};
 use hotfire_core::client::{Client, Message, Received};
 use hotfire_runtime::TokioRuntime;
 
-use super::report::{Report, new_histogram};
+use super::report::{NO_CODE, Report, new_histogram};
 
 /// How long the last messages may take to arrive.
 const LAST_PATIENCE: Duration = Duration::from_secs(5);
@@ -67,6 +68,7 @@ pub async fn latency(client: &Client<TokioRuntime>, options: &LatencyOptions) ->
     // What was sent and did not come is as wrong as what was refused.
     let errors = sent.failed + sent.measured.saturating_sub(tally.received);
     let bytes = tally.received * options.size as u64;
+    let errors = BTreeMap::from([(NO_CODE, errors)]).into_iter().filter(|(_, count)| *count > 0).collect();
     Ok(Report::new(tally.received, bytes, errors, options.measure, &tally.latency_us, None))
 }
 

@@ -1,5 +1,6 @@
 //! Sends in a closed loop over many connections.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::frames::{SendTemplate, next_answer};
-use super::report::{Report, cpu_time_between, new_histogram};
+use super::report::{NO_CODE, Report, add_errors, cpu_time_between, new_histogram};
 
 #[derive(Clone, Debug)]
 pub struct ProduceOptions {
@@ -36,7 +37,7 @@ pub struct ProduceOptions {
 struct Tally {
     latency_us: Histogram<u64>,
     requests: u64,
-    errors: u64,
+    errors: BTreeMap<u32, u64>,
 }
 
 /// # Errors
@@ -54,12 +55,12 @@ pub async fn produce(options: &ProduceOptions) -> Result<Report> {
         tasks.push(tokio::spawn(connection(stream, template.clone(), options.in_flight, begin, end)));
     }
     let cpu = tokio::spawn(cpu_time_between(options.server_pid, begin, end));
-    let mut all = Tally { latency_us: new_histogram(), requests: 0, errors: 0 };
+    let mut all = Tally { latency_us: new_histogram(), requests: 0, errors: BTreeMap::new() };
     for task in tasks {
         let one = task.await.context("a connection's task")??;
         all.latency_us.add(&one.latency_us).context("add histograms")?;
         all.requests += one.requests;
-        all.errors += one.errors;
+        add_errors(&mut all.errors, one.errors);
     }
     let server_cpu_ms = cpu.await.context("the CPU clock")?;
     Ok(Report::new(
@@ -79,7 +80,7 @@ async fn connection(
     begin: Instant,
     end: Instant,
 ) -> Result<Tally> {
-    let mut tally = Tally { latency_us: new_histogram(), requests: 0, errors: 0 };
+    let mut tally = Tally { latency_us: new_histogram(), requests: 0, errors: BTreeMap::new() };
     let slots = in_flight.next_power_of_two().max(1) * 4;
     let mut sent_at = vec![Instant::now(); slots];
     let mut sequence = 0u32;
@@ -114,7 +115,7 @@ async fn connection(
             if now >= begin {
                 tally.requests += 1;
                 if answer.code != Some(0) {
-                    tally.errors += 1;
+                    *tally.errors.entry(answer.code.unwrap_or(NO_CODE)).or_default() += 1;
                 }
                 // An answer that overtakes others lets the window run ahead; within the slots no two numbers meet.
                 let since = answer.sequence.map_or(now, |number| sent_at[number as usize % slots]);

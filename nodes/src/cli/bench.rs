@@ -249,6 +249,9 @@ fn report_table(report: &Report) -> comfy_table::Table {
         ("p99.9", format!("{:.3} ms", ms(report.p999_us))),
         ("max", format!("{:.3} ms", ms(report.max_us))),
     ];
+    for (code, count) in &report.errors_by_code {
+        rows.push(("errors with code", format!("{code}: {count}")));
+    }
     if let Some(us) = report.server_cpu_us_per_msg {
         rows.push(("server CPU per message", format!("{us:.2} us")));
     }
