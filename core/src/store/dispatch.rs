@@ -16,6 +16,7 @@ use super::consume_queue::ConsumeQueue;
 use super::consume_queues::ConsumeQueues;
 use super::error::WhyNot;
 use super::queue_entry::Entry;
+use super::recover_log::{Marks, mark_bytes};
 use crate::message::codec::{self, BLANK_BYTES, Check, Head};
 use crate::runtime::Runtime;
 use crate::runtime::sync::{Receiver, Watermark};
@@ -26,8 +27,6 @@ const BATCH_BYTES: u64 = 1 << 20;
 const RETRY: Duration = Duration::from_millis(1_000);
 /// After so many tries without success puts are refused until one succeeds.
 const TRIES_MAX: u32 = 5;
-/// The checkpoint points at least this far back: see `recover_log`.
-const MARK_BYTES: u64 = 16 << 20;
 
 pub(crate) struct Dispatch<R: Runtime> {
     log: Log<R>,
@@ -38,25 +37,6 @@ pub(crate) struct Dispatch<R: Runtime> {
     timestamp: AtomicI64,
     marks: Mutex<Marks>,
     listener: RwLock<Option<Arc<dyn ArrivalListener>>>,
-}
-
-/// Positions of records: the last two that are [`MARK_BYTES`] apart.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Marks {
-    older: u64,
-    newer: u64,
-}
-
-impl Marks {
-    fn pass(&mut self, position: u64) {
-        if position >= self.newer + MARK_BYTES {
-            *self = Marks { older: self.newer, newer: position };
-        }
-    }
-
-    fn behind(&self, position: u64) -> u64 {
-        if position >= self.newer + MARK_BYTES { self.newer } else { self.older }
-    }
 }
 
 /// How far dispatch has come, of one moment.
@@ -95,13 +75,14 @@ impl<R: Runtime> Dispatch<R> {
         mark: u64,
     ) -> Dispatch<R> {
         let (end, timestamp) = log.position();
+        let marks = Marks::new(mark, mark_bytes(log.file_bytes()));
         Dispatch {
             log,
             queues,
             delay_levels_ms,
             dispatched: Watermark::new(end),
             timestamp: AtomicI64::new(timestamp),
-            marks: Mutex::new(Marks { older: mark, newer: mark }),
+            marks: Mutex::new(marks),
             listener: RwLock::new(None),
         }
     }

@@ -52,8 +52,7 @@ pub enum WhyNot {
 /// The directory cannot be opened. Nothing was changed in it, unless the variant says so.
 #[derive(Debug, thiserror::Error)]
 pub enum RecoverError {
-    /// The source says by whom.
-    #[error("{dir} is {source}")]
+    #[error("{dir} is in use: {source}")]
     InUse { dir: String, source: io::Error },
     #[error("{action} {path}: {source}")]
     Io { action: &'static str, path: String, source: io::Error },

@@ -9,14 +9,19 @@ use super::commit_log::Recovered;
 use super::error::{RecoverError, ScanEnd};
 use super::mapped_file::{MappedFile, parse_file_name};
 use crate::message::codec::{self, BLANK_BYTES, Check, Head, Record, RecordError};
-use crate::runtime::storage::Backing;
+use crate::runtime::storage::{Backing, DirEntry};
 use crate::runtime::{Mutant, Runtime, SegmentReader, SegmentWriter};
 
 /// The scan looks at the log through windows of this size.
 const WINDOW_BYTES: u64 = 1 << 20;
-/// The checkpoint remembers a record's position at least this far behind the end, so that a start after a clean stop still
-/// verifies the last records.
+/// The checkpoint remembers a record's position at least this far behind the end, or a file when that is less, so that a
+/// start after a clean stop still verifies the last records.
 const MARK_BYTES: u64 = 16 << 20;
+
+/// How far apart the positions are that a checkpoint may point at.
+pub(crate) fn mark_bytes(file_bytes: u64) -> u64 {
+    MARK_BYTES.min(file_bytes)
+}
 /// Java starts the scan after a clean stop at the third-last file.
 const CLEAN_FILES: usize = 3;
 /// How long a cut waits for views; there are none during recovery.
@@ -24,15 +29,50 @@ const CUT_PATIENCE: Duration = Duration::from_secs(1);
 
 /// The log's files as found, none changed yet.
 pub(crate) struct LogFiles<R: Runtime> {
-    pub dir: String,
+    dir: String,
+    file_bytes: u64,
     files: Vec<Found<R>>,
-    /// Files behind the last whole one that were never used, to be removed.
+    /// Files that hold nothing of the log, to be removed: never used, or left by a cut that a crash interrupted.
     unused: Vec<String>,
+    /// The first file that does not continue the one before it.
+    gap: Option<Gap>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Gap {
+    file: String,
+    expected: u64,
+    found: u64,
 }
 
 struct Found<R: Runtime> {
     file: MappedFile<R>,
     writer: R::SegmentWriter,
+}
+
+/// Positions of records, at least so many bytes apart: the last two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Marks {
+    bytes: u64,
+    older: u64,
+    newer: u64,
+}
+
+impl Marks {
+    pub fn new(position: u64, bytes: u64) -> Marks {
+        Marks { bytes, older: position, newer: position }
+    }
+
+    pub fn pass(&mut self, position: u64) {
+        if position >= self.newer.saturating_add(self.bytes) {
+            (self.older, self.newer) = (self.newer, position);
+        }
+    }
+
+    /// The last of them that is far enough behind `position`.
+    pub fn behind(&self, position: u64) -> u64 {
+        if position >= self.newer.saturating_add(self.bytes) { self.newer } else { self.older }
+    }
 }
 
 /// Where the scan ended.
@@ -43,18 +83,18 @@ pub(crate) struct Scan {
     pub records: u64,
     /// Store time of the last record; 0 without one.
     pub last_timestamp: i64,
-    /// A record's position at least [`MARK_BYTES`] before the end, or where the scan began.
+    /// A record's position at least [`mark_bytes`] before the end, or where the scan began.
     pub mark: u64,
 }
 
 impl<R: Runtime> LogFiles<R> {
-    /// Finds and opens the files of `dir`, which must be there.
+    /// Finds and opens the files of `dir`.
     ///
     /// # Errors
     /// What the files are not. Nothing was changed.
     pub async fn open(rt: &R, dir: &str, file_bytes: u64) -> Result<LogFiles<R>, RecoverError> {
         let mut names = Vec::new();
-        for entry in rt.list(dir).await.map_err(RecoverError::io("list", dir))? {
+        for entry in list(rt, dir).await? {
             let path = format!("{dir}/{}", entry.name);
             if entry.is_dir {
                 continue;
@@ -75,6 +115,16 @@ impl<R: Runtime> LogFiles<R> {
             }
         }
         check_files(&names, file_bytes)?;
+        let continues =
+            |pair: &[(u64, String, u64)]| matches!(pair, [before, file] if before.0 + file_bytes == file.0);
+        let mut gap = None;
+        if let Some(last) = names.windows(2).position(|pair| !continues(pair)) {
+            // Later files are removed before the log is complete again; a crash may leave the last of them.
+            let behind = names.split_off(last + 1);
+            let expected = names.last().map_or(0, |(base, ..)| base + file_bytes);
+            gap = behind.first().map(|(found, file, _)| Gap { file: file.clone(), expected, found: *found });
+            unused.extend(behind.into_iter().map(|(_, path, _)| path));
+        }
         let mut files = Vec::with_capacity(names.len());
         for (base, path, len) in names {
             let len = usize::try_from(len).unwrap_or(usize::MAX);
@@ -82,7 +132,20 @@ impl<R: Runtime> LogFiles<R> {
                 rt.open_segment(&path, len, Backing::Mapped).await.map_err(RecoverError::io("map", &path))?;
             files.push(Found { file: MappedFile { base, path, reader: writer.reader() }, writer });
         }
-        Ok(LogFiles { dir: dir.to_owned(), files, unused })
+        Ok(LogFiles { dir: dir.to_owned(), file_bytes, files, unused, gap })
+    }
+
+    /// A file is missing in the middle of the log: the scan came to the place where it should begin.
+    ///
+    /// # Errors
+    /// `FileMissing`.
+    pub fn check_gap(&self, scan: &Scan) -> Result<(), RecoverError> {
+        match &self.gap {
+            Some(Gap { file, expected, found }) if scan.end >= *expected => {
+                Err(RecoverError::FileMissing { file: file.clone(), expected: *expected, found: *found })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Offset of the first byte that is kept.
@@ -123,7 +186,7 @@ impl<R: Runtime> LogFiles<R> {
         mut visit: impl FnMut(&Record<'_>) -> ControlFlow<()>,
     ) -> Result<Scan, RecoverError> {
         let mut scan = Scan { end: from, why: ScanEnd::Clean, records: 0, last_timestamp: 0, mark: from };
-        let mut marks = (from, from);
+        let mut marks = Marks::new(from, mark_bytes(self.file_bytes));
         for Found { file, .. } in &self.files {
             if scan.end >= file.end() {
                 continue;
@@ -131,10 +194,8 @@ impl<R: Runtime> LogFiles<R> {
             loop {
                 let step = scan_window(rt, file, &mut scan, record_crc_from, &mut visit)
                     .map_err(RecoverError::io("read", &file.path))?;
-                if scan.end >= marks.1 + MARK_BYTES {
-                    marks = (marks.1, scan.end);
-                }
-                scan.mark = if scan.end >= marks.1 + MARK_BYTES { marks.1 } else { marks.0 };
+                marks.pass(scan.end);
+                scan.mark = marks.behind(scan.end);
                 match step {
                     Step::Window => rt.yield_now().await,
                     Step::FileEnd => break,
@@ -161,7 +222,7 @@ impl<R: Runtime> LogFiles<R> {
         scan: &Scan,
         untouched: bool,
     ) -> Result<Recovered<R>, RecoverError> {
-        let LogFiles { dir, files, unused } = self;
+        let LogFiles { dir, files, unused, .. } = self;
         let end = scan.end;
         let mut removed = false;
         for path in &unused {
@@ -199,8 +260,15 @@ impl<R: Runtime> LogFiles<R> {
     }
 }
 
+/// The entries of `dir`; none when it is not there.
+pub(crate) async fn list<R: Runtime>(rt: &R, dir: &str) -> Result<Vec<DirEntry>, RecoverError> {
+    match rt.list(dir).await {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        listed => listed.map_err(RecoverError::io("list", dir)),
+    }
+}
+
 fn check_files(files: &[(u64, String, u64)], file_bytes: u64) -> Result<(), RecoverError> {
-    let mut next = None;
     for (base, path, len) in files {
         if *len != file_bytes {
             return Err(RecoverError::FileLength { file: path.clone(), expected: file_bytes, found: *len });
@@ -208,10 +276,6 @@ fn check_files(files: &[(u64, String, u64)], file_bytes: u64) -> Result<(), Reco
         if base % file_bytes != 0 {
             return Err(RecoverError::FileBase { file: path.clone(), base: *base, file_bytes });
         }
-        if let Some(expected) = next.filter(|expected| expected != base) {
-            return Err(RecoverError::FileMissing { file: path.clone(), expected, found: *base });
-        }
-        next = Some(base + file_bytes);
     }
     Ok(())
 }

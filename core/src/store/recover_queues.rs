@@ -6,11 +6,13 @@
 use std::collections::BTreeMap;
 use std::io;
 
+use super::check::QueueReport;
 use super::consume_queue::{ConsumeQueue, Extent};
 use super::consume_queues::ConsumeQueues;
 use super::error::RecoverError;
 use super::mapped_file::{file_name, parse_file_name};
 use super::queue_entry::{ENTRY_BYTES, Entry, Unit, units};
+use super::recover_log::list;
 use crate::runtime::storage::File;
 use crate::runtime::{Mutant, Runtime};
 
@@ -58,7 +60,7 @@ pub(crate) struct RecoveringQueues {
 }
 
 impl RecoveringQueues {
-    /// Reads all queues below `root`, which must be there. With `look_behind` also what lies behind a queue's end.
+    /// Reads all queues below `root`. With `look_behind` also what lies behind a queue's end.
     ///
     /// # Errors
     /// Of reading, and files of another length. Nothing was changed.
@@ -71,7 +73,7 @@ impl RecoveringQueues {
         look_behind: bool,
     ) -> Result<RecoveringQueues, RecoverError> {
         let mut queues: BTreeMap<String, BTreeMap<i32, Recovering>> = BTreeMap::new();
-        for topic in rt.list(root).await.map_err(RecoverError::io("list", root))? {
+        for topic in list(rt, root).await? {
             if !topic.is_dir {
                 continue;
             }
@@ -88,6 +90,14 @@ impl RecoveringQueues {
 
     pub fn is_empty(&self) -> bool {
         self.queues.is_empty()
+    }
+
+    /// What recovery would leave of each queue, and what it would have to change. Exact when the scan began at the start of the log.
+    pub fn report(&self) -> Vec<QueueReport> {
+        let queues = self.queues.iter().flat_map(|(topic, queues)| {
+            queues.iter().map(move |(queue_id, queue)| (topic, *queue_id, queue))
+        });
+        queues.map(|(topic, queue_id, queue)| queue.report(topic, queue_id, self.from_min)).collect()
     }
 
     /// Takes the entry of the next record of the scan.
@@ -149,6 +159,19 @@ impl RecoveringQueues {
 }
 
 impl Recovering {
+    /// A power loss kept the name of a later file and lost those before it, and the log holds nothing of this queue: its
+    /// offsets were never shown, and it begins at 0 again.
+    fn drop_stray_files(&mut self, dir: &str) {
+        let first = self.files.first().map_or(0, |base| (base / ENTRY) as i64);
+        if first > 0 && self.kept == first && self.found.is_empty() {
+            let files = self.files.drain(..).map(|base| format!("{dir}/{}", file_name(base)));
+            self.unused.extend(files);
+            self.tail.clear();
+            self.kept = 0;
+            self.residue = false;
+        }
+    }
+
     fn expected(&self) -> i64 {
         self.restart.unwrap_or(self.kept) + (self.found.len() / ENTRY_BYTES) as i64
     }
@@ -157,6 +180,31 @@ impl Recovering {
     fn has_already(&self, entry: &Entry) -> bool {
         let at = self.found.len();
         self.restart.is_none() && self.tail.get(at..at + ENTRY_BYTES) == Some(&entry.encode()[..])
+    }
+
+    fn report(&self, topic: &str, queue: i32, from_min: bool) -> QueueReport {
+        let first = self.restart.unwrap_or(self.kept);
+        let first_file = self.files.first().map_or(first, |base| (base / ENTRY) as i64);
+        let min = if from_min { first } else { first_file };
+        let max = self.expected();
+        let mut problems = Vec::new();
+        let (on_disk, in_log) = (self.tail.len() / ENTRY_BYTES, self.found.len() / ENTRY_BYTES);
+        let pairs = self.tail.chunks(ENTRY_BYTES).zip(self.found.chunks(ENTRY_BYTES));
+        let same = pairs.take_while(|(old, new)| old == new).count();
+        if let Some(restart) = self.restart {
+            problems.push(format!("the log continues at {restart}, the queue at {}", self.kept));
+        } else if same < on_disk.min(in_log) {
+            problems.push(format!("entry {} is not the one of its record", first + same as i64));
+        } else if on_disk > in_log {
+            problems.push(format!("{} entries point behind the log", on_disk - in_log));
+        } else if on_disk < in_log {
+            problems.push(format!("{} entries are missing", in_log - on_disk));
+        }
+        if self.residue {
+            problems.push("bytes behind the last entry are not zero".to_owned());
+        }
+        problems.extend(self.unused.iter().map(|path| format!("{path} holds no entries")));
+        QueueReport { topic: topic.to_owned(), queue, min, max, entries: max - min, problems }
     }
 
     fn begin_anew(&mut self, n: i64, entry: &Entry) {
@@ -279,6 +327,7 @@ impl<R: Runtime> Repair<'_, R> {
         mut queue: Recovering,
     ) -> io::Result<std::sync::Arc<ConsumeQueue>> {
         let rt = self.rt;
+        queue.drop_stray_files(self.dir);
         for path in &queue.unused {
             rt.remove(path).await?;
         }

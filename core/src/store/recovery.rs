@@ -85,16 +85,37 @@ pub(crate) async fn survey<R: Runtime>(
     config: &StoreConfig,
     paths: &Paths,
 ) -> Result<Survey<R>, RecoverError> {
+    survey_of(rt, config, paths, false).await
+}
+
+/// The same look, with the whole log read.
+///
+/// # Errors
+/// As [`survey`].
+pub(crate) async fn survey_from_start<R: Runtime>(
+    rt: &R,
+    config: &StoreConfig,
+    paths: &Paths,
+) -> Result<Survey<R>, RecoverError> {
+    survey_of(rt, config, paths, true).await
+}
+
+async fn survey_of<R: Runtime>(
+    rt: &R,
+    config: &StoreConfig,
+    paths: &Paths,
+    whole: bool,
+) -> Result<Survey<R>, RecoverError> {
     let clean = was_clean(rt, paths).await?;
     let files = LogFiles::open(rt, &paths.commit_log, config.commit_log_file_bytes).await?;
     let read = checkpoint::load(rt, &paths.checkpoint).await;
     let checkpoint = read.map_err(RecoverError::io("read", &paths.checkpoint))?;
     let own = checkpoint.positions();
     let record_crc_from = own.map_or(NO_RECORD_CRC, |own| own.record_crc_from);
-    let mut from = files.scan_start(&checkpoint, clean);
+    let mut from = if whole { files.min() } else { files.scan_start(&checkpoint, clean) };
     loop {
         let from_min = from <= files.min();
-        let look_behind = !(clean && own.is_some());
+        let look_behind = whole || !(clean && own.is_some());
         let mut queues = RecoveringQueues::load(
             rt,
             &paths.consume_queue,
@@ -119,6 +140,7 @@ pub(crate) async fn survey<R: Runtime>(
             })
             .await?;
         let Some(gap) = gap else {
+            files.check_gap(&scan)?;
             return Ok(Survey { files, queues, checkpoint, clean, from, scan });
         };
         assert!(!from_min, "a scan from the start of the log finds no gap: {gap:?}");

@@ -24,7 +24,6 @@ impl Scenario for BrokerCrash {
             two_name_servers: false,
             faults_end_ms_min: 0,
             rest_ms: 5_000,
-            store_alone: false,
         }
     }
 }

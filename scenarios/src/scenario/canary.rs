@@ -25,7 +25,6 @@ impl Scenario for Canary {
             two_name_servers: false,
             faults_end_ms_min: 0,
             rest_ms: 0,
-            store_alone: false,
         }
     }
 

@@ -4,7 +4,6 @@ pub mod broker_crash;
 pub mod canary;
 pub mod partition;
 pub mod power_loss;
-pub mod store;
 
 use crate::oracle::Verdict;
 
@@ -22,8 +21,6 @@ pub struct Profile {
     pub faults_end_ms_min: u64,
     /// How long the healed cluster is watched for routes that vanish again.
     pub rest_ms: u64,
-    /// One broker's store, without network and clients.
-    pub store_alone: bool,
 }
 
 pub trait Scenario: Sync {
@@ -44,13 +41,8 @@ pub trait Scenario: Sync {
 }
 
 /// In the order of the list. `all` leaves the canary out.
-pub const ALL: &[&dyn Scenario] = &[
-    &canary::Canary,
-    &store::Store,
-    &broker_crash::BrokerCrash,
-    &power_loss::PowerLoss,
-    &partition::Partition,
-];
+pub const ALL: &[&dyn Scenario] =
+    &[&canary::Canary, &broker_crash::BrokerCrash, &power_loss::PowerLoss, &partition::Partition];
 
 #[must_use]
 pub fn find(name: &str) -> Option<&'static dyn Scenario> {

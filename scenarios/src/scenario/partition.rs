@@ -25,7 +25,6 @@ impl Scenario for Partition {
             two_name_servers: true,
             faults_end_ms_min: 0,
             rest_ms: 160_000,
-            store_alone: false,
         }
     }
 }
