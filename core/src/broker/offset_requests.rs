@@ -70,10 +70,16 @@ impl<R: Runtime> OffsetRequests<R> {
             let remark = format!("Group {group} not exist!");
             return Err(Refusal::new(response::SUBSCRIPTION_GROUP_NOT_EXIST, remark));
         }
-        if !self.topics.contains(topic) {
+        let Some(config) = self.topics.get(topic) else {
             return Err(Refusal::new(response::TOPIC_NOT_EXIST, format!("Topic {topic} not exist!")));
-        }
+        };
         let max = self.store.max_offset(topic, header.queue_id);
+        // A topic that has shrunk still has its old queues. Others would let anybody fill the table.
+        let queues = config.read_queue_nums.max(config.write_queue_nums);
+        if max == 0 && !(0..queues).contains(&header.queue_id) {
+            let remark = format!("queueId[{}] is illegal, topic:[{topic}]", header.queue_id);
+            return Err(Refusal::new(response::INVALID_PARAMETER, remark));
+        }
         self.offsets.commit(topic, group, header.queue_id, header.commit_offset, max);
         Ok(answer(response::SUCCESS))
     }
