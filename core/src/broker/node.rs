@@ -182,14 +182,15 @@ impl<R: Runtime> Broker<R> {
     /// # Errors
     /// The first that failed.
     pub async fn stop(self) -> Result<(), BrokerStopError> {
-        self.registration.unregister().await;
-        for server in self.servers {
-            server.stop(STOP_PATIENCE).await;
-        }
+        // Before it is taken out of the routes: nothing may put it back.
         self.stop.send(true);
         for task in self.tasks {
             // A task that is gone already has nothing left to do.
             let _ = task.join().await;
+        }
+        self.registration.unregister().await;
+        for server in self.servers {
+            server.stop(STOP_PATIENCE).await;
         }
         self.peers.stop().await;
         let offsets = self.offset_file.save().await.map_err(BrokerStopError::Offsets);

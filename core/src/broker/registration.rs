@@ -4,8 +4,11 @@
 //! or misses anything gets a full one. A host name stands for all its addresses; they are looked up each time.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::future::poll_fn;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -16,8 +19,8 @@ use crate::remoting::codes::{request, response};
 use crate::remoting::connection::CallError;
 use crate::remoting::headers::{RegisterBrokerHeader, UnregisterBrokerHeader};
 use crate::remoting::peer::Peers;
+use crate::runtime::Runtime;
 use crate::runtime::sync::Receiver;
-use crate::runtime::{Runtime, Task};
 
 use super::topic_config::Topics;
 use crate::config::Permission;
@@ -105,10 +108,15 @@ impl<R: Runtime> Registration<R> {
         let (first, mut done) = crate::runtime::sync::watch(0_usize);
         let mut tasks = Vec::new();
         for target in &self.targets {
-            let (this, target, stop) = (self.clone(), target.clone(), stop.clone());
+            let (this, target, mut stop) = (self.clone(), target.clone(), stop.clone());
             let first = first.clone();
             tasks.push(self.rt.spawn("register", async move {
-                this.keep_registered(&target, stop, || first.modify(|count| *count += 1)).await;
+                let first_done = || first.modify(|count| *count += 1);
+                // A stop does not wait for a name server that does not answer.
+                crate::select! {
+                    _ = stop.wait_for(|stop| *stop) => {}
+                    () = this.keep_registered(&target, first_done) => {}
+                }
             }));
         }
         let (this, mut stop) = (self.clone(), stop.clone());
@@ -135,14 +143,13 @@ impl<R: Runtime> Registration<R> {
         }
     }
 
-    async fn keep_registered(&self, target: &Target, mut stop: Receiver<bool>, first_done: impl FnOnce()) {
+    async fn keep_registered(&self, target: &Target, first_done: impl FnOnce()) {
         let period_ms = self.presence.period_ms.clamp(*PERIOD_MS.start(), *PERIOD_MS.end());
         let mut whole = self.register_all(target).await;
         first_done();
         let mut next = self.rt.now().after(SECOND_AFTER);
         loop {
             crate::select! {
-                _ = stop.wait_for(|stop| *stop) => return,
                 // Without a whole table there, one topic would be taken for all of it.
                 () = target.wake.notified() => whole = whole && self.register_changed(target).await,
                 () = self.rt.sleep_until(next) => whole = false,
@@ -237,26 +244,18 @@ impl<R: Runtime> Registration<R> {
             Ok(addresses) => addresses.map_err(RegisterError::Resolve)?,
             Err(_) => return Err(RegisterError::Resolve(std::io::ErrorKind::TimedOut.into())),
         };
-        let mut calls = Vec::new();
-        for address in addresses {
-            let (peers, request) = (self.peers.clone(), request.clone());
-            let call = self.rt.spawn("ask a name server", async move {
-                let answer = peers.call(&address.to_string(), request, timeout).await?;
-                match answer.code {
+        let calls = addresses.into_iter().map(|address| {
+            let request = request.clone();
+            async move {
+                let answer = self.peers.call(&address.to_string(), request, timeout).await;
+                let answer = answer.map_err(RegisterError::from).and_then(|answer| match answer.code {
                     response::SUCCESS => Ok(answer),
                     code => Err(RegisterError::Refused { code, remark: answer.remark.unwrap_or_default() }),
-                }
-            });
-            calls.push((address, call));
-        }
-        let mut answers = Vec::new();
-        for (address, call) in calls {
-            // A cancelled call means that this node is ending.
-            if let Ok(answer) = call.join().await {
-                answers.push((address, answer));
+                });
+                (address, answer)
             }
-        }
-        Ok(answers)
+        });
+        Ok(join_all(calls).await)
     }
 
     /// A name server may say which topics are ordered.
@@ -283,19 +282,39 @@ impl<R: Runtime> Registration<R> {
             broker_id: 0,
         };
         let request = RemotingCommand::request(request::UNREGISTER_BROKER).with_header(&header);
-        for target in &self.targets {
-            match self.ask(target, &request, UNREGISTER_TIMEOUT).await {
-                Ok(answers) => {
-                    for (address, error) in
-                        answers.into_iter().filter_map(|(at, answer)| Some((at, answer.err()?)))
-                    {
-                        tracing::info!(name_server = %address, %error, "unregister this broker");
-                    }
-                }
-                Err(error) => tracing::info!(name_server = %target.host, %error, "unregister this broker"),
+        let told = self.targets.iter().map(|target| self.ask(target, &request, UNREGISTER_TIMEOUT));
+        for (target, told) in self.targets.iter().zip(join_all(told).await) {
+            let failed = match told {
+                Ok(answers) => answers.into_iter().find_map(|(_, answer)| answer.err()),
+                Err(error) => Some(error),
+            };
+            if let Some(error) = failed {
+                tracing::info!(name_server = %target.host, %error, "unregister this broker");
             }
         }
     }
+}
+
+/// Runs all of them at once, in this task: dropping it drops them all.
+async fn join_all<F: Future + Send>(futures: impl IntoIterator<Item = F>) -> Vec<F::Output>
+where
+    F::Output: Send,
+{
+    let mut running: Vec<Pin<Box<F>>> = futures.into_iter().map(Box::pin).collect();
+    let mut outputs: Vec<Option<F::Output>> = running.iter().map(|_| None).collect();
+    poll_fn(|context| {
+        let unfinished = running.iter_mut().zip(&mut outputs).filter(|(_, output)| output.is_none());
+        let mut all = true;
+        for (future, output) in unfinished {
+            match future.as_mut().poll(context) {
+                Poll::Ready(ready) => *output = Some(ready),
+                Poll::Pending => all = false,
+            }
+        }
+        if all { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+    outputs.into_iter().flatten().collect()
 }
 
 impl Target {
