@@ -17,7 +17,7 @@ use std::process::{Command, ExitCode};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
-use hotfire_tests::project_dir;
+use hotfire_tests::{project_dir, target_dir};
 
 type Check = fn(&Path) -> Result<Outcome>;
 
@@ -103,8 +103,7 @@ fn cargo(root: &Path, words: &[&str]) -> Result<Outcome> {
 fn release_program(root: &Path, package: &str, name: &str) -> Result<PathBuf> {
     // With -p: a build of the whole workspace would join the features of production and simulation.
     cargo(root, &["build", "-q", "--release", "-p", package])?;
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
-    Ok(target.join("release").join(name))
+    Ok(target_dir().join("release").join(name))
 }
 
 fn interop(root: &Path) -> Result<Outcome> {

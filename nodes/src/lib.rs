@@ -8,9 +8,11 @@
 
 pub mod bench;
 mod cli;
+mod client;
 mod config_file;
 mod failure;
 mod logging;
+mod progress;
 mod signals;
 mod table;
 

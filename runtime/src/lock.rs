@@ -43,14 +43,14 @@ impl FileLock {
         if let Ok(metadata) = path.metadata()
             && held.contains(&(metadata.dev(), metadata.ino()))
         {
-            return Err(taken(path, Some(std::process::id())));
+            return Err(taken(Some(std::process::id())));
         }
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
         let metadata = file.metadata()?;
         let key = (metadata.dev(), metadata.ino());
         match fcntl(&file, FcntlArg::F_SETLK(&byte_zero())) {
             Ok(_) => {}
-            Err(Errno::EACCES | Errno::EAGAIN) => return Err(taken(path, holder(&file))),
+            Err(Errno::EACCES | Errno::EAGAIN) => return Err(taken(holder(&file))),
             Err(errno) => return Err(errno.into()),
         }
         file.write_all_at(CONTENT, 0)?;
@@ -88,9 +88,9 @@ fn holder(file: &File) -> Option<u32> {
     u32::try_from(lock.l_pid).ok().filter(|pid| *pid != 0)
 }
 
-fn taken(path: &Path, pid: Option<u32>) -> io::Error {
-    let by = pid.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"));
-    io::Error::new(ErrorKind::WouldBlock, format!("{} is locked by {by}", path.display()))
+fn taken(pid: Option<u32>) -> io::Error {
+    let by = pid.map_or_else(|| "another process".to_owned(), |pid| format!("pid {pid}"));
+    io::Error::new(ErrorKind::WouldBlock, format!("in use by {by}"))
 }
 
 #[cfg(test)]
@@ -106,7 +106,7 @@ mod tests {
         for name in [&path, &link] {
             let error = FileLock::take(name).expect_err("lock twice");
             assert_eq!(error.kind(), ErrorKind::WouldBlock);
-            assert!(error.to_string().ends_with(&format!("process {}", std::process::id())), "{error}");
+            assert!(error.to_string().ends_with(&format!("pid {}", std::process::id())), "{error}");
         }
         drop(held);
         assert_eq!(std::fs::read(&path).expect("read"), CONTENT);

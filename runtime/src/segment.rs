@@ -273,12 +273,18 @@ impl storage::SegmentWriter for SegmentWriter {
 
 /// Sets the range to zero. Pages that are zero already stay clean, and holes stay holes.
 fn zero(tail: &mut Tail, range: Range<usize>) -> io::Result<()> {
+    // All stretches are found before the first is read: reading ahead, the kernel brings pages of the hole behind a stretch
+    // into memory and then counts them as data, so that a search in between would walk through the whole file.
+    let mut stretches = Vec::new();
     let mut at = range.start;
     while at < range.end {
         let Some(data) = next_data(tail.map().file(), at..range.end)? else {
             break;
         };
         at = data.end;
+        stretches.push(data);
+    }
+    for data in stretches {
         for page in tail.unpublished(data).chunks_mut(PAGE) {
             if page != &[0; PAGE][..page.len()] {
                 page.fill(0);

@@ -61,7 +61,7 @@ pub enum Status {
 
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Outcome {
-    /// Still on its way, or the client died with it: like unknown.
+    /// Still on its way.
     Started,
     Acked {
         place: Place,
@@ -105,6 +105,14 @@ pub struct PowerLoss {
     pub at_ms: u64,
 }
 
+/// A time in which a node could not do its usual work: its disk or its process was struck.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Trouble {
+    pub node: String,
+    pub from_ms: u64,
+    pub to_ms: u64,
+}
+
 /// What an acknowledgement is worth.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Promise {
@@ -129,8 +137,11 @@ pub struct History {
     pub sends: BTreeMap<MessageId, Sent>,
     pub deliveries: Vec<Delivery>,
     pub power_losses: Vec<PowerLoss>,
+    pub troubles: Vec<Trouble>,
     /// The messages shown at each slot, in the order shown; more than one is a broken promise or a loss of power.
     pub shown: BTreeMap<Slot, Vec<Shown>>,
+    /// Highest queue offset that each group has received, by broker, topic and queue.
+    pub highest: BTreeMap<(String, String, String, i32), i64>,
     /// Distinct messages delivered to each group.
     pub delivered: BTreeMap<String, BTreeMap<MessageId, u64>>,
 }
@@ -152,9 +163,22 @@ impl History {
 
     pub fn delivered(&mut self, delivery: Delivery) {
         self.show(delivery.place.slot(), delivery.message, delivery.at_ms, true);
+        let Place { broker, topic, queue, queue_offset, .. } = delivery.place.clone();
+        let highest =
+            self.highest.entry((delivery.group.clone(), broker, topic, queue)).or_insert(queue_offset);
+        *highest = queue_offset.max(*highest);
         let group = self.delivered.entry(delivery.group.clone()).or_default();
         group.entry(delivery.message).or_insert(delivery.at_ms);
         self.deliveries.push(delivery);
+    }
+
+    /// The process that sent these has died: nobody waits for their answers any more.
+    pub fn abandoned(&mut self, mine: impl Fn(MessageId) -> bool) {
+        for (id, sent) in &mut self.sends {
+            if sent.outcome == Outcome::Started && mine(*id) {
+                sent.outcome = Outcome::Unknown;
+            }
+        }
     }
 
     fn show(&mut self, slot: Slot, message: MessageId, at_ms: u64, delivered: bool) {
@@ -169,6 +193,18 @@ impl History {
     #[must_use]
     pub fn lost_power_since(&self, node: &str, from_ms: u64) -> bool {
         self.power_losses.iter().any(|loss| loss.node == node && loss.at_ms >= from_ms)
+    }
+
+    /// Whether a loss of power may have taken what `node` was given between `from_ms` and `to_ms` and has not promised to
+    /// flush before `durable_ms`: the power went before that, or flushes were held up meanwhile and it went later.
+    #[must_use]
+    pub fn may_have_lost(&self, node: &str, from_ms: u64, durable_ms: u64) -> bool {
+        let before = |loss: &PowerLoss| loss.node == node && (from_ms..=durable_ms).contains(&loss.at_ms);
+        let held_up = |trouble: &Trouble| {
+            trouble.node == node && trouble.from_ms <= durable_ms && trouble.to_ms >= from_ms
+        };
+        self.power_losses.iter().any(before)
+            || (self.troubles.iter().any(held_up) && self.lost_power_since(node, from_ms))
     }
 
     #[must_use]

@@ -4,16 +4,21 @@
 //! |---|---|
 //! | `draw`, `options`, `plan` | a seed into a plan: settings, workload, faults; the plan is what replays |
 //! | `faults`, `workload` | what is done to the cluster, and by its clients |
-//! | `history` | what clients saw |
+//! | `cluster`, `produce`, `consume` | the nodes, and the programs on them |
+//! | `history`, `witness` | what clients saw; held against raw disks as it happens |
 //! | `platter` | an independent reader of a broker's raw disk |
 //! | `oracle` | the promises, one file each |
 //! | `scenario` | the list |
-//! | `runner` | one plan, from boot to verdict |
-//! | `report` | how it is told; exit codes |
+//! | `runner`, `routes` | one plan, from boot to verdict; what name servers know |
+//! | `report`, `command` | how it is told, exit codes; the command line |
 //!
-//! Invariant: oracles judge by what clients saw and by raw bytes, never by what the code under test says about itself.
+//! Invariant: oracles judge by what clients saw and by raw bytes. What the code under test says about itself is a claim to be
+//! checked (I9), never evidence.
 #![forbid(unsafe_code)]
 
+pub mod cluster;
+pub mod command;
+pub mod consume;
 pub mod draw;
 pub mod faults;
 pub mod history;
@@ -21,6 +26,11 @@ pub mod options;
 pub mod oracle;
 pub mod plan;
 pub mod platter;
+pub mod produce;
 pub mod report;
+pub mod routes;
+pub mod runner;
 pub mod scenario;
+pub mod store_alone;
+pub mod witness;
 pub mod workload;

@@ -8,31 +8,46 @@ use crate::faults;
 use crate::plan::{Plan, Settings, Workload};
 use crate::scenario::{self, Profile};
 
+/// Messages of one batch, at most.
+pub const BATCH_MAX: u32 = 5;
+/// What a record has beside its body and its filler, with much room.
+const RECORD_OVERHEAD: u32 = 300;
+
 /// The plan that `seed` draws for the scenario of that name; none when there is no such scenario.
 #[must_use]
 pub fn draw(scenario: &str, seed: u64) -> Option<Plan> {
     let profile = scenario::find(scenario)?.profile();
     let random = Draw::new(seed);
     let knob = |name: &str| random.key(name, 0);
-    let settings = settings(&profile, &knob);
+    let mut settings = settings(&profile, &knob);
     let workload = workload(&profile, &settings, &knob);
+    // A whole batch must fit into one file.
+    let batch_bytes =
+        u64::from(BATCH_MAX * (workload.body_bytes + workload.property_bytes + RECORD_OVERHEAD));
+    settings.commit_log_file_bytes = settings.commit_log_file_bytes.max(batch_bytes.next_multiple_of(4_096));
     let faults = faults::draw(&profile, &settings, &workload, random);
     Some(Plan { scenario: scenario.to_owned(), seed, mutant: None, settings, workload, faults, record: None })
 }
 
 fn settings(profile: &Profile, knob: &impl Fn(&str) -> Key) -> Settings {
-    let brokers = if knob("brokers").percent(35) { 2 } else { 1 };
-    let name_servers = if profile.two_name_servers || knob("name_servers").percent(35) { 2 } else { 1 };
-    let consumers = knob("consumers").range(1, 3) as u32;
+    let alone = profile.store_alone;
+    let brokers = if !alone && knob("brokers").percent(35) { 2 } else { 1 };
+    let name_servers = match () {
+        () if alone => 0,
+        () if profile.two_name_servers || knob("name_servers").percent(35) => 2,
+        () => 1,
+    };
+    let consumers = if alone { 1 } else { knob("consumers").range(1, 3) as u32 };
     Settings {
         name_servers,
         brokers,
         producers: knob("producers").range(2, 3) as u32,
         consumers,
+        store_alone: alone,
         groups: if consumers > 1 && knob("groups").percent(40) { 2 } else { 1 },
         sync_flush: knob("sync_flush").percent(profile.sync_flush_percent),
         // Files of a few KiB: a run then crosses many file ends, which is where recovery has its cases.
-        commit_log_file_bytes: knob("commit_log_file_bytes").pick(&[8, 12, 16, 24, 32, 64]) * 1024,
+        commit_log_file_bytes: knob("commit_log_file_bytes").pick(&[4, 8, 12, 16, 24, 32, 64]) * 1024,
         queue_file_bytes: knob("queue_file_bytes").pick(&[5, 13, 20, 50, 205, 400]) * 20,
         flush_interval_ms: knob("flush_interval_ms").pick(&[50, 200, 500]),
         flush_thorough_interval_ms: knob("flush_thorough_interval_ms").pick(&[1_000, 3_000, 10_000]),
@@ -45,6 +60,7 @@ fn settings(profile: &Profile, knob: &impl Fn(&str) -> Key) -> Settings {
         network_latency_us: knob("network_latency_us").pick(&[100, 300, 1_000]),
         flush_latency_us: knob("flush_latency_us").pick(&[100, 1_000, 4_000, 12_000]),
         buggify_permille: knob("buggify_permille").pick(&[0, 0, 10, 50]),
+        rest_ms: profile.rest_ms,
     }
 }
 
@@ -63,9 +79,10 @@ fn workload(profile: &Profile, settings: &Settings, knob: &impl Fn(&str) -> Key)
         body_bytes: knob("body_bytes").pick(&[40, 200, 200, 700, 1_500]),
         property_bytes: knob("property_bytes").pick(&[0, 30, 300, 900]),
         batch_percent: knob("batch_percent").pick(&[0, 10, 30]),
-        one_way_percent: knob("one_way_percent").pick(&[0, 5, 15]),
+        one_way_percent: if profile.store_alone { 0 } else { knob("one_way_percent").pick(&[0, 5, 15]) },
         no_wait_percent: knob("no_wait_percent").pick(&[0, 10, 40]),
         slow_topic: knob("slow_topic").percent(40),
+        proof_messages: 10,
         faults_end_ms: (load_ms * 7 / 10).max(profile.faults_end_ms_min),
         load_ms,
     }

@@ -31,6 +31,8 @@ pub struct Settings {
     pub producers: u32,
     pub consumers: u32,
     pub groups: u32,
+    /// One broker's store, with puts and reads beside it; no network, name servers or clients.
+    pub store_alone: bool,
     /// SYNC_FLUSH, else ASYNC_FLUSH.
     pub sync_flush: bool,
     pub commit_log_file_bytes: u64,
@@ -47,6 +49,8 @@ pub struct Settings {
     pub flush_latency_us: u64,
     /// Chance that a rare branch is taken where the code offers one.
     pub buggify_permille: u32,
+    /// How long the healed cluster is watched for routes that vanish again.
+    pub rest_ms: u64,
 }
 
 /// What clients do. Each message's own choices are keyed draws from the seed.
@@ -72,7 +76,9 @@ pub struct Workload {
     pub no_wait_percent: u32,
     /// One more topic that gets one message a second: its queue pages stay unflushed for long.
     pub slow_topic: bool,
-    /// All faults have ended by then: 70 % of the run.
+    /// Messages of each producer on the healed cluster, all of which must be answered at once.
+    pub proof_messages: u32,
+    /// All faults have ended by then: 70 % of the load.
     pub faults_end_ms: u64,
     /// Producers have begun their last message by then, unless faults held them up.
     pub load_ms: u64,
@@ -197,6 +203,26 @@ impl Fault {
         }
     }
 
+    /// The node whose process or disk it strikes.
+    #[must_use]
+    pub fn troubles(&self) -> Option<&str> {
+        match self {
+            Fault::Crash { node, .. }
+            | Fault::CrashInStep { node, .. }
+            | Fault::PowerLoss { node, .. }
+            | Fault::SlowDisk { node, .. }
+            | Fault::StalledDisk { node, .. }
+            | Fault::FlushError { node, .. }
+            | Fault::FullDisk { node, .. }
+            | Fault::Pause { node, .. } => Some(node),
+            Fault::PowerLossAll { .. }
+            | Fault::Partition { .. }
+            | Fault::Latency { .. }
+            | Fault::Loss { .. }
+            | Fault::ClockJump { .. } => None,
+        }
+    }
+
     /// How long it is on, in ms; what is over at once has 0.
     #[must_use]
     pub fn lasts_ms(&self) -> u64 {
@@ -277,6 +303,9 @@ pub mod names {
 
     #[must_use]
     pub fn clients(settings: &Settings) -> Vec<String> {
+        if settings.store_alone {
+            return Vec::new();
+        }
         let producers = (0..settings.producers).map(producer);
         producers.chain((0..settings.consumers).map(consumer)).collect()
     }

@@ -458,7 +458,8 @@ impl World {
         self.lock().node(node).ip
     }
 
-    /// The runtime of the process that runs there now, for a scenario that adds work of its own to a node.
+    /// The runtime of the process that runs there now, for a scenario that adds work of its own to a node. Its calls
+    /// never return once that process is dead.
     #[must_use]
     pub fn runtime(&self, node: NodeId) -> Option<SimRuntime> {
         let inner = self.lock();

@@ -292,6 +292,10 @@ where
             let mut result = RunResult::empty(seed, outcome);
             if let Some(world) = world_cell.get() {
                 summary(world)(&mut result);
+                // The executor goes on after a panic, long enough to drop what is left.
+                executor.set_time_limit(Duration::MAX);
+                let torn = std::panic::catch_unwind(AssertUnwindSafe(|| executor.block_on(tear_down(world))));
+                drop(torn);
             }
             result
         }
@@ -321,7 +325,47 @@ fn summary<T>(world: &World) -> impl FnOnce(&mut RunResult<T>) + use<T> {
 /// Kills all nodes and lets the executor drop their tasks.
 async fn tear_down(world: &World) {
     world.kill_all();
+    // Time enough for the executor to reach every task that was woken to be dropped.
     madsim::time::sleep(Duration::from_millis(5)).await;
     world.clear();
     madsim::time::sleep(Duration::from_millis(5)).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::SimRuntime;
+    use std::sync::Weak;
+
+    /// Tasks hold the world, timers hold the tasks, the world holds the timers: however a run ends, nothing of it is left.
+    #[test]
+    fn a_run_leaves_nothing_behind_however_it_ends() {
+        for (way, simulated) in [("returns", 100), ("panics", 100), ("waits", 10)] {
+            let remains: Arc<Mutex<Weak<crate::world::Shared>>> = Arc::default();
+            let shared = remains.clone();
+            let limits = Limits { simulated: Duration::from_secs(simulated), ..Limits::default() };
+            let result = run_seed(1, limits, move |world| async move {
+                *shared.lock().expect("unpoisoned") = Arc::downgrade(&world.0);
+                let node = world.add_node("a", [10, 0, 0, 1]);
+                let probed = world.clone();
+                world.on_probe(move |_| assert!(probed.now_ns() > 0));
+                world.boot(node, |rt: SimRuntime| async move {
+                    use hotfire_core::runtime::{Runtime, network::Network};
+                    let sleeper = rt.clone();
+                    rt.spawn("sleeper", async move { sleeper.sleep(Duration::from_secs(1_000)).await });
+                    let mut listener = rt.listen(([10, 0, 0, 1], 80).into()).await.expect("listens");
+                    let held = hotfire_core::runtime::Listener::accept(&mut listener).await;
+                    std::future::pending::<()>().await;
+                    drop(held);
+                });
+                world.sleep(Duration::from_secs(5)).await;
+                match way {
+                    "panics" => panic!("on purpose"),
+                    "waits" => std::future::pending().await,
+                    _ => {}
+                }
+            });
+            assert!(remains.lock().expect("unpoisoned").upgrade().is_none(), "{way}: {:?}", result.outcome);
+        }
+    }
 }

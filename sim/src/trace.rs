@@ -1,7 +1,7 @@
 //! What happened, in order: a rolling digest over every event, a ring of the last ones, optionally all of them in a file.
 //!
-//! The digest covers every task poll (node and the task's number within it), every timer, every byte sent or received (by
-//! hash), every storage step with its content (by hash), every fault and every probe. Two runs of one seed agree in it or
+//! The digest covers every task poll (node and the task's number within it), every byte sent or received (by hash), every
+//! storage step with its content (by hash), every fault and every probe, with its time. Two runs of one seed agree in it or
 //! something in the program is not deterministic; [`Limits::expected`](crate::run::Limits) then names the first event that differs.
 //!
 //! Invariant: nothing process-dependent goes in (addresses, thread and process ids, madsim's own task ids, wall time).

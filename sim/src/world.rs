@@ -6,18 +6,19 @@
 //! Invariant: one lock, never held across a call into madsim that could drop a task (kill, restart), nor while foreign code
 //! runs (probe callbacks, programs, append closures). Taking it twice is an assertion, not a deadlock.
 
+mod pump;
+
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::future::Future;
 use std::ops::Range;
-use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
-use std::task::{Context, Poll, Waker};
+use std::task::Waker;
 use std::time::Duration;
 
 use hotfire_core::runtime::Mutant;
-use madsim::time::{Sleep, TimeHandle};
+use madsim::time::TimeHandle;
 
 use crate::clock::ClockControl;
 use crate::cluster::{Node, NodeId};
@@ -364,7 +365,7 @@ impl World {
     }
 
     pub fn sleep_until_ns(&self, at_ns: u64) -> impl Future<Output = ()> + Send + 'static {
-        WorldSleep { world: self.clone(), at_ns, timer: None }
+        pump::WorldSleep::new(self.clone(), at_ns)
     }
 
     #[must_use]
@@ -494,33 +495,6 @@ impl World {
         inner.spawned.is_multiple_of(1_024)
     }
 
-    /// Fires due events until [`Self::stop_pump`].
-    pub(crate) async fn pump(self) {
-        let mut wait: Option<Pin<Box<Sleep>>> = None;
-        loop {
-            let mut restarts = Vec::new();
-            let next = {
-                let mut inner = self.lock();
-                if inner.stopping {
-                    return;
-                }
-                let now = inner.now();
-                while inner.heap.peek().is_some_and(|Reverse(entry)| entry.at_ns <= now) {
-                    let Some(Reverse(entry)) = inner.heap.pop() else { break };
-                    restarts.extend(inner.fire(entry.event));
-                }
-                let next = inner.heap.peek().map_or(u64::MAX, |Reverse(entry)| entry.at_ns);
-                inner.armed_ns = next;
-                next
-            };
-            for node in restarts {
-                self.restart(node);
-            }
-            self.0.progress.tick(self.lock().now());
-            PumpWait { world: &self, until_ns: next, sleep: &mut wait, reset: false }.await;
-        }
-    }
-
     /// Ends the pump and drops whatever could keep the world alive: wakers, callbacks, programs.
     pub(crate) fn clear(&self) {
         let garbage = {
@@ -544,76 +518,5 @@ impl World {
     pub(crate) fn forget_time(&self) {
         let time = self.lock().time.take();
         drop(time);
-    }
-}
-
-struct PumpWait<'a> {
-    world: &'a World,
-    until_ns: u64,
-    sleep: &'a mut Option<Pin<Box<Sleep>>>,
-    reset: bool,
-}
-
-impl Future for PumpWait<'_> {
-    type Output = ();
-
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        let this = self.get_mut();
-        let mut inner = this.world.lock();
-        if inner.armed_ns < this.until_ns || inner.now() >= this.until_ns {
-            return Poll::Ready(());
-        }
-        inner.pump = Some(context.waker().clone());
-        if this.until_ns == u64::MAX {
-            return Poll::Pending;
-        }
-        let Some(time) = &inner.time else { return Poll::Ready(()) };
-        let sleep = this.sleep.get_or_insert_with(|| Box::pin(time.sleep(Duration::ZERO)));
-        if !this.reset {
-            // `reset` knows no 1 ms minimum, unlike a new `Sleep`.
-            let wait = Duration::from_nanos(this.until_ns - time.elapsed().as_nanos() as u64);
-            sleep.as_mut().reset(time.now_instant() + wait);
-            this.reset = true;
-        }
-        drop(inner);
-        sleep.as_mut().poll(context)
-    }
-}
-
-/// A wait in true time.
-struct WorldSleep {
-    world: World,
-    at_ns: u64,
-    timer: Option<Timer>,
-}
-
-impl Future for WorldSleep {
-    type Output = ();
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        let world = self.world.clone();
-        let mut inner = world.lock();
-        if inner.now() >= self.at_ns {
-            return Poll::Ready(());
-        }
-        match self.timer {
-            None => self.timer = Some(inner.timer(self.at_ns, context.waker())),
-            Some(timer) => {
-                if inner.poll_timer(timer, context.waker()) {
-                    return Poll::Ready(());
-                }
-            }
-        }
-        Poll::Pending
-    }
-}
-
-impl Drop for WorldSleep {
-    fn drop(&mut self) {
-        if let Some(timer) = self.timer
-            && let Some(mut inner) = self.world.lock_in_drop()
-        {
-            inner.free_timer(timer);
-        }
     }
 }

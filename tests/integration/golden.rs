@@ -19,10 +19,21 @@ pub struct Recorded {
     pub asked: Option<(i32, i32)>,
 }
 
+/// A request of a client to a broker, with its answer, if that was not cut and there was one.
+pub struct Exchange {
+    pub place: String,
+    /// One name for each TCP connection.
+    pub connection: String,
+    pub request: RemotingCommand,
+    pub answer: Option<RemotingCommand>,
+}
+
 #[derive(Deserialize)]
 struct Line {
     conn: String,
     dir: String,
+    #[serde(default)]
+    peer: String,
     frame: String,
 }
 
@@ -37,8 +48,47 @@ pub fn known_answers(name: &str) -> Value {
     serde_json::from_slice(&text).expect("known answers are JSON")
 }
 
+/// What each client's recording asked a broker, in order.
+pub fn conversations() -> Result<Vec<Vec<Exchange>>> {
+    let mut conversations = Vec::new();
+    for path in transcripts()? {
+        let mut exchanges: Vec<Exchange> = Vec::new();
+        let mut open = BTreeMap::new();
+        for (place, line) in lines(&path)? {
+            if line.peer != "broker" {
+                continue;
+            }
+            let command = decode(&place, &line)?.1;
+            let key = (line.conn.clone(), command.opaque);
+            if line.dir == "c2s" && !command.is_response() {
+                open.insert(key, exchanges.len());
+                let connection = line.conn;
+                exchanges.push(Exchange { place, connection, request: command, answer: None });
+            } else if line.dir == "s2c" && command.is_response() {
+                let asked = open.remove(&key).and_then(|index| exchanges.get_mut(index));
+                if let Some(exchange) = asked {
+                    exchange.answer = Some(command);
+                }
+            }
+        }
+        exchanges.retain(|exchange| !exchange.request.is_oneway());
+        conversations.push(exchanges);
+    }
+    conversations.retain(|exchanges| !exchanges.is_empty());
+    Ok(conversations)
+}
+
 /// Every frame of every transcript, decoded.
 pub fn frames() -> Result<Vec<Recorded>> {
+    let mut frames = Vec::new();
+    for path in transcripts()? {
+        read_transcript(&path, &mut frames).with_context(|| format!("read {}", path.display()))?;
+    }
+    Ok(frames)
+}
+
+/// Their paths, sorted.
+fn transcripts() -> Result<Vec<PathBuf>> {
     let folder = golden_dir().join("transcripts");
     let mut paths: Vec<PathBuf> = fs::read_dir(&folder)
         .context("list transcripts")?
@@ -48,27 +98,32 @@ pub fn frames() -> Result<Vec<Recorded>> {
     // Raw chunks of the replication stream, which has no frames.
     paths.retain(|path| !path.to_string_lossy().contains(".raw."));
     paths.sort();
-    let mut frames = Vec::new();
-    for path in paths {
-        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        read_transcript(&path, &mut frames).with_context(|| format!("read {name}"))?;
-    }
-    Ok(frames)
+    Ok(paths)
 }
 
-fn read_transcript(path: &PathBuf, frames: &mut Vec<Recorded>) -> Result<()> {
+/// The lines of a transcript, each with file and number to find it again.
+fn lines(path: &PathBuf) -> Result<Vec<(String, Line)>> {
     let mut text = String::new();
     flate2::read::MultiGzDecoder::new(fs::File::open(path)?).read_to_string(&mut text)?;
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let place = |index: usize| format!("{name}:{}", index + 1);
+    let parse = |(index, line)| Ok((place(index), serde_json::from_str(line).with_context(|| place(index))?));
+    text.lines().enumerate().map(parse).collect()
+}
+
+fn decode(place: &str, line: &Line) -> Result<(Vec<u8>, RemotingCommand)> {
+    let bytes = base64(&line.frame).with_context(|| format!("{place}: base64"))?;
+    let mut buf = BytesMut::from(bytes.as_slice());
+    let command = frame::decode(&mut buf).with_context(|| place.to_owned())?;
+    let command = command.with_context(|| format!("{place}: partial frame"))?;
+    assert!(buf.is_empty(), "{place}: {} bytes too many", buf.len());
+    Ok((bytes, command))
+}
+
+fn read_transcript(path: &PathBuf, frames: &mut Vec<Recorded>) -> Result<()> {
     let mut requests = BTreeMap::new();
-    for (index, line) in text.lines().enumerate() {
-        let place = format!("{name}:{}", index + 1);
-        let line: Line = serde_json::from_str(line).with_context(|| place.clone())?;
-        let bytes = base64(&line.frame).with_context(|| format!("{place}: base64"))?;
-        let mut buf = BytesMut::from(bytes.as_slice());
-        let command = frame::decode(&mut buf).with_context(|| place.clone())?;
-        let command = command.with_context(|| format!("{place}: partial frame"))?;
-        assert!(buf.is_empty(), "{place}: {} bytes too many", buf.len());
+    for (place, line) in lines(path)? {
+        let (bytes, command) = decode(&place, &line)?;
         let key = |dir: &str| (line.conn.clone(), dir.to_owned(), command.opaque);
         let asked = if command.is_response() {
             // Each side counts its own requests, so the answer goes the other way.

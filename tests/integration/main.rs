@@ -1,9 +1,16 @@
 //! Tests that hold the code against what the original programs sent and answered (`tests/golden`), and nodes over real sockets.
 #![forbid(unsafe_code)]
 
+mod broker;
+mod broker_node;
+mod client;
+mod command_line;
 mod golden;
 mod known_answers;
+mod malformed;
 mod name_server;
+mod registration;
+mod replay;
 mod store;
 mod store_crash;
 mod store_golden;

@@ -413,3 +413,45 @@ fn compressed_registrations_read_like_the_plain_ones() {
         }
     }
 }
+
+/// The same numbers in every run: xorshift from a fixed start.
+struct Draws(u64);
+
+impl Draws {
+    fn below(&mut self, limit: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 % limit as u64) as usize
+    }
+}
+
+#[test]
+fn damaged_real_frames_are_read_or_refused() {
+    let mut draws = Draws(0x9E37_79B9_7F4A_7C15);
+    let mut read = 0;
+    for Recorded { bytes, asked, .. } in frames() {
+        // Large bodies are a single text; damage in it is one case, not many.
+        let rounds = if bytes.len() > 16 * 1024 { 1 } else { 8 };
+        for _ in 0..rounds {
+            let mut damaged = bytes.clone();
+            for _ in 0..=draws.below(3) {
+                let at = draws.below(damaged.len());
+                damaged[at] = draws.below(256) as u8;
+            }
+            if draws.below(4) == 0 {
+                damaged.truncate(draws.below(bytes.len()) + 1);
+            }
+            let mut buf = BytesMut::from(damaged.as_slice());
+            let Ok(Some(command)) = frame::decode(&mut buf) else { continue };
+            read += 1;
+            let code = asked.map_or(command.code, |(code, _)| code);
+            let _ = request_header(&command);
+            let _ = response_header(code, &command);
+            let body = command.body.to_bytes();
+            let _ = body_again(code, command.is_response(), command.version, &body);
+            let _ = json::parse(&body);
+        }
+    }
+    assert!(read > 10_000, "{read} damaged frames got past the frame, too few to test what is behind it");
+}

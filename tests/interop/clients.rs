@@ -1,12 +1,12 @@
 //! The original clients: how each is fetched by its own package manager, and how it is started.
 
-use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use hotfire_tests::project_dir;
+use hotfire_tests::java::{self, Jars, find_program, run_checked};
+use hotfire_tests::{project_dir, target_dir};
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Client {
@@ -39,12 +39,11 @@ impl Tools {
     /// # Errors
     /// The tool that is missing, in a few words, or what its installation said.
     pub fn prepare(client: Client) -> Result<Tools> {
-        let target =
-            std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| project_dir().join("target"), PathBuf::from);
+        let target = target_dir();
         let dir = target.join("interop").join(client.name());
         std::fs::create_dir_all(&dir).with_context(|| format!("create {}", dir.display()))?;
         match client {
-            Client::Java { version } => java(version, &dir),
+            Client::Java { version } => java_client(version, &dir),
             Client::Python => python(&dir),
         }
     }
@@ -97,29 +96,15 @@ pub fn wait(child: &mut Child, patience: Duration) -> Result<ExitStatus> {
     bail!("it did not end within {} s", patience.as_secs())
 }
 
-fn java(version: &str, dir: &Path) -> Result<Tools> {
-    let javac = find("javac").context("no JDK")?;
-    let java = find("java").context("no JDK")?;
+fn java_client(version: &str, dir: &Path) -> Result<Tools> {
+    let javac = find_program("javac").context("no JDK")?;
+    let java = find_program("java").context("no JDK")?;
     let sources = project_dir().join("tests/interop/java");
-    let (jars, classes) = (dir.join("jars"), dir.join("classes"));
-    if !jars.is_dir() {
-        let maven = find("mvn").context("no Maven")?;
-        let part = dir.join("jars.part");
-        let _ = std::fs::remove_dir_all(&part);
-        let mut command = Command::new(maven);
-        command
-            .args(["-q", "-B", "-f"])
-            .arg(sources.join("pom.xml"))
-            .arg(format!("-Drocketmq.version={version}"))
-            .arg(format!("-DoutputDirectory={}", part.display()))
-            .arg("dependency:copy-dependencies");
-        checked(&mut command, "fetch the Java client")?;
-        std::fs::rename(&part, &jars)?;
-    }
+    let (jars, classes) = (java::jars(version, Jars::Client)?, dir.join("classes"));
     std::fs::create_dir_all(&classes)?;
     let mut command = Command::new(javac);
     command.args(["-encoding", "UTF-8", "-cp"]).arg(format!("{}/*", jars.display())).arg("-d").arg(&classes);
-    checked(command.arg(sources.join("Interop.java")), "compile Interop.java")?;
+    run_checked(command.arg(sources.join("Interop.java")), "compile Interop.java")?;
     let arguments = vec![
         "-Xmx512m".to_owned(),
         "-Drocketmq.client.logLevel=ERROR".to_owned(),
@@ -131,14 +116,17 @@ fn java(version: &str, dir: &Path) -> Result<Tools> {
 }
 
 fn python(dir: &Path) -> Result<Tools> {
-    let python = find("python3").context("no Python")?;
+    let python = find_program("python3").context("no Python")?;
     let environment = dir.join("venv");
     let installed = environment.join("bin/python");
     if !dir.join("installed").exists() {
         let _ = std::fs::remove_dir_all(&environment);
-        checked(Command::new(python).args(["-m", "venv"]).arg(&environment), "create a virtual environment")?;
+        run_checked(
+            Command::new(python).args(["-m", "venv"]).arg(&environment),
+            "create a virtual environment",
+        )?;
         let mut command = Command::new(&installed);
-        checked(
+        run_checked(
             command.args(["-m", "pip", "install", "-q", "rocketmq==0.4.4"]),
             "install the Python client",
         )?;
@@ -146,21 +134,4 @@ fn python(dir: &Path) -> Result<Tools> {
     }
     let script = project_dir().join("tests/interop/python/interop.py");
     Ok(Tools { program: installed, arguments: vec![script.display().to_string()] })
-}
-
-fn find(name: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path).map(|dir| dir.join(name)).find(|file| file.is_file())
-}
-
-fn checked(command: &mut Command, what: &str) -> Result<()> {
-    let output = command.stdin(Stdio::null()).output().with_context(|| what.to_owned())?;
-    if output.status.success() {
-        return Ok(());
-    }
-    let mut text = String::new();
-    for part in [&output.stdout, &output.stderr] {
-        let _ = write!(text, "{}", String::from_utf8_lossy(part));
-    }
-    bail!("{what}: {}: {}", output.status, text.trim())
 }

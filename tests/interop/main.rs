@@ -13,7 +13,7 @@ use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use hotfire_tests::{Node, TempDir, project_dir};
+use hotfire_tests::{Node, TempDir, project_dir, target_dir};
 
 use clients::{Client, Tools};
 
@@ -83,8 +83,7 @@ fn build() -> Result<PathBuf> {
         .status()
         .context("run cargo build")?;
     ensure!(status.success(), "hotfire-nodes does not build");
-    let target =
-        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| project_dir().join("target"), PathBuf::from);
+    let target = target_dir();
     Ok(target.join("release/hotfire"))
 }
 

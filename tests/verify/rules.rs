@@ -82,7 +82,8 @@ fn breaches_of(name: &str, text: &str) -> Vec<String> {
             if rule.under == CORE && words.starts_with("//") {
                 continue;
             }
-            if line.contains(rule.text) {
+            // core's own select! expands to tokio's, in its biased form.
+            if line.contains(rule.text) && !line.contains(text!("__tokio::", "select! { biased;")) {
                 found.push(format!("{name}:{}: `{}`: {}", number + 1, rule.text, rule.why));
             }
         }

@@ -25,17 +25,22 @@ impl CommittedOffsets {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes in what a file holds under its keys `topic@group`, each offset cut to the maximum of its queue.
+    /// Takes in what a file holds under its keys `topic@group`, each offset cut to the maximum of its queue. A cut counts
+    /// as a change: the file must be written again.
     pub fn load(&self, file: BTreeMap<String, QueueOffsets>, max_offset: impl Fn(&str, i32) -> i64) {
         let mut table = self.table();
+        let mut cut = 0;
         for (key, queues) in file {
             let Some((topic, group)) = key.split_once('@') else { continue };
             let groups = table.topics.entry(topic.to_owned()).or_default();
             let offsets = groups.entry(group.to_owned()).or_default();
             for (queue, offset) in queues {
-                offsets.insert(queue, offset.clamp(0, max_offset(topic, queue).max(0)));
+                let within = offset.clamp(0, max_offset(topic, queue).max(0));
+                cut += u64::from(within != offset);
+                offsets.insert(queue, within);
             }
         }
+        table.changes += cut;
     }
 
     /// Remembers `offset`, smaller or larger than the last one, but never beyond `max`.
@@ -102,6 +107,7 @@ mod tests {
         let restarted = CommittedOffsets::default();
         restarted.load(file, |_, queue| if queue == 0 { 4 } else { 0 });
         assert_eq!(restarted.get("T", "g", 0), Some(4));
+        assert_eq!(restarted.changes(), 1, "the file still says 10");
     }
 
     #[test]

@@ -22,24 +22,34 @@ pub(crate) struct OffsetFile<R> {
 }
 
 impl<R: Runtime> OffsetFile<R> {
-    /// Reads the file into `offsets`, each cut to `max_offset` of its queue.
+    /// Reads the file into `offsets`, each cut to `max_offset` of its queue. Where something was cut the file is written
+    /// again before this returns: once the queue has grown past the old offset nothing would cut it any more, and the
+    /// messages that took the place of the lost ones would be skipped.
     ///
     /// # Errors
-    /// Of reading; `InvalidData` when neither the file nor its backup can be decoded.
+    /// Of reading or writing; `InvalidData` when neither the file nor its backup can be decoded.
     pub async fn open(
         rt: R,
         path: String,
         offsets: Arc<CommittedOffsets>,
         max_offset: impl Fn(&str, i32) -> i64,
     ) -> io::Result<Self> {
+        let before = offsets.changes();
         let good = |bytes: &[u8]| ConsumerOffsetWrapper::parse(bytes).is_ok();
         if let Some((bytes, _)) = ConfigFile::load_checked(&rt, &path, good).await? {
             let file = ConsumerOffsetWrapper::parse(&bytes)
                 .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
             offsets.load(file.offset_table, max_offset);
         }
-        let written = AtomicU64::new(offsets.changes());
-        Ok(OffsetFile { rt, path, offsets, written, writing: tokio::sync::Mutex::new(()) })
+        let file = OffsetFile {
+            rt,
+            path,
+            offsets,
+            written: AtomicU64::new(before),
+            writing: tokio::sync::Mutex::new(()),
+        };
+        file.save().await?;
+        Ok(file)
     }
 
     /// Writes the offsets, unless the file holds them already.

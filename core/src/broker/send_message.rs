@@ -149,20 +149,37 @@ impl<R: Runtime> SendMessage<R> {
             wait_for_flush: wants.flush,
         };
         if header.batch {
-            return self.put_batch(message, raw).await;
+            return self.put_batch(message, raw, &wants).await;
         }
         let stored_properties = self.stored_properties(raw);
         let message = MessageToStore { properties: &stored_properties, ..message };
         let put = self.store.put(&message).await?;
-        let mut answer = self.decorate(answer(response::SUCCESS));
-        let ext = &mut answer.ext;
-        ext.set_str("msgId", &id::offset_message_id(store_host, put.physical_offset));
-        ext.set_int("queueId", queue_id);
-        ext.set_int("queueOffset", put.queue_offset);
-        Ok(self.when_durable(answer, put.end, wants.flush))
+        let place = Place {
+            ids: &id::offset_message_id(store_host, put.physical_offset),
+            queue_id,
+            queue_offset: put.queue_offset,
+        };
+        Ok(self.when_durable(self.sent(place, &wants), put.end, wants.flush))
     }
 
-    async fn put_batch(&self, message: MessageToStore<'_>, raw: &str) -> Result<Answer, Refusal> {
+    /// The answer to a send that is stored at `place`.
+    fn sent(&self, place: Place<'_>, wants: &Wants<'_>) -> RemotingCommand {
+        let mut answer = self.decorate(answer(response::SUCCESS));
+        answer.ext.set_str("msgId", place.ids);
+        answer.ext.set_int("queueId", place.queue_id);
+        answer.ext.set_int("queueOffset", place.queue_offset);
+        if let Some(unique_key) = wants.unique_key {
+            answer.ext.set_str("transactionId", unique_key);
+        }
+        answer
+    }
+
+    async fn put_batch(
+        &self,
+        message: MessageToStore<'_>,
+        raw: &str,
+        wants: &Wants<'_>,
+    ) -> Result<Answer, Refusal> {
         if message.body.len() > self.body_bytes_max {
             let remark = format!(
                 "the batch has {} bytes, at most {} are allowed",
@@ -191,11 +208,8 @@ impl<R: Runtime> SendMessage<R> {
             }
             ids.push_str(&id::offset_message_id(message.store_host, *offset));
         }
-        let mut answer = self.decorate(answer(response::SUCCESS));
-        answer.ext.set_str("msgId", &ids);
-        answer.ext.set_int("queueId", message.queue_id);
-        answer.ext.set_int("queueOffset", put.queue_offset);
-        Ok(self.when_durable(answer, put.end, message.wait_for_flush))
+        let place = Place { ids: &ids, queue_id: message.queue_id, queue_offset: put.queue_offset };
+        Ok(self.when_durable(self.sent(place, wants), put.end, wants.flush))
     }
 
     /// `answer` at once, or when the log is durable up to `end`.
@@ -289,6 +303,15 @@ fn unsupported(feature: &str) -> Refusal {
     )
 }
 
+/// Where a message, or a batch, was stored.
+struct Place<'a> {
+    /// Offset message ids, joined by commas.
+    ids: &'a str,
+    queue_id: i32,
+    /// Of the first.
+    queue_offset: i64,
+}
+
 /// What is known before the topic is looked at.
 #[derive(Clone, Copy)]
 struct BeforeTopic {
@@ -339,7 +362,7 @@ fn choose_queue(
     Ok(i32::try_from(random() % writable).expect("a remainder of a positive i32"))
 }
 
-/// What the properties of a message ask for, read in one walk.
+/// What the properties of a message ask for, and what its answer repeats, read in one walk.
 #[derive(Default)]
 struct Wants<'a> {
     flush: bool,
@@ -347,6 +370,7 @@ struct Wants<'a> {
     transaction: bool,
     timer: Option<&'a str>,
     inner_count: bool,
+    unique_key: Option<&'a str>,
 }
 
 impl<'a> Wants<'a> {
@@ -357,6 +381,7 @@ impl<'a> Wants<'a> {
                 properties::WAIT => wants.flush = value.eq_ignore_ascii_case("true"),
                 properties::DELAY => wants.delay_level = value.parse().unwrap_or(0),
                 properties::TRAN_MSG => wants.transaction = value.eq_ignore_ascii_case("true"),
+                properties::UNIQ_KEY => wants.unique_key = Some(value),
                 properties::INNER_NUM => wants.inner_count = true,
                 _ if TIMER_PROPERTIES.contains(&name) => wants.timer = Some(name),
                 _ => {}

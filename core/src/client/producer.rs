@@ -459,8 +459,7 @@ mod tests {
 
     #[test]
     fn an_unknown_attempt_outweighs_a_later_refusal() {
-        let mut verdict = Verdict::default();
-        verdict.unknown = Some("cut".to_owned());
+        let mut verdict = Verdict { unknown: Some("cut".to_owned()), refusal: None };
         verdict.refuse(response::SYSTEM_BUSY, "busy".to_owned());
         assert_eq!(verdict.outcome(), SendOutcome::Unknown { why: "cut".to_owned() });
     }

@@ -21,6 +21,7 @@ pub mod json;
 pub mod language;
 pub mod peer;
 pub mod server;
+pub mod suite;
 
 pub use body_chunks::Body;
 pub use ext_fields::ExtFields;

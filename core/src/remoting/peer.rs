@@ -134,7 +134,7 @@ impl<R: Runtime> Peers<R> {
                 drop(call);
                 // A host that vanished sends no end of stream: without this its connection would swallow calls until
                 // the system gives up, minutes later.
-                if handle.last_read() < sent_at {
+                if handle.last_read() <= sent_at {
                     handle.close("nothing came within a call's timeout");
                 }
                 Err(CallError::Timeout { addr: addr.to_owned(), sent })

@@ -52,7 +52,8 @@ pub enum WhyNot {
 /// The directory cannot be opened. Nothing was changed in it, unless the variant says so.
 #[derive(Debug, thiserror::Error)]
 pub enum RecoverError {
-    #[error("{dir} is in use: {source}")]
+    /// The source says by whom.
+    #[error("{dir} is {source}")]
     InUse { dir: String, source: io::Error },
     #[error("{action} {path}: {source}")]
     Io { action: &'static str, path: String, source: io::Error },

@@ -37,6 +37,7 @@ mod recover_log;
 mod recover_queues;
 mod recovery;
 
+use std::io;
 use std::slice;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -324,7 +325,10 @@ async fn make_folders<R: Runtime>(rt: &R, paths: &Paths) -> Result<R::Lock, Reco
         }
     }
     let lock = rt.lock_file(&paths.lock).await;
-    let lock = lock.map_err(|source| RecoverError::InUse { dir: paths.root.clone(), source })?;
+    let lock = lock.map_err(|source| match source.kind() {
+        io::ErrorKind::WouldBlock => RecoverError::InUse { dir: paths.root.clone(), source },
+        _ => RecoverError::Io { action: "lock", path: paths.lock.clone(), source },
+    })?;
     if made {
         let parent = paths.root.rsplit_once('/').map_or(".", |(parent, _)| parent);
         let parent = if parent.is_empty() { "/" } else { parent };

@@ -86,7 +86,8 @@ impl SendTemplate {
     }
 }
 
-fn decimal(mut value: u32, into: &mut [u8]) {
+fn decimal(value: impl Into<u64>, into: &mut [u8]) {
+    let mut value = value.into();
     for digit in into.iter_mut().rev() {
         *digit = b'0' + (value % 10) as u8;
         value /= 10;
@@ -100,6 +101,74 @@ fn hexadecimal(mut value: u32, into: &mut [u8]) {
     }
 }
 
+/// One pull request as bytes, and where its changing parts are.
+pub struct PullTemplate {
+    frame: Vec<u8>,
+    opaque_at: usize,
+    queue_at: usize,
+    offset_at: usize,
+}
+
+/// Java reads a number with leading zeros as that number.
+const OFFSET_DIGITS: usize = 18;
+const QUEUE_DIGITS: usize = 3;
+
+impl PullTemplate {
+    /// Pulls of at most `max` messages that are answered at once, found or not. The subscription travels with each.
+    pub fn new(topic: &str, max: u32) -> PullTemplate {
+        let header = format!(
+            "{{\"code\":11,\"extFields\":{{\"consumerGroup\":\"bench-consumer\",\"topic\":\"{topic}\",\"queueId\":\"QQQ\",\
+             \"queueOffset\":\"000000000000000000\",\"maxMsgNums\":\"{max}\",\"sysFlag\":\"4\",\"commitOffset\":\"0\",\
+             \"suspendTimeoutMillis\":\"0\",\"subscription\":\"*\",\"subVersion\":\"0\",\"expressionType\":\"TAG\"}},\"flag\":0,\
+             \"language\":\"JAVA\",\"opaque\":{OPAQUE_BASE},\"serializeTypeCurrentRPC\":\"JSON\",\"version\":407}}"
+        );
+        let behind =
+            |key: &str| 8 + key.len() + header.find(key).expect("the key stands in the header above");
+        let (opaque_at, offset_at) = (behind("\"opaque\":"), behind("\"queueOffset\":\""));
+        let queue_at = behind("\"queueId\":\"");
+        let mut frame = Vec::with_capacity(8 + header.len());
+        frame.extend_from_slice(&((4 + header.len()) as u32).to_be_bytes());
+        frame.extend_from_slice(&(header.len() as u32).to_be_bytes());
+        frame.extend_from_slice(header.as_bytes());
+        PullTemplate { frame, opaque_at, queue_at, offset_at }
+    }
+
+    pub fn put(&self, sequence: u32, queue: u8, offset: u64, out: &mut BytesMut) {
+        let start = out.len();
+        out.extend_from_slice(&self.frame);
+        let frame = &mut out[start..];
+        decimal(OPAQUE_BASE + sequence, &mut frame[self.opaque_at..self.opaque_at + OPAQUE_DIGITS]);
+        decimal(u32::from(queue), &mut frame[self.queue_at..self.queue_at + QUEUE_DIGITS]);
+        decimal(offset, &mut frame[self.offset_at..self.offset_at + OFFSET_DIGITS]);
+    }
+}
+
+/// One answer to a pull.
+pub struct Pulled {
+    pub sequence: Option<u32>,
+    pub code: Option<u32>,
+    pub next: Option<u64>,
+    pub messages: u64,
+    /// Of the records.
+    pub bytes: u64,
+}
+
+/// The first answer of `bytes` and its length; `None` when it is not all there.
+pub fn next_pulled(bytes: &[u8]) -> Option<(Pulled, usize)> {
+    let (answer, length) = next_answer(bytes)?;
+    let header_bytes = (u32::from_be_bytes(bytes.get(4..8)?.try_into().ok()?) & 0x00FF_FFFF) as usize;
+    let (header, mut body) = bytes.get(8..length)?.split_at_checked(header_bytes)?;
+    let (mut messages, total) = (0, body.len() as u64);
+    // Each record begins with its length.
+    while let Some(word) = body.first_chunk() {
+        let Some(rest) = body.get((u32::from_be_bytes(*word) as usize).max(4)..) else { break };
+        messages += 1;
+        body = rest;
+    }
+    let next = number_after(header, b"\"nextBeginOffset\":\"");
+    Some((Pulled { sequence: answer.sequence, code: answer.code, next, messages, bytes: total }, length))
+}
+
 /// One answer: its request's sequence number and its code. `None` when the frame is not all there; the second value is its length.
 pub fn next_answer(bytes: &[u8]) -> Option<(Answer, usize)> {
     let length = u32::from_be_bytes(bytes.get(..4)?.try_into().ok()?) as usize;
@@ -107,8 +176,9 @@ pub fn next_answer(bytes: &[u8]) -> Option<(Answer, usize)> {
     let header_bytes = (u32::from_be_bytes(frame.get(..4)?.try_into().ok()?) & 0x00FF_FFFF) as usize;
     let header = frame.get(4..4 + header_bytes)?;
     let answer = Answer {
-        sequence: number_after(header, b"\"opaque\":").map(|opaque| opaque.wrapping_sub(OPAQUE_BASE)),
-        code: number_after(header, b"\"code\":"),
+        sequence: number_after(header, b"\"opaque\":")
+            .map(|opaque| (opaque as u32).wrapping_sub(OPAQUE_BASE)),
+        code: number_after(header, b"\"code\":").map(|code| code as u32),
     };
     Some((answer, 4 + length))
 }
@@ -118,11 +188,11 @@ pub struct Answer {
     pub code: Option<u32>,
 }
 
-fn number_after(header: &[u8], key: &[u8]) -> Option<u32> {
+fn number_after(header: &[u8], key: &[u8]) -> Option<u64> {
     let at = memchr::memmem::find(header, key)? + key.len();
     let digits = header[at..].iter().take_while(|byte| byte.is_ascii_digit());
     digits.fold(None, |sum, digit| {
-        Some(sum.unwrap_or(0u32).wrapping_mul(10).wrapping_add(u32::from(digit - b'0')))
+        Some(sum.unwrap_or(0u64).wrapping_mul(10).wrapping_add(u64::from(digit - b'0')))
     })
 }
 
@@ -144,6 +214,30 @@ mod tests {
             "UNIQ_KEY\u{1}7F00000100000000000000000000000D\u{2}WAIT\u{1}true"
         );
         assert_eq!(out.len(), 8 + header_bytes + 16);
+    }
+
+    #[test]
+    fn a_patched_pull_decodes_with_its_numbers() {
+        let template = PullTemplate::new("T", 32);
+        let mut out = BytesMut::new();
+        template.put(3, 7, 1_234_567_890_123, &mut out);
+        let header: serde_json::Value = serde_json::from_slice(&out[8..]).expect("JSON");
+        assert_eq!(header["opaque"], 1_000_000_003);
+        assert_eq!(header["extFields"]["queueId"], "007");
+        assert_eq!(header["extFields"]["queueOffset"], "000001234567890123");
+    }
+
+    #[test]
+    fn pulled_records_are_counted_by_their_lengths() {
+        let header = br#"{"code":0,"extFields":{"nextBeginOffset":"12"},"flag":1,"opaque":1000000001}"#;
+        let records = [&[0, 0, 0, 6, 1, 2][..], &[0, 0, 0, 4]].concat();
+        let mut frame = ((4 + header.len() + records.len()) as u32).to_be_bytes().to_vec();
+        frame.extend_from_slice(&(header.len() as u32).to_be_bytes());
+        frame.extend_from_slice(header);
+        frame.extend_from_slice(&records);
+        let (pulled, length) = next_pulled(&frame).expect("whole");
+        assert_eq!((pulled.messages, pulled.bytes, pulled.next), (2, 10, Some(12)));
+        assert_eq!((pulled.sequence, length), (Some(1), frame.len()));
     }
 
     #[test]

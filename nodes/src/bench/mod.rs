@@ -6,12 +6,16 @@
 //!
 //! Latency is from the moment a request is handed to the socket's buffer to the moment its answer was read.
 
+mod consumer;
 mod frames;
+mod latency;
 mod lookup;
 mod null_server;
 mod producer;
 mod report;
 
+pub use consumer::{ConsumeOptions, consume};
+pub use latency::{LatencyOptions, latency};
 pub use lookup::{Target, find_target};
 pub use null_server::serve_null;
 pub use producer::{ProduceOptions, produce};

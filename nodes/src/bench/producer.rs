@@ -1,6 +1,8 @@
 //! Sends in a closed loop over many connections.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,7 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::frames::{SendTemplate, next_answer};
-use super::report::{Report, cpu_time_ms, new_histogram};
+use super::report::{NO_CODE, Report, add_errors, cpu_time_between, new_histogram};
 
 #[derive(Clone, Debug)]
 pub struct ProduceOptions {
@@ -35,7 +37,7 @@ pub struct ProduceOptions {
 struct Tally {
     latency_us: Histogram<u64>,
     requests: u64,
-    errors: u64,
+    errors: BTreeMap<u32, u64>,
 }
 
 /// # Errors
@@ -52,25 +54,15 @@ pub async fn produce(options: &ProduceOptions) -> Result<Report> {
         stream.set_nodelay(true)?;
         tasks.push(tokio::spawn(connection(stream, template.clone(), options.in_flight, begin, end)));
     }
-    let cpu = options.server_pid.map(|pid| {
-        tokio::spawn(async move {
-            tokio::time::sleep_until(begin.into()).await;
-            let before = cpu_time_ms(pid);
-            tokio::time::sleep_until(end.into()).await;
-            Some(cpu_time_ms(pid)?.saturating_sub(before?))
-        })
-    });
-    let mut all = Tally { latency_us: new_histogram(), requests: 0, errors: 0 };
+    let cpu = tokio::spawn(cpu_time_between(options.server_pid, begin, end));
+    let mut all = Tally { latency_us: new_histogram(), requests: 0, errors: BTreeMap::new() };
     for task in tasks {
         let one = task.await.context("a connection's task")??;
         all.latency_us.add(&one.latency_us).context("add histograms")?;
         all.requests += one.requests;
-        all.errors += one.errors;
+        add_errors(&mut all.errors, one.errors);
     }
-    let server_cpu_ms = match cpu {
-        Some(task) => task.await.context("the CPU clock")?,
-        None => None,
-    };
+    let server_cpu_ms = cpu.await.context("the CPU clock")?;
     Ok(Report::new(
         all.requests * template.messages,
         all.requests * template.payload,
@@ -88,8 +80,8 @@ async fn connection(
     begin: Instant,
     end: Instant,
 ) -> Result<Tally> {
-    let mut tally = Tally { latency_us: new_histogram(), requests: 0, errors: 0 };
-    let slots = in_flight.next_power_of_two().max(1);
+    let mut tally = Tally { latency_us: new_histogram(), requests: 0, errors: BTreeMap::new() };
+    let slots = in_flight.next_power_of_two().max(1) * 4;
     let mut sent_at = vec![Instant::now(); slots];
     let mut sequence = 0u32;
     let (mut output, mut input) = (BytesMut::new(), BytesMut::with_capacity(64 * 1024));
@@ -98,12 +90,19 @@ async fn connection(
         sent_at[sequence as usize % slots] = Instant::now();
         sequence = sequence.wrapping_add(1);
     }
+    let mut time_up = pin!(tokio::time::sleep_until(end.into()));
     loop {
         if output.has_remaining() {
             stream.write_all_buf(&mut output).await.context("send")?;
             output.clear();
         }
-        if stream.read_buf(&mut input).await.context("receive")? == 0 {
+        // A server that no longer answers does not hold the run up.
+        let read = tokio::select! {
+            biased;
+            read = stream.read_buf(&mut input) => read.context("receive")?,
+            () = &mut time_up => return Ok(tally),
+        };
+        if read == 0 {
             anyhow::bail!("the server closed the connection");
         }
         let now = Instant::now();
@@ -116,9 +115,9 @@ async fn connection(
             if now >= begin {
                 tally.requests += 1;
                 if answer.code != Some(0) {
-                    tally.errors += 1;
+                    *tally.errors.entry(answer.code.unwrap_or(NO_CODE)).or_default() += 1;
                 }
-                // Answers come in any order within the window, which no two sequence numbers share.
+                // An answer that overtakes others lets the window run ahead; within the slots no two numbers meet.
                 let since = answer.sequence.map_or(now, |number| sent_at[number as usize % slots]);
                 tally.latency_us.saturating_record((now - since).as_micros() as u64);
             }

@@ -1,12 +1,16 @@
 //! What a load run found, for people and for programs.
 
-use std::time::Duration;
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
 /// Longest latency that is told apart, in microseconds.
 const LATENCY_US_MAX: u64 = 60_000_000;
+
+/// Stands for the code of an answer that has none, and of one that never came.
+pub const NO_CODE: u32 = u32::MAX;
 
 #[must_use]
 pub fn new_histogram() -> Histogram<u64> {
@@ -20,6 +24,9 @@ pub struct Report {
     pub msg_per_s: f64,
     pub mb_per_s: f64,
     pub errors: u64,
+    /// How many of them by response code.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub errors_by_code: BTreeMap<u32, u64>,
     pub p50_us: u64,
     pub p99_us: u64,
     pub p999_us: u64,
@@ -34,7 +41,7 @@ impl Report {
     pub fn new(
         messages: u64,
         payload_bytes: u64,
-        errors: u64,
+        errors_by_code: BTreeMap<u32, u64>,
         measured: Duration,
         latency_us: &Histogram<u64>,
         server_cpu_ms: Option<u64>,
@@ -44,7 +51,8 @@ impl Report {
             messages,
             msg_per_s: messages as f64 / seconds,
             mb_per_s: payload_bytes as f64 / 1e6 / seconds,
-            errors,
+            errors: errors_by_code.values().sum(),
+            errors_by_code,
             p50_us: latency_us.value_at_quantile(0.5),
             p99_us: latency_us.value_at_quantile(0.99),
             p999_us: latency_us.value_at_quantile(0.999),
@@ -54,6 +62,22 @@ impl Report {
                 .map(|ms| ms as f64 * 1000.0 / messages as f64),
         }
     }
+}
+
+/// Adds up the counts of several connections.
+pub fn add_errors(all: &mut BTreeMap<u32, u64>, some: BTreeMap<u32, u64>) {
+    for (code, count) in some {
+        *all.entry(code).or_default() += count;
+    }
+}
+
+/// CPU time of a process, in ms, between two moments.
+pub async fn cpu_time_between(pid: Option<u32>, begin: Instant, end: Instant) -> Option<u64> {
+    let pid = pid?;
+    tokio::time::sleep_until(begin.into()).await;
+    let before = cpu_time_ms(pid)?;
+    tokio::time::sleep_until(end.into()).await;
+    Some(cpu_time_ms(pid)?.saturating_sub(before))
 }
 
 /// User and system time of a process so far, in ms. `None` where the system does not tell (it does on Linux).

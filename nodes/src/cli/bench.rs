@@ -9,7 +9,8 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::announce;
-use crate::bench::{self, ProduceOptions, Report};
+use crate::bench::{self, ConsumeOptions, LatencyOptions, ProduceOptions, Report};
+use crate::client;
 use crate::failure::Outcome;
 use crate::table;
 
@@ -17,12 +18,17 @@ use crate::table;
 pub enum Command {
     /// Sends in a closed loop: each connection keeps its requests in flight
     Produce(ProduceArgs),
+    /// Pulls what the topic holds, over and over
+    Consume(ConsumeArgs),
+    /// Sends at a steady rate and measures from send to listener
+    Latency(LatencyArgs),
     /// Serves fixed answers without storing anything: the ceiling for the same load
     Null(NullArgs),
 }
 
+/// What to load, for how long, and how to tell.
 #[derive(clap::Args)]
-pub struct ProduceArgs {
+pub struct LoadArgs {
     /// Name servers; the first that answers is asked
     #[arg(short, long, value_name = "ADDR;ADDR", value_parser = super::name_servers, required_unless_present = "broker")]
     namesrv: Option<String>,
@@ -36,27 +42,64 @@ pub struct ProduceArgs {
     queues: u8,
     #[arg(long, value_name = "N", default_value = "64")]
     connections: NonZero<usize>,
-    /// Requests in flight on each connection
-    #[arg(long, value_name = "M", default_value = "1")]
-    inflight: NonZero<usize>,
+    #[command(flatten)]
+    time: TimeArgs,
+    /// Process of the broker on this machine, to measure its CPU time per message
+    #[arg(long, value_name = "PID")]
+    server_pid: Option<u32>,
+}
+
+#[derive(clap::Args)]
+pub struct TimeArgs {
     /// How long to measure
     #[arg(long, value_name = "S", default_value = "10")]
     seconds: u64,
-    /// How long to send before that
+    /// How long to load before that
     #[arg(long, value_name = "S", default_value = "3")]
     warmup: u64,
+    /// One JSON object instead of the table
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(clap::Args)]
+pub struct ProduceArgs {
+    #[command(flatten)]
+    load: LoadArgs,
+    /// Requests in flight on each connection
+    #[arg(long, value_name = "M", default_value = "1")]
+    inflight: NonZero<usize>,
     /// Body bytes of a message
     #[arg(long, value_name = "B", default_value = "128")]
     size: usize,
     /// Messages in one request
     #[arg(long, value_name = "N", default_value = "1", default_missing_value = "32", num_args = 0..=1)]
     batch: NonZero<usize>,
-    /// Process of the broker on this machine, to measure its CPU time per message
-    #[arg(long, value_name = "PID")]
-    server_pid: Option<u32>,
-    /// One JSON object instead of the table
-    #[arg(long)]
-    json: bool,
+}
+
+#[derive(clap::Args)]
+pub struct ConsumeArgs {
+    #[command(flatten)]
+    load: LoadArgs,
+    /// Messages that one pull asks for at most
+    #[arg(long, value_name = "N", default_value = "32")]
+    pull_max: u32,
+}
+
+#[derive(clap::Args)]
+pub struct LatencyArgs {
+    #[arg(short, long, value_name = "ADDR;ADDR", value_parser = super::name_servers)]
+    namesrv: String,
+    #[arg(short, long, default_value = "HotfireBench")]
+    topic: String,
+    /// Messages a second
+    #[arg(long, value_name = "N", default_value = "1000", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    rate: u32,
+    /// Body bytes of a message
+    #[arg(long, value_name = "B", default_value = "128")]
+    size: usize,
+    #[command(flatten)]
+    time: TimeArgs,
 }
 
 #[derive(clap::Args)]
@@ -68,6 +111,8 @@ pub struct NullArgs {
 pub async fn run(command: Command) -> Outcome {
     match command {
         Command::Produce(args) => produce(args).await,
+        Command::Consume(args) => consume(args).await,
+        Command::Latency(args) => latency(args).await,
         Command::Null(args) => {
             bench::serve_null(args.listen, |addr| {
                 // Nobody to tell means nobody to serve; the process is ended from outside.
@@ -80,33 +125,96 @@ pub async fn run(command: Command) -> Outcome {
 }
 
 async fn produce(args: ProduceArgs) -> Outcome {
-    let (broker, queues) = match (args.broker, &args.namesrv) {
-        (Some(broker), _) => (broker, args.queues),
-        (None, list) => {
-            let list = list.as_deref().unwrap_or_default();
-            let target = first_target(list, &args.topic, args.queues).await?;
-            (target.broker, target.queues)
-        }
-    };
+    let ProduceArgs { load, inflight, size, batch } = args;
+    let target = load.target().await?;
     let options = ProduceOptions {
-        broker,
-        topic: args.topic.clone(),
-        queues,
-        connections: args.connections.get(),
-        in_flight: args.inflight.get(),
-        size: args.size,
-        batch: args.batch.get(),
-        warm_up: Duration::from_secs(args.warmup),
-        measure: Duration::from_secs(args.seconds),
-        server_pid: args.server_pid,
+        broker: target.broker,
+        topic: load.topic.clone(),
+        queues: target.queues,
+        connections: load.connections.get(),
+        in_flight: inflight.get(),
+        size,
+        batch: batch.get(),
+        warm_up: load.time.warm_up(),
+        measure: load.time.measure(),
+        server_pid: load.server_pid,
     };
     let report = bench::produce(&options).await?;
-    if args.json {
-        println!("{}", json_line(&report, &options));
-    } else {
-        println!("{}", report_table(&report));
-    }
+    let settings = json!({
+        "connections": options.connections,
+        "inflight": options.in_flight,
+        "size": size,
+        "batch": options.batch,
+        "queues": options.queues,
+    });
+    load.time.tell(&report, settings);
     Ok(())
+}
+
+async fn consume(args: ConsumeArgs) -> Outcome {
+    let ConsumeArgs { load, pull_max } = args;
+    let target = load.target().await?;
+    let options = ConsumeOptions {
+        broker: target.broker,
+        topic: load.topic.clone(),
+        queues: target.queues,
+        connections: load.connections.get(),
+        pull_max,
+        warm_up: load.time.warm_up(),
+        measure: load.time.measure(),
+        server_pid: load.server_pid,
+    };
+    let report = bench::consume(&options).await?;
+    let settings =
+        json!({"connections": options.connections, "pull_max": pull_max, "queues": options.queues});
+    load.time.tell(&report, settings);
+    Ok(())
+}
+
+async fn latency(args: LatencyArgs) -> Outcome {
+    let client = client::start(&args.namesrv);
+    let options = LatencyOptions {
+        topic: args.topic.clone(),
+        rate: args.rate,
+        size: args.size,
+        warm_up: args.time.warm_up(),
+        measure: args.time.measure(),
+    };
+    let report = bench::latency(&client, &options).await;
+    client.stop().await;
+    args.time.tell(&report?, json!({"rate": args.rate, "size": args.size}));
+    Ok(())
+}
+
+impl LoadArgs {
+    async fn target(&self) -> anyhow::Result<bench::Target> {
+        if let Some(broker) = self.broker {
+            return Ok(bench::Target { broker, queues: self.queues });
+        }
+        let list = self.namesrv.as_deref().unwrap_or_default();
+        first_target(list, &self.topic, self.queues).await
+    }
+}
+
+impl TimeArgs {
+    fn warm_up(&self) -> Duration {
+        Duration::from_secs(self.warmup)
+    }
+
+    fn measure(&self) -> Duration {
+        Duration::from_secs(self.seconds)
+    }
+
+    fn tell(&self, report: &Report, mut settings: serde_json::Value) {
+        if !self.json {
+            println!("{}", report_table(report));
+            return;
+        }
+        settings["warmup_s"] = self.warmup.into();
+        settings["seconds"] = self.seconds.into();
+        let line = JsonLine { report, machine: machine(), commit: crate::COMMIT, settings };
+        println!("{}", serde_json::to_string(&line).expect("numbers and strings are always JSON"));
+    }
 }
 
 async fn first_target(list: &str, topic: &str, queues: u8) -> anyhow::Result<bench::Target> {
@@ -130,20 +238,6 @@ struct JsonLine<'a> {
     settings: serde_json::Value,
 }
 
-fn json_line(report: &Report, options: &ProduceOptions) -> String {
-    let settings = json!({
-        "connections": options.connections,
-        "inflight": options.in_flight,
-        "size": options.size,
-        "batch": options.batch,
-        "queues": options.queues,
-        "warmup_s": options.warm_up.as_secs(),
-        "seconds": options.measure.as_secs(),
-    });
-    let line = JsonLine { report, machine: machine(), commit: crate::COMMIT, settings };
-    serde_json::to_string(&line).expect("numbers and strings are always JSON")
-}
-
 fn report_table(report: &Report) -> comfy_table::Table {
     let mut rows = vec![
         ("messages", report.messages.to_string()),
@@ -155,6 +249,9 @@ fn report_table(report: &Report) -> comfy_table::Table {
         ("p99.9", format!("{:.3} ms", ms(report.p999_us))),
         ("max", format!("{:.3} ms", ms(report.max_us))),
     ];
+    for (code, count) in &report.errors_by_code {
+        rows.push(("errors with code", format!("{code}: {count}")));
+    }
     if let Some(us) = report.server_cpu_us_per_msg {
         rows.push(("server CPU per message", format!("{us:.2} us")));
     }

@@ -3,7 +3,10 @@
 mod bench;
 mod broker;
 mod completions;
+mod consume;
+mod moment;
 mod namesrv;
+mod produce;
 mod standalone;
 
 use std::io::Write;
@@ -43,6 +46,10 @@ enum Command {
     Namesrv(namesrv::Args),
     /// Broker
     Broker(broker::Args),
+    /// Sends lines of a file or of stdin as messages
+    Produce(produce::Args),
+    /// Prints messages
+    Consume(consume::Args),
     /// Measures any broker that speaks this protocol
     #[command(subcommand)]
     Bench(bench::Command),
@@ -79,6 +86,8 @@ fn run(cli: Cli) -> Outcome {
         Command::Standalone(args) => on_executor(threads, standalone::run(args)),
         Command::Namesrv(args) => on_executor(threads, namesrv::run(args)),
         Command::Broker(args) => on_executor(threads, broker::run(args)),
+        Command::Produce(args) => on_executor(threads, produce::run(args)),
+        Command::Consume(args) => on_executor(threads, consume::run(args)),
         Command::Bench(command) => on_executor(threads, bench::run(command)),
         Command::Completions(args) => {
             completions::run(args);

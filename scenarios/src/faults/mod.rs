@@ -6,6 +6,8 @@
 //!
 //! Invariant: every fault has ended by `workload.faults_end_ms`.
 
+pub mod strike;
+
 use crate::draw::{Draw, Key};
 use crate::plan::{Fault, Planned, Settings, Workload, names};
 use crate::scenario::Profile;
@@ -67,7 +69,11 @@ fn fault(kind: &str, settings: &Settings, key: Key, left_ms: u64) -> Fault {
             Fault::CrashInStep { node, step: key.sub("step").exponential(30), down_ms: lasts(400) }
         }
         "power_loss" => Fault::PowerLoss {
-            node: if key.sub("victim").percent(90) { node } else { some(&name_servers, "name server") },
+            node: if name_servers.is_empty() || key.sub("victim").percent(90) {
+                node
+            } else {
+                some(&name_servers, "name server")
+            },
             down_ms: lasts(600),
         },
         "power_loss_all" => Fault::PowerLossAll { down_ms: lasts(600) },

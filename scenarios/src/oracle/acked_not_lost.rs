@@ -45,7 +45,11 @@ pub fn at_end(end: Final<'_>) -> Verdict {
     for (id, sent) in &end.history.sends {
         let Outcome::Acked { place, status } = &sent.outcome else { continue };
         let excused = promise(end.sync_flush, sent.wait, *status) < Promise::PowerLoss
-            && end.history.lost_power_since(&place.broker, sent.started_ms);
+            && end.history.may_have_lost(
+                &place.broker,
+                sent.started_ms,
+                sent.ended_ms.unwrap_or(sent.started_ms) + end.flushed_within_ms,
+            );
         if excused {
             continue;
         }
@@ -89,7 +93,7 @@ pub(super) fn lookup<'a>(
 mod tests {
     use super::*;
     use crate::history::tests::{ack, place};
-    use crate::history::{History, PowerLoss};
+    use crate::history::{History, PowerLoss, Trouble};
     use crate::oracle::queue_matches_log::tests::disk;
     use crate::platter::commit_log::tests::{FOLDER, image};
 
@@ -110,7 +114,9 @@ mod tests {
         let brokers = [("broker-a".to_owned(), disk(&[(1_000_000, 0)]))].into();
         let mut history = History::default();
         ack(&mut history, 1_000_000, 50, place(0));
-        let end = |history: &History, sync_flush| at_end(Final { history, sync_flush, brokers: &brokers });
+        let end = |history: &History, sync_flush| {
+            at_end(Final { history, sync_flush, flushed_within_ms: 1_000, brokers: &brokers })
+        };
         assert_eq!(end(&history, true), Ok(()));
         ack(&mut history, 1_000_001, 60, place(1));
         assert!(end(&history, true).is_err());
@@ -118,5 +124,19 @@ mod tests {
         history.power_losses.push(PowerLoss { node: "broker-a".into(), at_ms: 70 });
         assert!(end(&history, true).is_err());
         assert_eq!(end(&history, false), Ok(()));
+    }
+
+    #[test]
+    fn an_asynchronous_flush_loses_only_what_is_newer_than_its_interval() {
+        let brokers = [("broker-a".to_owned(), disk(&[(1_000_000, 0)]))].into();
+        let mut history = History::default();
+        ack(&mut history, 1_000_001, 60, place(1));
+        history.power_losses.push(PowerLoss { node: "broker-a".into(), at_ms: 5_000 });
+        let end = |history: &History| {
+            at_end(Final { history, sync_flush: false, flushed_within_ms: 1_000, brokers: &brokers })
+        };
+        assert!(end(&history).is_err());
+        history.troubles.push(Trouble { node: "broker-a".into(), from_ms: 900, to_ms: 1_200 });
+        assert_eq!(end(&history), Ok(()));
     }
 }

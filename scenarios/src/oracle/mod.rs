@@ -7,7 +7,8 @@
 //! | I4 CQ-DENSE, I5 OFFSET-UNIQUE | `queue_order` | at the end |
 //! | I7 NO-RESURRECT, I20 ACK-HONEST | `no_phantom` | at each delivery, after each recovery, at the end |
 //! | I8 STABLE-READ | `stable_read` | at each delivery on the raw disk, and at the end |
-//! | I9 FLUSH-TRUE, I10 CHECKPOINT-TRUE | `position_order` | after each loss of power |
+//! | I9 FLUSH-TRUE | `position_order` | at each flush, on the raw disk |
+//! | I10 CHECKPOINT-TRUE | `position_order` | after each loss of power |
 //! | I16 COFFSET | `consumer_offset` | before each start, and at the end |
 //! | I17 ROUTE | `routes_converge` | while the healed cluster rests |
 //! | I19 LIVE | `progress` | while the healed cluster rests |
@@ -51,6 +52,8 @@ pub type Verdict = Result<(), Broken>;
 pub struct Final<'a> {
     pub history: &'a History,
     pub sync_flush: bool,
+    /// A flush that nobody waited for has covered a record after so long, on a disk that is well.
+    pub flushed_within_ms: u64,
     pub brokers: &'a BTreeMap<String, BrokerDisk>,
 }
 

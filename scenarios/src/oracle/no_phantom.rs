@@ -175,7 +175,12 @@ mod tests {
         let judge = |copies: usize| {
             let messages: Vec<_> = (0..copies as i64).map(|offset| (1_000_000, offset)).collect();
             let brokers = [("broker-a".to_owned(), disk(&messages))].into();
-            super::copies(Final { history: &history, sync_flush: true, brokers: &brokers })
+            super::copies(Final {
+                history: &history,
+                sync_flush: true,
+                flushed_within_ms: 0,
+                brokers: &brokers,
+            })
         };
         assert_eq!(judge(ATTEMPTS_MAX), Ok(()));
         assert!(judge(ATTEMPTS_MAX + 1).is_err());

@@ -12,16 +12,25 @@ use super::{Broken, Verdict};
 use crate::platter::BrokerDisk;
 use crate::platter::record::Record;
 
-/// The store says that it has flushed up to `claimed`; the records on the surface are whole up to `durable_end`.
+/// The store says that it has flushed the bytes from log offset `at` on: `cached` is what its kernel shows of them, `durable`
+/// what is on the disk's surface.
 ///
 /// # Errors
 /// When it has not.
-pub fn flushed(broker: &str, claimed: u64, durable_end: u64) -> Verdict {
-    if claimed <= durable_end {
-        return Ok(());
-    }
-    let detail = format!("{broker} counts {claimed} as flushed, its disk holds records up to {durable_end}");
-    Err(Broken::new("I9", detail))
+pub fn flushed(broker: &str, at: u64, cached: &[u8], durable: Option<&[u8]>) -> Verdict {
+    let differs = match durable {
+        None => Some((0, "its file's name is not")),
+        Some(durable) => {
+            let equal = cached.iter().zip(durable).take_while(|(cached, durable)| cached == durable).count();
+            (equal < cached.len()).then_some((equal, "the bytes there are not"))
+        }
+    };
+    let Some((equal, what)) = differs else { return Ok(()) };
+    let (end, first) = (at + cached.len() as u64, at + equal as u64);
+    Err(Broken::new(
+        "I9",
+        format!("{broker} counts {at} to {end} as flushed, and from {first} on {what} on its disk"),
+    ))
 }
 
 /// Judges what a loss of power has left, before the broker starts again. `known` are records that were in the log before,
@@ -76,9 +85,11 @@ mod tests {
     }
 
     #[test]
-    fn a_flushed_position_past_the_surface_is_rejected() {
-        assert_eq!(flushed("broker-a", 100, 100), Ok(()));
-        assert!(flushed("broker-a", 101, 100).is_err());
+    fn flushed_bytes_that_are_not_on_the_surface_are_rejected() {
+        assert_eq!(flushed("broker-a", 100, b"abc", Some(b"abc")), Ok(()));
+        assert!(flushed("broker-a", 100, b"abc", Some(b"ab\0")).is_err());
+        assert!(flushed("broker-a", 100, b"abc", Some(b"ab")).is_err());
+        assert!(flushed("broker-a", 100, b"abc", None).is_err());
     }
 
     #[test]

@@ -23,19 +23,33 @@ pub fn unanswered(history: &History) -> Option<MessageId> {
 }
 
 /// The first message in a log that `group` has not been given, with its record.
+///
+/// Where an asynchronous flush has lost records that consumers had read, new ones take their queue offsets, and a consumer
+/// that is past them never sees those: RocketMQ's protocol has no way to tell it. With a synchronous flush that cannot be.
 #[must_use]
 pub fn undelivered<'a>(
     history: &History,
+    sync_flush: bool,
     group: &str,
     brokers: &'a BTreeMap<String, BrokerDisk>,
 ) -> Option<(MessageId, &'a Record)> {
     let delivered = history.delivered.get(group);
-    brokers.values().flat_map(|disk| &disk.log.records).find_map(|record| {
-        let Identity::Whole(id) = identify(&record.body) else { return None };
-        let known = history.sends.contains_key(&id) && record.has_queue_entry();
-        let missing = !delivered.is_some_and(|delivered| delivered.contains_key(&id));
-        (known && missing).then_some((id, record))
-    })
+    for (broker, disk) in brokers {
+        let may_skip = !sync_flush && history.lost_power_since(broker, 0);
+        for record in disk.log.records.iter().filter(|record| record.has_queue_entry()) {
+            let Identity::Whole(id) = identify(&record.body) else { continue };
+            let given = delivered.is_some_and(|delivered| delivered.contains_key(&id));
+            if given || !history.sends.contains_key(&id) {
+                continue;
+            }
+            let key = (group.to_owned(), broker.clone(), record.topic.clone(), record.queue);
+            let passed = history.highest.get(&key).is_some_and(|highest| *highest >= record.queue_offset);
+            if !(may_skip && passed) {
+                return Some((id, record));
+            }
+        }
+    }
+    None
 }
 
 /// # Errors
@@ -63,6 +77,7 @@ pub fn healthy(history: &History, healthy_from_ms: u64) -> Verdict {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::history::PowerLoss;
     use crate::history::tests::{ack, deliver, place, sent};
     use crate::oracle::queue_matches_log::tests::disk;
 
@@ -72,12 +87,25 @@ mod tests {
         let mut history = History::default();
         ack(&mut history, 1_000_000, 10, place(0));
         assert_eq!(unanswered(&history), None);
-        let missing = undelivered(&history, "group-0", &brokers).map(|(id, _)| id);
+        let missing = undelivered(&history, true, "group-0", &brokers).map(|(id, _)| id);
         assert_eq!(missing, Some(MessageId(1_000_000)));
         deliver(&mut history, 1_000_000, 20, place(0));
-        assert!(undelivered(&history, "group-0", &brokers).is_none());
+        assert!(undelivered(&history, true, "group-0", &brokers).is_none());
         history.started(MessageId(1_000_001), sent(30));
         assert_eq!(unanswered(&history), Some(MessageId(1_000_001)));
+    }
+
+    #[test]
+    fn a_skipped_message_is_excused_only_after_an_asynchronous_flush_has_lost_its_place() {
+        let brokers = [("broker-a".to_owned(), disk(&[(1_000_000, 0)]))].into();
+        let mut history = History::default();
+        ack(&mut history, 1_000_000, 10, place(0));
+        ack(&mut history, 1_000_001, 10, place(1));
+        deliver(&mut history, 1_000_001, 20, place(1));
+        assert!(undelivered(&history, false, "group-0", &brokers).is_some());
+        history.power_losses.push(PowerLoss { node: "broker-a".into(), at_ms: 30 });
+        assert!(undelivered(&history, true, "group-0", &brokers).is_some());
+        assert!(undelivered(&history, false, "group-0", &brokers).is_none());
     }
 
     #[test]

@@ -62,7 +62,9 @@ mod tests {
         let mut history = History::default();
         ack(&mut history, 1_000_000, 10, place(0));
         deliver(&mut history, 1_000_000, 20, place(0));
-        let end = |history: &History, sync_flush| at_end(Final { history, sync_flush, brokers: &brokers });
+        let end = |history: &History, sync_flush| {
+            at_end(Final { history, sync_flush, flushed_within_ms: 1_000, brokers: &brokers })
+        };
         assert_eq!(end(&history, true), Ok(()));
         ack(&mut history, 1_000_001, 30, place(1));
         deliver(&mut history, 1_000_001, 40, place(1));

@@ -22,6 +22,12 @@ pub struct Image {
     pub files: BTreeMap<String, Vec<u8>>,
 }
 
+impl From<hotfire_sim::Image> for Image {
+    fn from(image: hotfire_sim::Image) -> Image {
+        Image { files: image.files }
+    }
+}
+
 impl Image {
     /// The files directly in `folder`, by name.
     pub fn folder<'a>(&'a self, folder: &str) -> impl Iterator<Item = (&'a str, &'a [u8])> {

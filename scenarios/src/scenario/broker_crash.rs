@@ -24,6 +24,7 @@ impl Scenario for BrokerCrash {
             two_name_servers: false,
             faults_end_ms_min: 0,
             rest_ms: 5_000,
+            store_alone: false,
         }
     }
 }

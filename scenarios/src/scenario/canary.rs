@@ -25,6 +25,7 @@ impl Scenario for Canary {
             two_name_servers: false,
             faults_end_ms_min: 0,
             rest_ms: 0,
+            store_alone: false,
         }
     }
 

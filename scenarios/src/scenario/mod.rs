@@ -4,6 +4,7 @@ pub mod broker_crash;
 pub mod canary;
 pub mod partition;
 pub mod power_loss;
+pub mod store;
 
 use crate::oracle::Verdict;
 
@@ -21,6 +22,8 @@ pub struct Profile {
     pub faults_end_ms_min: u64,
     /// How long the healed cluster is watched for routes that vanish again.
     pub rest_ms: u64,
+    /// One broker's store, without network and clients.
+    pub store_alone: bool,
 }
 
 pub trait Scenario: Sync {
@@ -41,8 +44,13 @@ pub trait Scenario: Sync {
 }
 
 /// In the order of the list. `all` leaves the canary out.
-pub const ALL: &[&dyn Scenario] =
-    &[&canary::Canary, &broker_crash::BrokerCrash, &power_loss::PowerLoss, &partition::Partition];
+pub const ALL: &[&dyn Scenario] = &[
+    &canary::Canary,
+    &store::Store,
+    &broker_crash::BrokerCrash,
+    &power_loss::PowerLoss,
+    &partition::Partition,
+];
 
 #[must_use]
 pub fn find(name: &str) -> Option<&'static dyn Scenario> {

@@ -25,6 +25,7 @@ impl Scenario for Partition {
             two_name_servers: true,
             faults_end_ms_min: 0,
             rest_ms: 160_000,
+            store_alone: false,
         }
     }
 }

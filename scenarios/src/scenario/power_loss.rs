@@ -34,6 +34,7 @@ impl Scenario for PowerLoss {
             two_name_servers: false,
             faults_end_ms_min: 0,
             rest_ms: 5_000,
+            store_alone: false,
         }
     }
 }

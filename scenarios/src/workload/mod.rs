@@ -6,6 +6,7 @@
 use bytes::Bytes;
 
 use crate::draw::{Draw, Key};
+use crate::options::BATCH_MAX;
 use crate::plan::Plan;
 
 /// The message's number: producer and counter. Never 0.
@@ -144,7 +145,7 @@ pub fn operation(plan: &Plan, producer: u32, index: u32) -> Operation {
     let left = messages_of(plan, producer).saturating_sub(index).max(1);
     let percent = key.sub("kind").range(0, 99) as u32;
     let kind = if percent < workload.batch_percent {
-        Kind::Batch((key.sub("batch").range(2, 5) as u32).min(left))
+        Kind::Batch((key.sub("batch").range(2, u64::from(BATCH_MAX)) as u32).min(left))
     } else if percent < workload.batch_percent + workload.one_way_percent {
         Kind::OneWay
     } else {
@@ -170,6 +171,13 @@ pub fn operation(plan: &Plan, producer: u32, index: u32) -> Operation {
 pub fn slow_operation(plan: &Plan, index: u32) -> Operation {
     let id = MessageId::new(plan.settings.producers, index);
     Operation { kind: Kind::Single, drafts: vec![draft(plan, id, SLOW_TOPIC, true)], gap_ms: 1_000 }
+}
+
+/// The `index`th message that a producer sends on the healed cluster.
+#[must_use]
+pub fn proof_operation(plan: &Plan, producer: u32, index: u32) -> Operation {
+    let id = MessageId::new(producer, messages_of(plan, producer) + index);
+    Operation { kind: Kind::Single, drafts: vec![draft(plan, id, "topic-0", true)], gap_ms: 40 }
 }
 
 fn draft(plan: &Plan, id: MessageId, topic: &str, wait: bool) -> Draft {

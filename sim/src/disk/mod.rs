@@ -35,7 +35,7 @@ use crate::seed::{Draws, Key, hash_bytes};
 use crate::world::{Event, Inner};
 
 use names::{Entry, Names};
-use page_cache::{Inode, Page, PageFault, pages_of};
+use page_cache::{Inode, LenSnapshot, Page, PageFault, pages_of};
 
 pub use faults::{DiskControl, DiskFaults};
 pub use file::SimFile;
@@ -67,7 +67,7 @@ struct Flight {
     pages: Vec<(usize, Page)>,
     /// Page numbers it covers, whether they were dirty or not.
     range: Range<usize>,
-    len: Option<u64>,
+    len: Option<LenSnapshot>,
     lands_ns: u64,
     fails: bool,
     /// Somebody waits for it and will take its result.
@@ -308,7 +308,7 @@ impl Inner {
         let mut draws = disk.key.with(DRAW_FLUSH).draws(number);
         let file = disk.inode(inode);
         let pages = file.take_dirty(range.clone(), |_| true);
-        let (len, undurable) = (file.len, file.len != file.durable_len);
+        let (len, undurable) = (file.len_snapshot(), !file.undurable_lengths().is_empty());
         if file.dirty.is_empty() {
             disk.dirty.remove(&inode);
         }
@@ -438,7 +438,7 @@ pub(crate) fn on_writeback(inner: &mut Inner, node: NodeId) {
             let latency = (latency as f64 * disk.faults.slowness) as u64;
             let file = disk.inode(inode);
             let pages = file.take_dirty(0..usize::MAX, |_| draws.chance(share));
-            let len = with_len.then_some(file.len);
+            let len = with_len.then(|| file.len_snapshot());
             if file.dirty.is_empty() {
                 disk.dirty.remove(&inode);
             }

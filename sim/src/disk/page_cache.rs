@@ -83,6 +83,13 @@ impl PageSet {
     }
 }
 
+/// A length a file had.
+#[derive(Clone, Copy)]
+pub(super) struct LenSnapshot {
+    version: u64,
+    len: u64,
+}
+
 /// Why bytes could not be brought into memory or stored.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum PageFault {
@@ -104,8 +111,11 @@ impl From<PageFault> for io::Error {
 pub(super) struct Inode {
     pub(super) len: u64,
     pub(super) durable_len: u64,
-    /// Lengths it has had since `durable_len`, oldest first.
-    lengths: Vec<u64>,
+    /// Changes of the length so far, and the one that `durable_len` belongs to.
+    len_version: u64,
+    durable_version: u64,
+    /// Lengths it has had since `durable_len`, with their versions, oldest first.
+    lengths: Vec<(u64, u64)>,
     cache: Vec<Option<Page>>,
     platter: Vec<Option<Page>>,
     pub(super) dirty: PageSet,
@@ -144,6 +154,8 @@ impl Inode {
         Inode {
             len: 0,
             durable_len: 0,
+            len_version: 0,
+            durable_version: 0,
             lengths: Vec::new(),
             cache: Vec::new(),
             platter: Vec::new(),
@@ -320,10 +332,11 @@ impl Inode {
             }
         }
         self.len = len;
+        self.len_version += 1;
         if self.lengths.len() == LENGTHS_MAX {
             self.lengths.remove(LENGTHS_MAX / 2);
         }
-        self.lengths.push(len);
+        self.lengths.push((self.len_version, len));
         Ok(())
     }
 
@@ -362,15 +375,22 @@ impl Inode {
         }
     }
 
-    pub(super) fn land_len(&mut self, len: u64) {
-        if let Some(index) = self.lengths.iter().rposition(|old| *old == len) {
-            self.lengths.drain(..=index);
-        }
-        self.durable_len = len;
+    /// The length now, for a flush that begins.
+    pub(super) fn len_snapshot(&self) -> LenSnapshot {
+        LenSnapshot { version: self.len_version, len: self.len }
     }
 
-    pub(super) fn undurable_lengths(&self) -> &[u64] {
-        &self.lengths
+    /// Flushes of different pages may overtake each other; the inode is written in order.
+    pub(super) fn land_len(&mut self, snapshot: LenSnapshot) {
+        if snapshot.version > self.durable_version {
+            self.durable_version = snapshot.version;
+            self.durable_len = snapshot.len;
+            self.lengths.retain(|(version, _)| *version > snapshot.version);
+        }
+    }
+
+    pub(super) fn undurable_lengths(&self) -> Vec<u64> {
+        self.lengths.iter().map(|(_, len)| *len).collect()
     }
 
     /// The kernel is gone: what the platter holds, under the length that was found, is the file now.
@@ -380,6 +400,7 @@ impl Inode {
         self.lengths.clear();
         self.len = len;
         self.durable_len = len;
+        self.durable_version = self.len_version;
         self.handles = 0;
         self.has_writer = false;
         self.writeback_failed = false;
@@ -435,7 +456,7 @@ mod tests {
         for (page, content) in snapshot {
             inode.land(page, content);
         }
-        inode.land_len(inode.len);
+        inode.land_len(inode.len_snapshot());
         assert_eq!(inode.peek_platter(0..3), b"old");
         assert_eq!(inode.peek_cache(0..3), b"new");
         assert!(inode.dirty.contains(0));
@@ -476,6 +497,17 @@ mod tests {
         inode.spoil(0);
         inode.drop_clean();
         assert_eq!(inode.read(0, &mut [0; 4]), Err(PageFault::Unreadable));
+    }
+
+    #[test]
+    fn an_older_length_that_lands_late_changes_nothing() {
+        let mut inode = Inode::new(0);
+        inode.set_len(10).expect("grows");
+        let older = inode.len_snapshot();
+        inode.set_len(20).expect("grows");
+        inode.land_len(inode.len_snapshot());
+        inode.land_len(older);
+        assert_eq!((inode.durable_len, inode.undurable_lengths()), (20, vec![]));
     }
 
     #[test]

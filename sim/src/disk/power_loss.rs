@@ -86,11 +86,10 @@ impl Disk {
             let mut draws = page_key(*inode).draws(0);
             let (keeps, index) = (draws.chance(0.5), draws.u64());
             let lengths = file.undurable_lengths();
-            let len = match (severity, lengths) {
-                (Severity::NothingSurvives, _) | (_, []) => file.durable_len,
-                (Severity::EverythingSurvives, _) => file.len,
-                (Severity::Mixed, lengths) if keeps => lengths[index as usize % lengths.len()],
-                (Severity::Mixed, _) => file.durable_len,
+            let len = match severity {
+                Severity::EverythingSurvives => file.len,
+                Severity::Mixed if keeps && !lengths.is_empty() => lengths[index as usize % lengths.len()],
+                Severity::Mixed | Severity::NothingSurvives => file.durable_len,
             };
             hash = mix(hash, len);
             file.forget_cache(len);

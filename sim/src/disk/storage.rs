@@ -101,6 +101,9 @@ impl SimRuntime {
         };
         let (before, after) = self.step_latency(cost);
         self.world().sleep(before).await;
+        if !self.is_alive() {
+            return std::future::pending().await;
+        }
         if let Some(mut death) = death {
             // Inside: it has happened or not; which of the two nobody was told.
             if death.cut == StepCut::After || death.draws.chance(0.5) {
@@ -306,7 +309,7 @@ impl Storage for SimRuntime {
             }
             let disk = inner.disk(self.node());
             if let Some(holder) = disk.locks.get(&path) {
-                let text = format!("{path} is locked by process {holder}");
+                let text = format!("in use by pid {holder}");
                 return Err(io::Error::new(io::ErrorKind::WouldBlock, text));
             }
             disk.locks.insert(path.clone(), self.incarnation());

@@ -10,9 +10,8 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use hotfire_core::runtime::network::Network;
 use hotfire_core::runtime::{Listener, ReadHalf, WriteHalf};
 
-use super::{
-    Attempt, Listener as ListenerState, Payload, ResolverFault, Stage, close, reopen_window, send, travel,
-};
+use super::handshake::{Attempt, Stage};
+use super::{Listener as ListenerState, Payload, ResolverFault, close, reopen_window, send, travel};
 use crate::cluster::NodeId;
 use crate::runtime::SimRuntime;
 use crate::seed::hash_bytes;

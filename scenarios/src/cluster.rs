@@ -1,0 +1,199 @@
+//! The nodes of a run: who they are, what runs on them, and what each does again after a restart.
+//!
+//! Servers and clients are the code that production runs. A client's progress (which message is next) is kept outside of
+//! its process, as a shop's order book would be, so that a restarted producer goes on where the old one died.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use hotfire_core::broker::Broker;
+use hotfire_core::config::{BrokerConfig, FlushDisk, NameServerConfig};
+use hotfire_core::name_server::NameServer;
+use hotfire_core::runtime::Runtime as _;
+use hotfire_sim::{NodeId, SimRuntime, World};
+
+use crate::plan::{Plan, Settings, names};
+use crate::witness::{STORE, Witness, is_broker};
+use crate::workload;
+use crate::{consume, produce, store_alone};
+
+pub const NAME_SERVER_PORT: u16 = 9876;
+pub const BROKER_PORT: u16 = 10911;
+/// A program that could not start tries again so much later, as an init system has it.
+const START_AGAIN: Duration = Duration::from_millis(300);
+
+/// What clients are to do; outlives their processes.
+#[derive(Default, Debug)]
+pub struct Progress {
+    /// The next message of each producer, by its sender: usual, slow topic, proof.
+    pub next: BTreeMap<(u32, produce::Series), u32>,
+    /// Where the reader of a store alone is, by topic and queue.
+    pub read: BTreeMap<(String, i32), i64>,
+    /// The cluster is healed: producers send their last messages, which must be answered at once.
+    pub proof: bool,
+}
+
+/// Shared by the runner and all programs.
+#[derive(Clone)]
+pub struct Cluster {
+    pub world: World,
+    pub plan: Arc<Plan>,
+    pub witness: Witness,
+    pub nodes: Arc<BTreeMap<String, NodeId>>,
+    pub progress: Arc<Mutex<Progress>>,
+}
+
+#[must_use]
+pub fn address(node: &str) -> Ipv4Addr {
+    let (kind, index) = node.split_once('-').unwrap_or((node, "0"));
+    let number =
+        index.parse::<u8>().unwrap_or_else(|_| index.bytes().next().map_or(0, |letter| letter - b'a'));
+    let network = match kind {
+        "ns" => 0,
+        "broker" => 1,
+        "producer" => 2,
+        "consumer" => 3,
+        _ => 4,
+    };
+    Ipv4Addr::new(10, 0, network, number + 1)
+}
+
+/// `host:port` of every name server.
+#[must_use]
+pub fn name_servers(settings: &Settings) -> Vec<String> {
+    let at = |name: String| format!("{}:{NAME_SERVER_PORT}", address(&name));
+    names::name_servers(settings).into_iter().map(at).collect()
+}
+
+impl Cluster {
+    /// Adds every node, none of them running.
+    #[must_use]
+    pub fn new(world: World, plan: Plan) -> Cluster {
+        let mut nodes = BTreeMap::new();
+        for name in names::all(&plan.settings) {
+            nodes.insert(name.clone(), world.add_node(&name, address(&name)));
+        }
+        let witness = Witness::new(world.clone(), nodes.clone(), plan.settings.clone());
+        Cluster { world, plan: Arc::new(plan), witness, nodes: Arc::new(nodes), progress: Arc::default() }
+    }
+
+    pub fn progress<T>(&self, change: impl FnOnce(&mut Progress) -> T) -> T {
+        change(&mut self.progress.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    #[must_use]
+    pub fn node(&self, name: &str) -> NodeId {
+        self.nodes[name]
+    }
+
+    /// Starts every node.
+    pub fn boot(&self) {
+        for name in names::name_servers(&self.plan.settings) {
+            self.world.boot(self.node(&name), |rt| run_name_server(rt));
+        }
+        for name in names::brokers(&self.plan.settings) {
+            let (cluster, node) = (self.clone(), self.node(&name));
+            if self.plan.settings.store_alone {
+                self.world.boot(node, move |rt| store_alone::run(rt, cluster.clone(), name.clone()));
+                return;
+            }
+            self.world.boot(node, move |rt| run_broker(rt, cluster.clone(), name.clone()));
+        }
+        for index in 0..self.plan.settings.producers {
+            let (cluster, node) = (self.clone(), self.node(&names::producer(index)));
+            self.world.boot(node, move |rt| produce::run(rt, cluster.clone(), index));
+        }
+        for index in 0..self.plan.settings.consumers {
+            let (cluster, node) = (self.clone(), self.node(&names::consumer(index)));
+            self.world.boot(node, move |rt| consume::run(rt, cluster.clone(), index));
+        }
+    }
+
+    /// The groups that consumers are in.
+    #[must_use]
+    pub fn groups(&self) -> Vec<String> {
+        (0..self.plan.settings.groups).map(consume::group).collect()
+    }
+
+    #[must_use]
+    pub fn topics(&self) -> Vec<String> {
+        workload::topics(&self.plan)
+    }
+}
+
+async fn run_name_server(rt: SimRuntime) {
+    let mut config = NameServerConfig::default();
+    config.server.listen_port = NAME_SERVER_PORT;
+    match NameServer::start(rt.clone(), config).await {
+        Ok(server) => {
+            rt.stop_requested().await;
+            server.stop().await;
+        }
+        Err(_) => try_again(&rt).await,
+    }
+}
+
+async fn run_broker(rt: SimRuntime, cluster: Cluster, name: String) {
+    debug_assert!(is_broker(&name));
+    cluster.witness.before_start(&name);
+    match Broker::start(rt.clone(), broker_config(&cluster.plan.settings, &name)).await {
+        Ok(broker) => {
+            cluster.witness.ready(&name);
+            rt.stop_requested().await;
+            // An error leaves the abort marker where it is; the raw disk is judged, not this answer.
+            drop(broker.stop().await);
+        }
+        Err(error) => {
+            tracing::debug!(%error, name, "the broker does not start");
+            try_again(&rt).await;
+        }
+    }
+}
+
+/// A process that cannot start ends, and its init system starts it again.
+pub async fn try_again(rt: &SimRuntime) {
+    rt.sleep(START_AGAIN).await;
+    rt.fatal("could not start").await;
+}
+
+fn broker_config(settings: &Settings, name: &str) -> BrokerConfig {
+    let mut config = BrokerConfig::default();
+    config.identity.name = name.to_owned();
+    config.identity.listen_port = BROKER_PORT;
+    config.identity.ip1 = address(name).to_string();
+    config.registration.name_servers = name_servers(settings).join(";");
+    config.registration.period_ms = settings.register_interval_ms;
+    config.topics.default_queue_count = settings.queues_per_topic as i32;
+    config.clients.offset_flush_interval_ms = settings.offset_persist_interval_ms;
+    config.store.root = STORE.to_owned();
+    config.store.flush = if settings.sync_flush { FlushDisk::Sync } else { FlushDisk::Async };
+    config.store.commit_log_file_bytes = settings.commit_log_file_bytes;
+    config.store.consume_queue_file_bytes = settings.queue_file_bytes;
+    config.store.flush_interval_ms = settings.flush_interval_ms;
+    config.store.flush_thorough_interval_ms = settings.flush_thorough_interval_ms;
+    config.store.queue_flush_interval_ms = settings.queue_flush_interval_ms;
+    config.store.queue_flush_thorough_interval_ms = settings.queue_flush_thorough_interval_ms;
+    config
+}
+
+/// Where a client finds a broker of that name.
+#[must_use]
+pub fn broker_socket(name: &str) -> SocketAddr {
+    SocketAddr::from((address(name), BROKER_PORT))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_node_has_an_address_of_its_own() {
+        let plan = crate::options::draw("partition", 1).expect("a listed scenario");
+        let settings = Settings { name_servers: 2, brokers: 2, producers: 3, consumers: 3, ..plan.settings };
+        let all = names::all(&settings);
+        let addresses: std::collections::BTreeSet<_> = all.iter().map(|name| address(name)).collect();
+        assert_eq!(addresses.len(), all.len());
+    }
+}

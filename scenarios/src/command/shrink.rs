@@ -1,0 +1,118 @@
+//! `shrink`: the smallest plan that still breaks the same promise, by delta debugging.
+//!
+//! Faults go first, then messages and settings toward the plain ones. The promise is pinned: a smaller plan that breaks
+//! another one is another finding. Keyed draws make this work: what stays in the plan behaves as it did.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::{Result, bail};
+
+use super::{check_scenario, read_plan, write_plan};
+use crate::plan::{Plan, Planned};
+use crate::report::{self, Outcome, replay_line};
+use crate::runner::{self, Limits};
+
+#[derive(clap::Args, Debug)]
+pub struct Arguments {
+    /// A plan that fails.
+    pub file: PathBuf,
+    /// Where the small one goes; beside the first unless given.
+    #[arg(short)]
+    pub out: Option<PathBuf>,
+}
+
+struct Search {
+    promise: String,
+    runs: u64,
+    smallest: Outcome,
+}
+
+impl Search {
+    /// Runs the candidate and keeps it when it breaks the same promise.
+    fn try_plan(&mut self, plan: Plan) -> bool {
+        self.runs += 1;
+        let outcome = runner::run(&plan, &Limits::default());
+        let same = outcome.failure.as_ref().is_some_and(|failure| failure.promise == self.promise);
+        if same {
+            self.smallest = outcome;
+        }
+        same
+    }
+
+    fn plan(&self) -> Plan {
+        self.smallest.plan.clone()
+    }
+}
+
+/// # Errors
+/// A plan that cannot be read or does not fail.
+pub fn shrink(arguments: &Arguments) -> Result<u8> {
+    let plan = Plan { record: None, ..read_plan(&arguments.file)? };
+    check_scenario(&plan.scenario)?;
+    let begun = Instant::now();
+    let first = runner::run(&plan, &Limits::default());
+    let Some(failure) = first.failure.clone() else { bail!("{} does not fail", arguments.file.display()) };
+    let faults_before = plan.faults.len();
+    let mut search = Search { promise: failure.promise, runs: 1, smallest: first };
+    shrink_faults(&mut search);
+    shrink_rest(&mut search);
+    shrink_faults(&mut search);
+
+    let commit = report::commit();
+    let out = arguments.out.clone().unwrap_or_else(|| arguments.file.with_extension("small.json"));
+    write_plan(&out, &search.smallest.recorded(&commit))?;
+    let out = out.display().to_string();
+    print!("{}", search.smallest.text(&commit, Some(&out)));
+    let (faults, time) = (search.smallest.plan.faults.len(), begun.elapsed().as_secs_f64());
+    println!("{}", replay_line(&out));
+    println!("faults {faults_before} -> {faults} in {} runs, {time:.1} s", search.runs);
+    Ok(0)
+}
+
+/// Takes away runs of faults: halves, then quarters, down to single ones.
+fn shrink_faults(search: &mut Search) {
+    let mut chunk = search.smallest.plan.faults.len().div_ceil(2);
+    while chunk > 0 {
+        let mut start = 0;
+        while start < search.smallest.plan.faults.len() {
+            let faults = &search.smallest.plan.faults;
+            let end = (start + chunk).min(faults.len());
+            let rest: Vec<Planned> = faults[..start].iter().chain(&faults[end..]).cloned().collect();
+            let candidate = Plan { faults: rest, ..search.plan() };
+            if !search.try_plan(candidate) {
+                start = end;
+            }
+        }
+        chunk = if chunk == 1 { 0 } else { chunk.div_ceil(2) };
+    }
+}
+
+/// Fewer nodes, fewer messages, fewer kinds of send.
+fn shrink_rest(search: &mut Search) {
+    let simpler: [fn(&mut Plan); 9] = [
+        |plan| plan.settings.name_servers = 1,
+        |plan| plan.settings.consumers = 1,
+        |plan| plan.settings.groups = 1,
+        |plan| plan.workload.late_topics = 0,
+        |plan| plan.workload.slow_topic = false,
+        |plan| plan.workload.one_way_percent = 0,
+        |plan| plan.workload.batch_percent = 0,
+        |plan| plan.workload.no_wait_percent = 0,
+        |plan| plan.settings.buggify_permille = 0,
+    ];
+    for change in simpler {
+        let mut candidate = search.plan();
+        change(&mut candidate);
+        if candidate != search.smallest.plan {
+            search.try_plan(candidate);
+        }
+    }
+    while search.smallest.plan.workload.messages > 4 {
+        let mut candidate = search.plan();
+        candidate.workload.messages /= 2;
+        if !search.try_plan(candidate) {
+            break;
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! A producer's program: real client code that works through the producer's messages.
+//!
+//! The number of a message is taken before it is sent, and never again: a message whose producer died with it stays of
+//! unknown outcome.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hotfire_core::client::producer::{Producer, ProducerConfig, SendOutcome, SendResult, SendStatus};
+use hotfire_core::client::{Client, ClientConfig, Message};
+use hotfire_core::runtime::Runtime as _;
+use hotfire_sim::SimRuntime;
+
+use crate::cluster::{Cluster, address, name_servers};
+use crate::history::{Outcome, Place, Status};
+use crate::plan::names;
+use crate::witness::{nth_place, physical_offset};
+use crate::workload::{self, Draft, FILLER, Kind, Operation};
+
+/// The messages of a producer that are sent one after the other.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Series {
+    Usual,
+    /// One message a second.
+    Slow,
+    /// On the healed cluster.
+    Proof,
+}
+
+/// How often a sender looks whether the cluster is healed.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
+
+pub async fn run(rt: SimRuntime, cluster: Cluster, index: u32) {
+    let name = names::producer(index);
+    let slow = cluster.plan.settings.producers;
+    cluster.witness.abandoned(|id| id.producer() == index || (index == 0 && id.producer() == slow));
+    let client = Client::start(rt.clone(), client_config(&cluster, &name));
+    let producer = Arc::new(Producer::start(&client, ProducerConfig::new(format!("{name}-group"))));
+    for _ in 0..cluster.plan.workload.in_flight {
+        rt.spawn("sender", send_usual(rt.clone(), cluster.clone(), producer.clone(), index));
+    }
+    if index == 0 && cluster.plan.workload.slow_topic {
+        rt.spawn("slow sender", send_slow(rt.clone(), cluster.clone(), producer.clone()));
+    }
+    rt.spawn("proof sender", send_proof(rt.clone(), cluster.clone(), producer.clone(), index));
+    rt.stop_requested().await;
+    client.stop().await;
+}
+
+/// The client of a node; each life of it has an identity of its own, as each process has.
+#[must_use]
+pub fn client_config(cluster: &Cluster, node: &str) -> ClientConfig {
+    let mut config = ClientConfig::new(name_servers(&cluster.plan.settings), address(node).into());
+    config.instance = Some(format!("{node}-{}", cluster.world.boots(cluster.node(node))));
+    config
+}
+
+/// Takes the next operation of a series; none at its end.
+pub fn take(
+    cluster: &Cluster,
+    index: u32,
+    series: Series,
+    end: u32,
+    draw: impl Fn(u32) -> Operation,
+) -> Option<Operation> {
+    cluster.progress(|progress| {
+        let next = progress.next.entry((index, series)).or_insert(0);
+        if *next >= end {
+            return None;
+        }
+        let operation = draw(*next);
+        *next += operation.drafts.len() as u32;
+        Some(operation)
+    })
+}
+
+async fn send_usual(rt: SimRuntime, cluster: Cluster, producer: Arc<Producer<SimRuntime>>, index: u32) {
+    let end = workload::messages_of(&cluster.plan, index);
+    let draw = |next| workload::operation(&cluster.plan, index, next);
+    while let Some(operation) = take(&cluster, index, Series::Usual, end, draw) {
+        rt.sleep(Duration::from_millis(operation.gap_ms)).await;
+        send(&cluster, &producer, operation).await;
+    }
+}
+
+async fn send_slow(rt: SimRuntime, cluster: Cluster, producer: Arc<Producer<SimRuntime>>) {
+    let end = (cluster.plan.workload.load_ms / 1_000) as u32;
+    let draw = |next| workload::slow_operation(&cluster.plan, next);
+    while let Some(operation) = take(&cluster, 0, Series::Slow, end, draw) {
+        rt.sleep(Duration::from_millis(operation.gap_ms)).await;
+        send(&cluster, &producer, operation).await;
+    }
+}
+
+async fn send_proof(rt: SimRuntime, cluster: Cluster, producer: Arc<Producer<SimRuntime>>, index: u32) {
+    while !cluster.progress(|progress| progress.proof) {
+        rt.sleep(LOOK_AGAIN).await;
+    }
+    let end = cluster.plan.workload.proof_messages;
+    let draw = |next| workload::proof_operation(&cluster.plan, index, next);
+    while let Some(operation) = take(&cluster, index, Series::Proof, end, draw) {
+        rt.sleep(Duration::from_millis(operation.gap_ms)).await;
+        send(&cluster, &producer, operation).await;
+    }
+}
+
+fn message(draft: &Draft) -> Message {
+    let mut message =
+        Message::new(&draft.topic, draft.body.clone()).with_tags(&draft.tag).with_key(&draft.key);
+    if !draft.filler.is_empty() {
+        message = message.with_property(FILLER, &draft.filler);
+    }
+    if !draft.wait {
+        message = message.with_property("WAIT", "false");
+    }
+    message
+}
+
+async fn send(cluster: &Cluster, producer: &Producer<SimRuntime>, operation: Operation) {
+    let witness = &cluster.witness;
+    for draft in &operation.drafts {
+        witness.started(draft, operation.kind);
+    }
+    let messages: Vec<Message> = operation.drafts.iter().map(message).collect();
+    let outcome = match operation.kind {
+        Kind::OneWay => {
+            // Not even an error says that the message is not there.
+            drop(producer.send_oneway(&messages[0]).await);
+            None
+        }
+        Kind::Single => Some(producer.send(&messages[0]).await),
+        Kind::Batch(_) => Some(producer.send_batch(&messages).await),
+    };
+    for (nth, draft) in operation.drafts.iter().enumerate() {
+        let outcome = match &outcome {
+            None => Outcome::Unanswered,
+            Some(SendOutcome::Sent(result)) => acked(&draft.topic, result, nth),
+            Some(SendOutcome::Refused { code, .. }) => Outcome::Refused { code: *code },
+            Some(SendOutcome::Unknown { .. }) => Outcome::Unknown,
+        };
+        witness.ended(draft, outcome);
+    }
+}
+
+/// The answer for the `nth` message of a request.
+fn acked(topic: &str, result: &SendResult, nth: usize) -> Outcome {
+    let first = Place {
+        broker: result.broker_name.clone(),
+        topic: topic.to_owned(),
+        queue: result.queue_id,
+        queue_offset: result.queue_offset,
+        physical_offset: None,
+    };
+    let id = result.offset_msg_id.split(',').nth(nth).unwrap_or_default();
+    let status = if result.status == SendStatus::Ok { Status::Ok } else { Status::StoredOnly };
+    Outcome::Acked { place: nth_place(&first, nth, physical_offset(id)), status }
+}

@@ -1,0 +1,375 @@
+//! One plan, from boot to verdict.
+//!
+//! 1. Faults and load, until the faults have ended (70 % of the load's time).
+//! 2. The healed cluster: every send gets an outcome, name servers agree, each group gets every message in every log, all
+//!    within [`HEALED_MS`]; else no progress (exit 11). Then a few more messages, which must be answered at once.
+//! 3. Rest: nothing may be forgotten again.
+//! 4. All brokers fail once more (as the scenario has it), start, recover, stop in order: raw disks are judged.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use hotfire_core::runtime::Mutant;
+use hotfire_sim::{Outcome as SimOutcome, RunResult, World, run_seed};
+
+use crate::cluster::Cluster;
+use crate::faults::strike::{Moment, Striker, moments, set_disk_speed, set_network};
+use crate::oracle::{Broken, Final, consumer_offset, judge, progress};
+use crate::plan::{Plan, Settings, names};
+use crate::report::{Failure, Outcome, VerdictKind};
+use crate::routes::RouteWatch;
+use crate::scenario;
+use crate::witness::CONFIG;
+
+/// The healed cluster has so long to finish its work: a dead consumer's queues are given away after 120 s at most.
+const HEALED_MS: u64 = 240_000;
+/// Between two looks at what is still missing.
+const LOOK_MS: u64 = 500;
+/// Clients have found every broker again before the last messages are sent.
+const SETTLE_MS: u64 = 5_000;
+/// The last messages are sent and delivered within this.
+const PROOF_MS: u64 = 60_000;
+/// A broker recovers, or stops in order, within this.
+const START_MS: u64 = 60_000;
+/// Events kept with a failure.
+const EVENTS_KEPT: usize = 200;
+
+/// What a run may use.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Every event goes into this file.
+    pub trace_file: Option<PathBuf>,
+    /// A run that takes longer hangs.
+    pub wall: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits { trace_file: None, wall: Duration::from_secs(120) }
+    }
+}
+
+/// What the scenario's future comes back with.
+struct Ended {
+    failure: Option<(VerdictKind, Failure)>,
+    acked: usize,
+    delivered: usize,
+    struck: BTreeMap<String, u64>,
+}
+
+/// Runs the plan on a thread of its own.
+#[must_use]
+pub fn run(plan: &Plan, limits: &Limits) -> Outcome {
+    let sim_limits = hotfire_sim::Limits {
+        wall: limits.wall,
+        trace_file: limits.trace_file.clone(),
+        ..hotfire_sim::Limits::default()
+    };
+    let inside = plan.clone();
+    let result = run_seed(plan.seed, sim_limits, move |world| drive(world, inside));
+    outcome(plan, result)
+}
+
+fn outcome(plan: &Plan, result: RunResult<Ended>) -> Outcome {
+    let at_ms = result.simulated.as_millis() as u64;
+    let failure = |promise: &str, detail: String| Failure { promise: promise.to_owned(), at_ms, detail };
+    let mut ended = Ended { failure: None, acked: 0, delivered: 0, struck: BTreeMap::new() };
+    let failed = match result.outcome {
+        SimOutcome::Finished(finished) => {
+            ended = finished;
+            ended.failure.take()
+        }
+        SimOutcome::Panicked(panic) => {
+            let who =
+                panic.task.map(|(node, task)| format!(" in task {task:?} of {node}")).unwrap_or_default();
+            let detail = format!("{} at {}{who}", panic.message, panic.location);
+            Some((VerdictKind::Panicked, failure("no panic", detail)))
+        }
+        SimOutcome::OutOfTime => {
+            Some((VerdictKind::NoProgress, failure("I19", "the simulated time is up".to_owned())))
+        }
+        SimOutcome::Stuck => {
+            Some((VerdictKind::NoProgress, failure("I19", "everybody waits for ever".to_owned())))
+        }
+        SimOutcome::Hung(why) => Some((VerdictKind::NoProgress, failure("I19", why))),
+    };
+    let last_events = if failed.is_some() {
+        let skip = result.ring.len().saturating_sub(EVENTS_KEPT);
+        result.ring[skip..].iter().map(ToString::to_string).collect()
+    } else {
+        Vec::new()
+    };
+    let (verdict, failure) = match failed {
+        Some((verdict, failure)) => (verdict, Some(failure)),
+        None => (VerdictKind::Ok, None),
+    };
+    Outcome {
+        plan: plan.clone(),
+        verdict,
+        failure,
+        sim_ms: at_ms,
+        wall_ms: result.wall.as_millis() as u64,
+        events: result.events,
+        // The last draw tells apart runs that differ only in scheduling after the last event.
+        digest: result.digest ^ result.last_draw.rotate_left(1),
+        acked: ended.acked,
+        delivered: ended.delivered,
+        faults: ended.struck,
+        last_events,
+    }
+}
+
+async fn drive(world: World, plan: Plan) -> Ended {
+    world.set_mutant(plan.mutant.as_deref().and_then(Mutant::parse));
+    world.set_buggify(f64::from(plan.settings.buggify_permille) / 1_000.0);
+    let cluster = Cluster::new(world, plan);
+    set_network(&cluster);
+    for node in cluster.nodes.values() {
+        set_disk_speed(&cluster, *node);
+    }
+    let witness = cluster.witness.clone();
+    cluster.world.on_probe(move |event| {
+        if event.kind == "store.flushed" {
+            witness.flushed(event.node, event.a, event.b);
+        }
+    });
+    cluster.boot();
+    let mut run = Run { striker: Striker::new(cluster.clone()), cluster };
+    let failure = run.phases().await.err();
+    let (acked, delivered) =
+        run.cluster.witness.history(|history| (history.acked(), history.deliveries.len()));
+    Ended { failure, acked, delivered, struck: run.striker.struck }
+}
+
+struct Run {
+    cluster: Cluster,
+    striker: Striker,
+}
+
+type Phase = Result<(), (VerdictKind, Failure)>;
+
+impl Run {
+    async fn phases(&mut self) -> Phase {
+        self.faults().await?;
+        self.striker.heal();
+        let mut routes = RouteWatch::start(&self.cluster);
+        self.healed(&mut routes).await?;
+        self.proof(&mut routes).await?;
+        self.rest(&mut routes).await?;
+        self.last_blow().await?;
+        self.judge()?;
+        let scenario = scenario::find(&self.cluster.plan.scenario);
+        scenario.map_or(Ok(()), |scenario| scenario.at_end()).map_err(|broken| self.broken(broken))
+    }
+
+    fn broken(&self, broken: Broken) -> (VerdictKind, Failure) {
+        self.at(self.cluster.world.now_ms(), broken)
+    }
+
+    fn at(&self, at_ms: u64, broken: Broken) -> (VerdictKind, Failure) {
+        let kind = if broken.promise == "I19" { VerdictKind::NoProgress } else { VerdictKind::PromiseBroken };
+        (kind, Failure { promise: broken.promise.to_owned(), at_ms, detail: broken.detail })
+    }
+
+    /// Whether the witness has seen a broken promise.
+    fn check(&self) -> Phase {
+        match self.cluster.witness.first_broken() {
+            Some((at_ms, broken)) => Err(self.at(at_ms, broken)),
+            None => Ok(()),
+        }
+    }
+
+    async fn faults(&mut self) -> Phase {
+        let plan = self.cluster.plan.clone();
+        for (at_ms, moment) in moments(&plan.faults) {
+            self.cluster.world.sleep_until_ms(at_ms).await;
+            self.check()?;
+            match moment {
+                Moment::Begins(index) => self.striker.begin(&plan.faults[index].fault),
+                Moment::Ends(index) => self.striker.end(&plan.faults[index].fault),
+            }
+        }
+        self.cluster.world.sleep_until_ms(plan.workload.faults_end_ms).await;
+        self.check()
+    }
+
+    /// What the healed cluster has not done yet.
+    fn missing(&self, routes: &RouteWatch) -> Option<String> {
+        let witness = &self.cluster.witness;
+        if let Some(name) = self.not_running() {
+            return Some(format!("{name} does not run"));
+        }
+        if let Some(id) = witness.history(progress::unanswered) {
+            return Some(format!("the send of message {} has no outcome", id.0));
+        }
+        if !self.cluster.plan.settings.store_alone && !routes.is_complete() {
+            return Some(routes.missing().unwrap_or_else(|| "no name server has answered".to_owned()));
+        }
+        self.undelivered()
+    }
+
+    fn not_running(&self) -> Option<String> {
+        let all = names::all(&self.cluster.plan.settings);
+        all.into_iter().find(|name| !self.cluster.world.is_running(self.cluster.node(name)))
+    }
+
+    fn undelivered(&self) -> Option<String> {
+        let brokers = names::brokers(&self.cluster.plan.settings);
+        let disks =
+            brokers.into_iter().map(|name| (name.clone(), self.cluster.witness.cached(&name).1)).collect();
+        let sync_flush = self.cluster.plan.settings.sync_flush;
+        self.cluster.groups().into_iter().find_map(|group| {
+            let found = self.cluster.witness.history(|history| {
+                progress::undelivered(history, sync_flush, &group, &disks)
+                    .map(|(id, record)| (id, record.clone()))
+            });
+            found.map(|(id, record)| {
+                format!(
+                    "message {} ({} queue {} offset {}) has not been delivered to {group}",
+                    id.0, record.topic, record.queue, record.queue_offset
+                )
+            })
+        })
+    }
+
+    /// Usual messages are all begun; a producer that stopped taking them is no progress either.
+    fn unsent(&self) -> Option<String> {
+        let plan = &self.cluster.plan;
+        (0..plan.settings.producers).find_map(|producer| {
+            let series = crate::produce::Series::Usual;
+            let next = self
+                .cluster
+                .progress(|progress| progress.next.get(&(producer, series)).copied().unwrap_or(0));
+            let all = crate::workload::messages_of(plan, producer);
+            (next < all).then(|| format!("producer-{producer} has begun {next} of its {all} messages"))
+        })
+    }
+
+    async fn healed(&mut self, routes: &mut RouteWatch) -> Phase {
+        let deadline_ms = self.cluster.world.now_ms() + HEALED_MS + self.cluster.plan.workload.load_ms;
+        loop {
+            self.check()?;
+            routes.look(&self.cluster);
+            let Some(missing) = self.unsent().or_else(|| self.missing(routes)) else { return Ok(()) };
+            if self.cluster.world.now_ms() > deadline_ms {
+                let detail = format!("{missing}, {} s after the faults ended", HEALED_MS / 1_000);
+                return Err(self.broken(Broken::new("I19", detail)));
+            }
+            self.cluster.world.sleep(Duration::from_millis(LOOK_MS)).await;
+        }
+    }
+
+    /// A few more messages on a cluster that is well: nothing may be slow or refused now.
+    async fn proof(&mut self, routes: &mut RouteWatch) -> Phase {
+        self.cluster.world.sleep(Duration::from_millis(SETTLE_MS)).await;
+        let begun_ms = self.cluster.world.now_ms();
+        self.cluster.progress(|progress| progress.proof = true);
+        let expected = self.cluster.plan.workload.proof_messages * self.cluster.plan.settings.producers;
+        loop {
+            self.cluster.world.sleep(Duration::from_millis(LOOK_MS)).await;
+            self.check()?;
+            routes.look(&self.cluster);
+            let sent = self.cluster.progress(|progress| {
+                let proof = |(key, next): (&(u32, crate::produce::Series), &u32)| {
+                    if key.1 == crate::produce::Series::Proof { *next } else { 0 }
+                };
+                progress.next.iter().map(proof).sum::<u32>()
+            });
+            let missing = if sent < expected {
+                Some(format!("{sent} of {expected} messages sent on the healed cluster"))
+            } else {
+                self.missing(routes)
+            };
+            let Some(missing) = missing else { break };
+            if self.cluster.world.now_ms() > begun_ms + PROOF_MS {
+                return Err(self.broken(Broken::new("I19", missing)));
+            }
+        }
+        let verdict = self.cluster.witness.history(|history| progress::healthy(history, begun_ms));
+        verdict.map_err(|broken| self.broken(broken))
+    }
+
+    async fn rest(&mut self, routes: &mut RouteWatch) -> Phase {
+        let end_ms = self.cluster.world.now_ms() + self.cluster.plan.settings.rest_ms;
+        while self.cluster.world.now_ms() < end_ms {
+            self.cluster.world.sleep(Duration::from_millis(2_000)).await;
+            routes.look(&self.cluster);
+            self.check()?;
+        }
+        Ok(())
+    }
+
+    /// Clients stop; brokers fail once more, start, recover and stop in order.
+    async fn last_blow(&mut self) -> Phase {
+        let settings = self.cluster.plan.settings.clone();
+        let world = self.cluster.world.clone();
+        for name in names::clients(&settings) {
+            world.stop(self.cluster.node(&name));
+        }
+        self.wait_stopped(&names::clients(&settings)).await?;
+        let brokers = names::brokers(&settings);
+        let power = ["power_loss", "store"].contains(&self.cluster.plan.scenario.as_str());
+        for name in &brokers {
+            let node = self.cluster.node(name);
+            if power {
+                self.cluster.witness.before_power_loss(name);
+                world.power_off(node);
+            } else {
+                self.cluster.witness.before_crash(name);
+                world.crash(node);
+            }
+            world.restart(node);
+        }
+        let ready = |run: &Run, name: &String| run.cluster.witness.is_ready(name);
+        self.wait_for(&brokers, "has not recovered", ready).await?;
+        for name in &brokers {
+            world.stop(self.cluster.node(name));
+        }
+        self.wait_stopped(&brokers).await
+    }
+
+    async fn wait_stopped(&self, nodes: &[String]) -> Phase {
+        let stopped = |run: &Run, name: &String| !run.cluster.world.is_running(run.cluster.node(name));
+        self.wait_for(nodes, "has not stopped", stopped).await
+    }
+
+    async fn wait_for(&self, nodes: &[String], what: &str, done: impl Fn(&Run, &String) -> bool) -> Phase {
+        let deadline_ms = self.cluster.world.now_ms() + START_MS;
+        loop {
+            self.check()?;
+            let Some(waiting) = nodes.iter().find(|name| !done(self, name)) else { return Ok(()) };
+            if self.cluster.world.now_ms() > deadline_ms {
+                let detail = format!("{waiting} {what} after {} s", START_MS / 1_000);
+                return Err(self.broken(Broken::new("I19", detail)));
+            }
+            self.cluster.world.sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    fn judge(&self) -> Phase {
+        let settings = &self.cluster.plan.settings;
+        let mut disks = BTreeMap::new();
+        for name in names::brokers(settings) {
+            let (image, disk) = self.cluster.witness.durable(&name);
+            consumer_offset::at_end(&name, &image, CONFIG, &disk).map_err(|broken| self.broken(broken))?;
+            disks.insert(name, disk);
+        }
+        let verdict = self.cluster.witness.history(|history| {
+            let flushed_within_ms = flushed_within_ms(settings);
+            judge(Final { history, sync_flush: settings.sync_flush, flushed_within_ms, brokers: &disks })
+        });
+        verdict.map_err(|broken| self.broken(broken))
+    }
+}
+
+/// Bytes that nobody waits for are flushed at once by group commit, and else at the thorough interval at the latest, which
+/// is looked at once per interval; with room for the flush itself and for those before it.
+fn flushed_within_ms(settings: &Settings) -> u64 {
+    let interval_ms = if settings.sync_flush {
+        0
+    } else {
+        settings.flush_thorough_interval_ms + 3 * settings.flush_interval_ms
+    };
+    interval_ms + 3_000
+}

@@ -1,0 +1,42 @@
+//! A broker's store alone under everything that `broker_crash` and `power_loss` do to a machine; no network.
+//!
+//! Promises as in `power_loss`. Since nothing else runs, a minute holds many more crashes.
+
+use super::{Profile, Scenario};
+
+pub struct Store;
+
+pub const NAME: &str = "store";
+
+impl Scenario for Store {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn summary(&self) -> &'static str {
+        "a store alone: power fails, processes die at any step, disks fail: I1-I5 I7-I10 I19 I20"
+    }
+
+    fn profile(&self) -> Profile {
+        Profile {
+            kinds: &[
+                "power_loss",
+                "crash",
+                "crash_in_step",
+                "flush_error",
+                "slow_disk",
+                "stalled_disk",
+                "full_disk",
+                "clock_jump",
+                "pause",
+            ],
+            always: "power_loss",
+            kind_percent: 35,
+            sync_flush_percent: 70,
+            two_name_servers: false,
+            faults_end_ms_min: 0,
+            rest_ms: 0,
+            store_alone: true,
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! A broker's store without network, clients and name servers: puts and reads from tasks beside it.
+//!
+//! Most promises are the store's. Alone it runs many more crashes a minute than in a cluster.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hotfire_core::message::batch::BatchItem;
+use hotfire_core::message::{MessageToStore, StoredMessage};
+use hotfire_core::runtime::Runtime as _;
+use hotfire_core::store::{FlushMode, MessageStore, StoreConfig};
+use hotfire_sim::SimRuntime;
+
+use crate::cluster::{Cluster, address, try_again};
+use crate::consume::{group, tell};
+use crate::history::{Outcome, Place, Status};
+use crate::plan::Settings;
+use crate::produce::{Series, take};
+use crate::witness::STORE;
+use crate::workload::{self, Draft, FILLER, Operation};
+
+type Store = Arc<MessageStore<SimRuntime>>;
+
+const SYNC_FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
+/// Between two looks of the reader.
+const READ_AGAIN: Duration = Duration::from_millis(15);
+/// A refused put is not tried again at once.
+const REFUSED_PAUSE: Duration = Duration::from_millis(100);
+
+pub async fn run(rt: SimRuntime, cluster: Cluster, name: String) {
+    cluster.witness.abandoned(|_| true);
+    cluster.witness.before_start(&name);
+    let store = match MessageStore::open(rt.clone(), store_config(&cluster.plan.settings)).await {
+        Ok(store) => store,
+        Err(error) => {
+            tracing::debug!(%error, name, "the store does not open");
+            return try_again(&rt).await;
+        }
+    };
+    store.start();
+    cluster.witness.ready(&name);
+    for producer in 0..cluster.plan.settings.producers {
+        for series in [Series::Usual, Series::Slow, Series::Proof] {
+            for _ in 0..if series == Series::Usual { cluster.plan.workload.in_flight } else { 1 } {
+                let put =
+                    put_series(rt.clone(), cluster.clone(), store.clone(), name.clone(), producer, series);
+                rt.spawn("puts", put);
+            }
+        }
+    }
+    rt.spawn("reads", read(rt.clone(), cluster.clone(), store.clone(), name));
+    rt.stop_requested().await;
+    // An error leaves the abort marker where it is; the raw disk is judged, not this answer.
+    drop(store.stop().await);
+}
+
+fn store_config(settings: &Settings) -> StoreConfig {
+    let mut config = StoreConfig::new(STORE);
+    config.commit_log_file_bytes = settings.commit_log_file_bytes;
+    config.consume_queue_file_bytes = settings.queue_file_bytes;
+    config.flush = if settings.sync_flush { FlushMode::Sync } else { FlushMode::Async };
+    config.flush_interval_ms = settings.flush_interval_ms;
+    config.flush_thorough_interval_ms = settings.flush_thorough_interval_ms;
+    config.queue_flush_interval_ms = settings.queue_flush_interval_ms;
+    config.queue_flush_thorough_interval_ms = settings.queue_flush_thorough_interval_ms;
+    config
+}
+
+async fn put_series(
+    rt: SimRuntime,
+    cluster: Cluster,
+    store: Store,
+    name: String,
+    producer: u32,
+    series: Series,
+) {
+    let plan = cluster.plan.clone();
+    let (end, draw): (u32, Box<dyn Fn(u32) -> Operation + Send + Sync>) = match series {
+        Series::Usual => (
+            workload::messages_of(&plan, producer),
+            Box::new(move |next| workload::operation(&plan, producer, next)),
+        ),
+        Series::Slow if producer == 0 && plan.workload.slow_topic => (
+            (plan.workload.load_ms / 1_000) as u32,
+            Box::new(move |next| workload::slow_operation(&plan, next)),
+        ),
+        Series::Slow => return,
+        Series::Proof => {
+            while !cluster.progress(|progress| progress.proof) {
+                rt.sleep(Duration::from_millis(100)).await;
+            }
+            (
+                plan.workload.proof_messages,
+                Box::new(move |next| workload::proof_operation(&plan, producer, next)),
+            )
+        }
+    };
+    while let Some(operation) = take(&cluster, producer, series, end, &draw) {
+        rt.sleep(Duration::from_millis(operation.gap_ms)).await;
+        put(&rt, &cluster, &store, &name, operation).await;
+    }
+}
+
+fn properties(draft: &Draft) -> String {
+    let mut text = format!("KEYS\u{1}{}\u{2}TAGS\u{1}{}", draft.key, draft.tag);
+    if !draft.filler.is_empty() {
+        text += &format!("\u{2}{FILLER}\u{1}{}", draft.filler);
+    }
+    if !draft.wait {
+        text += "\u{2}WAIT\u{1}false";
+    }
+    text
+}
+
+async fn put(rt: &SimRuntime, cluster: &Cluster, store: &Store, name: &str, operation: Operation) {
+    let drafts = &operation.drafts;
+    let Some(first) = drafts.first() else { return };
+    for draft in drafts {
+        cluster.witness.started(draft, operation.kind);
+    }
+    let queue = (first.id.0 % u64::from(cluster.plan.settings.queues_per_topic)) as i32;
+    let texts: Vec<String> = drafts.iter().map(properties).collect();
+    let host = SocketAddr::from((address(name), 10_911));
+    let message = MessageToStore {
+        topic: &first.topic,
+        queue_id: queue,
+        flag: 0,
+        sys_flag: 0,
+        born_timestamp: rt.wall_ms(),
+        born_host: host,
+        store_host: host,
+        reconsume_times: 0,
+        prepared_transaction_offset: 0,
+        body: &first.body,
+        properties: &texts[0],
+        wait_for_flush: first.wait,
+    };
+    let appended = if drafts.len() == 1 {
+        store.put(&message).await.map(|one| (vec![one.physical_offset], one.end, one.queue_offset))
+    } else {
+        let item = |(draft, text): (&'_ Draft, &'_ String)| (draft.body.clone(), text.clone());
+        let owned: Vec<_> = drafts.iter().zip(&texts).map(item).collect();
+        let items: Vec<BatchItem<'_>> =
+            owned.iter().map(|(body, properties)| BatchItem { flag: 0, body, properties }).collect();
+        let batch = store.put_batch(&message, &items).await;
+        batch.map(|batch| (batch.physical_offsets, batch.end, batch.queue_offset))
+    };
+    let Ok((physical_offsets, end, queue_offset)) = appended else {
+        drafts.iter().for_each(|draft| cluster.witness.ended(draft, Outcome::Refused { code: 14 }));
+        return rt.sleep(REFUSED_PAUSE).await;
+    };
+    let mut status = Status::Ok;
+    if store.must_wait() && first.wait {
+        match rt.timeout(SYNC_FLUSH_TIMEOUT, store.durable().reached(end)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) => {
+                return drafts.iter().for_each(|draft| cluster.witness.ended(draft, Outcome::Unknown));
+            }
+            Err(_) => status = Status::StoredOnly,
+        }
+    }
+    for (nth, (draft, physical_offset)) in drafts.iter().zip(physical_offsets).enumerate() {
+        let place = Place {
+            broker: name.to_owned(),
+            topic: first.topic.clone(),
+            queue,
+            queue_offset: queue_offset + nth as i64,
+            physical_offset: Some(physical_offset),
+        };
+        cluster.witness.ended(draft, Outcome::Acked { place, status });
+    }
+}
+
+/// Reads each queue from where the last life of the reader came to.
+async fn read(rt: SimRuntime, cluster: Cluster, store: Store, name: String) {
+    let topics = cluster.topics();
+    // An asynchronous flush may have lost what was read: new messages then stand at those offsets.
+    cluster.progress(|progress| {
+        for ((topic, queue), position) in &mut progress.read {
+            *position = (*position).min(store.max_offset(topic, *queue));
+        }
+    });
+    loop {
+        for (topic, queue) in store.queues().into_iter().filter(|(topic, _)| topics.contains(topic)) {
+            let key = (topic.clone(), queue);
+            let from = cluster.progress(|progress| progress.read.get(&key).copied().unwrap_or(0));
+            let found = store.get(&topic, queue, from, 32, &|_| true).await;
+            for message in found.messages.iter().flat_map(records) {
+                tell(&cluster, &group(0), &name, &message);
+            }
+            cluster.progress(|progress| progress.read.insert(key, found.next_begin));
+        }
+        rt.sleep(READ_AGAIN).await;
+    }
+}
+
+/// The records of a run.
+fn records(run: &bytes::Bytes) -> Vec<StoredMessage> {
+    let mut rest = run.clone();
+    let mut found = Vec::new();
+    while let Ok(message) = StoredMessage::decode(&rest) {
+        let size = message.store_size as usize;
+        found.push(message);
+        rest = rest.slice(size.min(rest.len())..);
+    }
+    found
+}

@@ -1,0 +1,303 @@
+//! Sees what clients see and what disks hold, while the run goes on, and notes the first broken promise.
+//!
+//! It looks at raw disks through the simulator, never through the code under test. Everything runs on the run's one
+//! thread; the lock is held for a moment at a time.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use hotfire_sim::{NodeId, World};
+
+use crate::history::{Delivery, History, Outcome, Place, PowerLoss, Promise, Sent, Status, Trouble, promise};
+use crate::oracle::consumer_offset::{FILES, Written};
+use crate::oracle::no_phantom::{self, Cuts};
+use crate::oracle::{Broken, Verdict, acked_not_lost, position_order, stable_read};
+use crate::plan::Settings;
+use crate::platter::record::Record;
+use crate::platter::{BrokerDisk, Image, read_broker};
+use crate::workload::{Draft, Kind, MessageId};
+
+/// A broker's store, below its node's data folder.
+pub const STORE: &str = "store";
+/// A broker's configuration files.
+pub const CONFIG: &str = "store/config";
+/// Longer than any record of the workload.
+const RECORD_BYTES_MAX: u64 = 8 * 1024;
+
+/// One broker as the witness knows it.
+#[derive(Default)]
+struct Watched {
+    cuts: Cuts,
+    written: Written,
+    /// The process that runs now has recovered and serves.
+    ready: bool,
+    /// Records that were in the log when the power went; empty when it did not since the last start.
+    known: Option<BTreeMap<u64, Record>>,
+}
+
+struct Inner {
+    history: History,
+    brokers: BTreeMap<String, Watched>,
+    first: Option<(u64, Broken)>,
+}
+
+/// Shared by every client program and the runner.
+#[derive(Clone)]
+pub struct Witness {
+    world: World,
+    nodes: Arc<BTreeMap<String, NodeId>>,
+    settings: Arc<Settings>,
+    inner: Arc<Mutex<Inner>>,
+}
+
+impl Witness {
+    #[must_use]
+    pub fn new(world: World, nodes: BTreeMap<String, NodeId>, settings: Settings) -> Witness {
+        let inner = Inner { history: History::default(), brokers: BTreeMap::new(), first: None };
+        Witness {
+            world,
+            nodes: Arc::new(nodes),
+            settings: Arc::new(settings),
+            inner: Arc::new(Mutex::new(inner)),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The first broken promise and its moment, in ms.
+    #[must_use]
+    pub fn first_broken(&self) -> Option<(u64, Broken)> {
+        self.lock().first.clone()
+    }
+
+    pub fn history<T>(&self, look: impl FnOnce(&History) -> T) -> T {
+        look(&self.lock().history)
+    }
+
+    /// Notes the verdict of an oracle; the first broken promise stays.
+    pub fn note(&self, verdict: Verdict) {
+        if let Err(broken) = verdict {
+            let at_ms = self.world.now_ms();
+            self.world.mark("promise broken", at_ms, 0);
+            self.lock().first.get_or_insert((at_ms, broken));
+        }
+    }
+
+    /// A client begins to send.
+    pub fn started(&self, draft: &Draft, kind: Kind) {
+        let started_ms = self.world.now_ms();
+        self.world.mark("send", draft.id.0, 0);
+        self.lock().history.started(
+            draft.id,
+            Sent {
+                topic: draft.topic.clone(),
+                kind,
+                wait: draft.wait,
+                body_bytes: draft.body.len(),
+                filler_bytes: draft.filler.len(),
+                started_ms,
+                ended_ms: None,
+                outcome: Outcome::Started,
+            },
+        );
+    }
+
+    /// The send has come to an end; an acknowledgement is held against the disk at once.
+    pub fn ended(&self, draft: &Draft, outcome: Outcome) {
+        let at_ms = self.world.now_ms();
+        self.world.mark("sent", draft.id.0, code(&outcome));
+        if let Outcome::Acked { place, status } = &outcome
+            && self.promises_durability(draft, *status)
+        {
+            let durable = self.durable_at(place);
+            self.note(acked_not_lost::at_ack(draft.id, place, durable.as_deref()));
+        }
+        self.lock().history.ended(draft.id, at_ms, outcome);
+    }
+
+    fn promises_durability(&self, draft: &Draft, status: Status) -> bool {
+        promise(self.settings.sync_flush, draft.wait, status) == Promise::PowerLoss
+    }
+
+    /// A sender's program begins: what its last life has not finished has no outcome.
+    pub fn abandoned(&self, mine: impl Fn(MessageId) -> bool) {
+        self.lock().history.abandoned(mine);
+    }
+
+    /// A consumer was given a message.
+    pub fn delivered(&self, group: &str, read: &no_phantom::Read<'_>, place: Place) {
+        let at_ms = self.world.now_ms();
+        let from = format!("a delivery to {group} from {}", place.broker);
+        let id = match no_phantom::read(&self.lock().history, read, &from) {
+            Ok(id) => id,
+            Err(broken) => return self.note(Err(broken)),
+        };
+        self.world.mark("delivered", id.0, place.queue_offset as u64);
+        if self.settings.sync_flush {
+            let durable = self.durable_at(&place);
+            self.note(stable_read::at_delivery(id, &place, durable.as_deref()));
+        }
+        let delivery = Delivery { at_ms, group: group.to_owned(), message: id, place };
+        self.lock().history.delivered(delivery);
+    }
+
+    /// A broker counts the bytes from `start` to `end` of its log as flushed.
+    pub fn flushed(&self, node: NodeId, start: u64, end: u64) {
+        let Some((broker, _)) = self.nodes.iter().find(|(_, id)| **id == node) else { return };
+        let file_bytes = self.settings.commit_log_file_bytes;
+        let mut at = start;
+        while at < end {
+            let base = at - at % file_bytes;
+            let upto = end.min(base + file_bytes);
+            let (path, range) = (format!("{STORE}/commitlog/{base:020}"), at - base..upto - base);
+            let cached = self.world.cache_read(node, &path, range.clone()).unwrap_or_default();
+            let durable = self.world.platter_read(node, &path, range);
+            self.note(position_order::flushed(broker, at, &cached, durable.as_deref()));
+            at = upto;
+        }
+    }
+
+    /// What the surface of the broker's disk holds from the record's start on.
+    fn durable_at(&self, place: &Place) -> Option<Vec<u8>> {
+        let node = *self.nodes.get(&place.broker)?;
+        let file_bytes = self.settings.commit_log_file_bytes;
+        let at = place.physical_offset?;
+        let base = at - at % file_bytes;
+        let end = (at - base + RECORD_BYTES_MAX).min(file_bytes);
+        self.world.platter_read(node, &format!("{STORE}/commitlog/{base:020}"), at - base..end)
+    }
+
+    fn read(&self, broker: &str, image: &Image) -> BrokerDisk {
+        debug_assert!(self.nodes.contains_key(broker));
+        read_broker(image, STORE, self.settings.queue_file_bytes)
+    }
+
+    /// The broker as its kernel shows it.
+    #[must_use]
+    pub fn cached(&self, broker: &str) -> (Image, BrokerDisk) {
+        let image = self.world.cache_image(self.nodes[broker]).into();
+        let disk = self.read(broker, &image);
+        (image, disk)
+    }
+
+    /// The broker as the surface of its disk has it.
+    #[must_use]
+    pub fn durable(&self, broker: &str) -> (Image, BrokerDisk) {
+        let image = self.world.platter(self.nodes[broker]).into();
+        let disk = self.read(broker, &image);
+        (image, disk)
+    }
+
+    /// A node's process or disk is struck for so long.
+    pub fn troubled(&self, node: &str, for_ms: u64) {
+        let from_ms = self.world.now_ms();
+        let trouble = Trouble { node: node.to_owned(), from_ms, to_ms: from_ms + for_ms };
+        self.lock().history.troubles.push(trouble);
+    }
+
+    /// A broker's process is about to die.
+    pub fn before_crash(&self, broker: &str) {
+        let (_, disk) = self.cached(broker);
+        self.lock().brokers.entry(broker.to_owned()).or_default().cuts.saw(&disk);
+    }
+
+    /// A machine is about to lose power.
+    pub fn before_power_loss(&self, node: &str) {
+        let at_ms = self.world.now_ms();
+        self.lock().history.power_losses.push(PowerLoss { node: node.to_owned(), at_ms });
+        if !is_broker(node) {
+            return;
+        }
+        let (_, disk) = self.cached(node);
+        let (durable, _) = self.durable(node);
+        let mut inner = self.lock();
+        let watched = inner.brokers.entry(node.to_owned()).or_default();
+        watched.cuts.saw(&disk);
+        watched.written.durable(&durable, CONFIG);
+        let known = watched.known.get_or_insert_default();
+        known.extend(disk.log.records.into_iter().map(|record| (record.at, record)));
+    }
+
+    /// A broker's program begins; nothing of this life has been done yet.
+    pub fn before_start(&self, broker: &str) {
+        let (image, disk) = self.cached(broker);
+        let mut inner = self.lock();
+        let watched = inner.brokers.entry(broker.to_owned()).or_default();
+        watched.ready = false;
+        watched.cuts.saw(&disk);
+        let files = watched.written.before_start(broker, &image, CONFIG);
+        let checkpoint = match watched.known.take() {
+            Some(known) => position_order::checkpoint(broker, &disk, &known),
+            None => Ok(()),
+        };
+        drop(inner);
+        self.note(files);
+        self.note(checkpoint);
+    }
+
+    /// A broker has recovered and serves.
+    pub fn ready(&self, broker: &str) {
+        let (_, disk) = self.cached(broker);
+        self.world.mark("recovered", disk.log.end, disk.log.records.len() as u64);
+        let verdict = {
+            let mut inner = self.lock();
+            let watched = inner.brokers.entry(broker.to_owned()).or_default();
+            watched.ready = true;
+            watched.cuts.recovered(broker, &disk)
+        };
+        self.note(verdict);
+    }
+
+    /// Whether the broker's present process serves.
+    #[must_use]
+    pub fn is_ready(&self, broker: &str) -> bool {
+        let running = self.world.is_running(self.nodes[broker]);
+        running && self.lock().brokers.get(broker).is_some_and(|watched| watched.ready)
+    }
+
+    /// The broker's configuration files as its kernel shows them.
+    #[must_use]
+    pub fn cached_config(&self, broker: &str) -> Image {
+        let node = self.nodes[broker];
+        let mut image = Image::default();
+        for file in FILES {
+            for path in [format!("{CONFIG}/{file}"), format!("{CONFIG}/{file}.bak")] {
+                if let Some(bytes) = self.world.cache_read(node, &path, 0..u64::MAX) {
+                    image.files.insert(path, bytes);
+                }
+            }
+        }
+        image
+    }
+}
+
+/// Brokers are named after what they are.
+#[must_use]
+pub fn is_broker(node: &str) -> bool {
+    node.starts_with("broker-")
+}
+
+fn code(outcome: &Outcome) -> u64 {
+    match outcome {
+        Outcome::Started => 0,
+        Outcome::Acked { place, .. } => 1_000_000 + place.queue_offset as u64,
+        Outcome::Refused { code } => 1_000 + *code as u64,
+        Outcome::Unknown => 2,
+        Outcome::Unanswered => 3,
+    }
+}
+
+/// Which message an acknowledged place belongs to, for several that went in one request.
+#[must_use]
+pub fn nth_place(first: &Place, index: usize, physical_offset: Option<u64>) -> Place {
+    Place { queue_offset: first.queue_offset + index as i64, physical_offset, ..first.clone() }
+}
+
+/// Start of the record, from the broker's id of a message: 32 hex digits, the last 16 of them the offset.
+#[must_use]
+pub fn physical_offset(offset_message_id: &str) -> Option<u64> {
+    let digits = offset_message_id.get(offset_message_id.len().checked_sub(16)?..)?;
+    u64::from_str_radix(digits, 16).ok()
+}

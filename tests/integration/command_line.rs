@@ -1,0 +1,265 @@
+//! The `hotfire` program as its users meet it: ready lines, exit codes, messages of errors, and that an acknowledged message
+//! outlives a killed process.
+
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+use hotfire_tests::{Node, TempDir, hotfire_program};
+
+const STOP_PATIENCE: Duration = Duration::from_secs(20);
+/// How long a consumer waits for more before it ends, in seconds.
+const IDLE: &str = "3";
+
+fn hotfire(dir: &Path, words: &[&str]) -> Output {
+    run(dir, words, b"")
+}
+
+fn run(dir: &Path, words: &[&str], input: &[u8]) -> Output {
+    let mut child = Command::new(hotfire_program())
+        .args(words)
+        .current_dir(dir)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("start hotfire");
+    child.stdin.take().expect("its stdin").write_all(input).expect("give it its input");
+    child.wait_with_output().expect("wait for hotfire")
+}
+
+fn standalone(dir: &Path, more: &[&str]) -> Node {
+    let words = ["standalone", "--listen", "127.0.0.1:0", "--namesrv-listen", "127.0.0.1:0"];
+    let words: Vec<&str> = words.iter().chain(more).copied().collect();
+    Node::start(&hotfire_program(), "standalone", &words, dir).expect("standalone gets ready")
+}
+
+fn out(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn err(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn sorted_lines(output: &Output) -> Vec<String> {
+    let mut lines: Vec<String> = out(output).lines().map(str::to_owned).collect();
+    lines.sort();
+    lines
+}
+
+#[test]
+fn the_version_names_the_commit() {
+    let dir = TempDir::new("cli-version");
+    let output = hotfire(dir.path(), &["--version"]);
+    assert!(output.status.success());
+    assert!(out(&output).starts_with("hotfire 0."), "{}", out(&output));
+    assert!(out(&output).contains("commit"), "{}", out(&output));
+}
+
+#[test]
+fn a_wrong_command_line_or_setting_is_exit_code_2_and_creates_nothing() {
+    let dir = TempDir::new("cli-usage");
+    std::fs::write(dir.path().join("broker.conf"), "# ours\nbrokerName=b\nflushDiskType=FAST\n")
+        .expect("write");
+    let cases: [(&[&str], &str); 6] = [
+        (&["standalone", "--listen", "nowhere"], "--listen"),
+        (&["serve"], "unrecognized subcommand"),
+        (&["produce", "-t", "T"], "--namesrv"),
+        (
+            &["broker", "-c", "broker.conf", "--data", "data"],
+            "broker.conf:3: flushDiskType: expected ASYNC_FLUSH or SYNC_FLUSH, found FAST",
+        ),
+        (&["broker", "-c", "absent.conf"], "absent.conf: No such file"),
+        (&["broker", "--set", "brokerNme=x"], "did you mean brokerName?"),
+    ];
+    for (words, expected) in cases {
+        let output = hotfire(dir.path(), words);
+        assert_eq!(output.status.code(), Some(2), "{words:?}: {}", err(&output));
+        assert!(err(&output).contains(expected), "{words:?}: {}", err(&output));
+        assert_eq!(out(&output), "", "{words:?}");
+    }
+    let left: Vec<_> = std::fs::read_dir(dir.path()).expect("list").filter_map(Result::ok).collect();
+    assert_eq!(left.len(), 1, "only the settings file: {left:?}");
+}
+
+#[test]
+fn settings_are_shown_with_their_sources() {
+    let dir = TempDir::new("cli-settings");
+    std::fs::write(dir.path().join("broker.conf"), "brokerName=b\nflushDiskTyp=SYNC_FLUSH\n").expect("write");
+    let words = ["broker", "-c", "broker.conf", "--set", "brokerClusterName=c", "--print-config"];
+    let output = hotfire(dir.path(), &words);
+    assert!(output.status.success());
+    let text = out(&output);
+    let line = |key: &str| -> Vec<&str> {
+        let found = text.lines().find(|line| line.split_whitespace().next() == Some(key));
+        found.unwrap_or_else(|| panic!("{key} is listed in {text}")).split_whitespace().collect()
+    };
+    assert_eq!(line("brokerName"), ["brokerName", "b", "broker-a", "file"]);
+    assert_eq!(line("brokerClusterName"), ["brokerClusterName", "c", "DefaultCluster", "flag"]);
+    assert_eq!(line("listenPort"), ["listenPort", "10911", "10911", "default"]);
+    assert!(err(&output).contains("unknown setting flushDiskTyp is ignored; did you mean flushDiskType?"));
+}
+
+#[test]
+fn servers_tell_when_they_are_ready_and_stop_in_order() {
+    let dir = TempDir::new("cli-ready");
+    let program = hotfire_program();
+    let name_server = Node::start(&program, "namesrv", &["namesrv", "--listen", "127.0.0.1:0"], dir.path())
+        .expect("namesrv gets ready");
+    let at = name_server.address("namesrv").expect("its address").to_owned();
+    assert_eq!(name_server.ready_line(), format!("ready: namesrv {at}"));
+    assert!(!at.ends_with(":0"), "the real port");
+
+    let words = ["broker", "-n", &at, "--data", "data", "--listen", "127.0.0.1:0", "--set", "brokerName=b7"];
+    let broker = Node::start(&program, "broker", &words, dir.path()).expect("the broker gets ready");
+    let own = broker.address("broker").expect("its address").to_owned();
+    assert_eq!(broker.ready_line(), format!("ready: broker b7 id 0 {own}"));
+
+    let output = hotfire(dir.path(), &["produce", "-n", &at, "-t", "T", "--count", "3", "--verbose"]);
+    assert!(output.status.success(), "{}", err(&output));
+    assert_eq!(out(&output).lines().filter(|line| line.starts_with("SEND_OK ")).count(), 3);
+
+    let status = broker.stop(STOP_PATIENCE).expect("the broker stops");
+    assert_eq!(status.code(), Some(0));
+    assert!(!dir.path().join("data/abort").exists(), "a clean stop removes the marker");
+    let status = name_server.stop(STOP_PATIENCE).expect("the name server stops");
+    assert_eq!(status.code(), Some(0));
+}
+
+#[test]
+fn logs_are_json_where_asked_for_and_never_on_stdout() {
+    let dir = TempDir::new("cli-logs");
+    let node = standalone(dir.path(), &["--log-format", "json"]);
+    let at = node.address("namesrv").expect("its address");
+    assert!(hotfire(dir.path(), &["produce", "-n", at, "-t", "T", "--count", "1"]).status.success());
+    node.stop(STOP_PATIENCE).expect("it stops");
+    let log = std::fs::read_to_string(dir.path().join("standalone.log")).expect("its log");
+    assert!(!log.is_empty());
+    for line in log.lines() {
+        let value: serde_json::Value = serde_json::from_str(line).expect("one JSON object a line");
+        assert!(value["message"].is_string() && value["level"].is_string(), "{line}");
+    }
+}
+
+#[test]
+fn an_address_in_use_is_exit_code_1() {
+    let dir = TempDir::new("cli-port");
+    let program = hotfire_program();
+    let first = Node::start(&program, "namesrv", &["namesrv", "--listen", "127.0.0.1:0"], dir.path())
+        .expect("namesrv gets ready");
+    let at = first.address("namesrv").expect("its address");
+    let output = hotfire(dir.path(), &["namesrv", "--listen", at]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(err(&output).contains(&format!("listen on {at}: Address already in use")), "{}", err(&output));
+    let output = hotfire(dir.path(), &["broker", "--data", "d", "--listen", at]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(err(&output).contains(&format!("listen on {at}: Address already in use")), "{}", err(&output));
+}
+
+#[test]
+fn a_data_directory_in_use_is_told_with_its_holder() {
+    let dir = TempDir::new("cli-locked");
+    let first = standalone(dir.path(), &["--data", "shared"]);
+    let words = ["broker", "--data", "shared", "--listen", "127.0.0.1:0"];
+    let output = hotfire(dir.path(), &words);
+    assert_eq!(output.status.code(), Some(1));
+    let expected = format!("shared is in use by pid {}", first.pid());
+    assert!(err(&output).contains(&expected), "{}", err(&output));
+}
+
+#[test]
+fn lines_go_in_and_come_out_once() {
+    let dir = TempDir::new("cli-round-trip");
+    let node = standalone(dir.path(), &[]);
+    let at = node.address("namesrv").expect("its address");
+    assert!(node.ready_line().ends_with("data ./hotfire-data"), "{}", node.ready_line());
+
+    let words = ["produce", "-n", at, "-t", "T", "--tag", "A", "--key", "k"];
+    let produced = run(dir.path(), &words, "one\ntwo\n\nzwölf\n".as_bytes());
+    assert!(produced.status.success(), "{}", err(&produced));
+    assert!(out(&produced).starts_with("sent 3 messages, "), "{}", out(&produced));
+
+    let consume = ["consume", "-n", at, "-t", "T", "-g", "G", "--from", "earliest"];
+    let first = hotfire(dir.path(), &[&consume[..], &["--count", "2"]].concat());
+    assert!(first.status.success(), "{}", err(&first));
+    let rest = hotfire(dir.path(), &[&consume[..], &["--count", "1"]].concat());
+    let mut all = [sorted_lines(&first), sorted_lines(&rest)].concat();
+    all.sort();
+    assert_eq!(all, ["one", "two", "zwölf"], "each once, over two runs of one group");
+
+    let words = ["consume", "-n", at, "-t", "T", "-g", "H", "--from", "earliest", "--count", "3", "--json"];
+    let json = hotfire(dir.path(), &words);
+    for line in out(&json).lines() {
+        let value: serde_json::Value = serde_json::from_str(line).expect("one JSON object a line");
+        assert_eq!((value["topic"].as_str(), value["tag"].as_str()), (Some("T"), Some("A")));
+        assert_eq!(value["keys"], "k");
+    }
+    assert_eq!(out(&json).lines().count(), 3);
+
+    let other =
+        ["consume", "-n", at, "-t", "T", "-g", "I", "--from", "earliest", "--tag", "B", "--idle", "2"];
+    assert_eq!(out(&hotfire(dir.path(), &other)), "", "no message has that tag");
+}
+
+#[test]
+fn what_was_acknowledged_outlives_a_killed_process() {
+    let dir = TempDir::new("cli-kill");
+    let node = standalone(dir.path(), &[]);
+    let at = node.address("namesrv").expect("its address").to_owned();
+    let lines: Vec<String> = (0..500).map(|index| format!("message-{index:03}")).collect();
+    let words = ["produce", "-n", &at, "-t", "T", "--async"];
+    let produced = run(dir.path(), &words, lines.join("\n").as_bytes());
+    assert!(produced.status.success(), "{}", err(&produced));
+    node.kill().expect("kill -9");
+    assert!(dir.path().join("hotfire-data/abort").exists(), "it was not stopped in order");
+
+    let node = standalone(dir.path(), &[]);
+    let at = node.address("namesrv").expect("its address");
+    let words = ["consume", "-n", at, "-t", "T", "-g", "G", "--from", "earliest", "--idle", IDLE];
+    let consumed = hotfire(dir.path(), &words);
+    assert!(consumed.status.success(), "{}", err(&consumed));
+    assert_eq!(sorted_lines(&consumed), lines);
+}
+
+#[test]
+fn nobody_to_send_to_is_exit_code_1() {
+    let dir = TempDir::new("cli-nobody");
+    let words = ["produce", "-n", "127.0.0.1:1", "-t", "T", "--count", "1"];
+    let output = hotfire(dir.path(), &words);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(err(&output).contains("127.0.0.1:1: Connection refused"), "{}", err(&output));
+}
+
+#[test]
+fn load_generators_report_in_one_json_line() {
+    let dir = TempDir::new("cli-bench");
+    let node = standalone(dir.path(), &[]);
+    let at = node.address("namesrv").expect("its address");
+    let pid = node.pid().to_string();
+    let common = ["-n", at, "-t", "Bench", "--seconds", "1", "--warmup", "0", "--json"];
+    let closed = ["--connections", "2", "--server-pid", &pid];
+    let produce = [&["bench", "produce", "--inflight", "4", "--size", "64"], &closed[..], &common].concat();
+    let report = bench_report(dir.path(), &produce);
+    assert!(report["server_cpu_us_per_msg"].is_number(), "{report}");
+    assert_eq!(report["settings"]["inflight"], 4);
+    let consume = [&["bench", "consume"], &closed[..], &common].concat();
+    assert!(bench_report(dir.path(), &consume)["server_cpu_us_per_msg"].is_number());
+    bench_report(dir.path(), &[&["bench", "latency", "--rate", "50"], &common[..]].concat());
+}
+
+fn bench_report(dir: &Path, words: &[&str]) -> serde_json::Value {
+    let output = hotfire(dir, words);
+    assert!(output.status.success(), "{words:?}: {}", err(&output));
+    let report: serde_json::Value = serde_json::from_str(out(&output).trim()).expect("one JSON object");
+    assert!(report["messages"].as_u64().is_some_and(|messages| messages > 0), "{report}");
+    assert_eq!(report["errors"], 0);
+    for key in ["msg_per_s", "mb_per_s", "p50_us", "p99_us", "p999_us", "max_us"] {
+        assert!(report[key].is_number(), "{key} in {report}");
+    }
+    for key in ["machine", "commit"] {
+        assert!(report[key].is_string(), "{key} in {report}");
+    }
+    report
+}
