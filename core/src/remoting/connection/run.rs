@@ -93,7 +93,6 @@ pub(in crate::remoting) async fn run_with_handle<R: Runtime, H: Handler<R>>(
         read_bytes: READ_BYTES_MIN,
         output: Output::default(),
         waiting: Waiting::new(),
-        permits: Vec::new(),
         write_blocked: false,
         is_stalled: false,
         is_draining: false,
@@ -146,8 +145,6 @@ struct Connection<R: Runtime, H> {
     read_bytes: usize,
     output: Output,
     waiting: Waiting,
-    /// Places in node-wide limits of answers that are encoded and not yet written.
-    permits: Vec<InFlightPermit>,
     write_blocked: bool,
     /// Requests may lie in `input` that back-pressure has kept from being handled.
     is_stalled: bool,
@@ -207,13 +204,12 @@ impl<R: Runtime, H: Handler<R>> Connection<R, H> {
         if self.waiting.len() == 0 {
             return Ok(());
         }
-        let permits = &mut self.permits;
         self.waiting.release(self.rt.now(), |waiting, reached| {
             let WaitingAnswer { key, finish, permit, .. } = waiting;
             let mut response = finish(reached);
+            drop(permit);
             address_response(&key, &mut response);
             output.push(&response);
-            permits.extend(permit);
         });
         Ok(())
     }
@@ -331,10 +327,7 @@ impl<R: Runtime, H: Handler<R>> Connection<R, H> {
 
     fn take_answer(&mut self, key: RequestKey, answer: Answer, permit: Option<InFlightPermit>) {
         match answer {
-            Answer::Now(response) => {
-                self.send(&key, response);
-                self.permits.extend(permit);
-            }
+            Answer::Now(response) => self.send(&key, response),
             Answer::Never => {}
             // Nobody hears the end of a one-way request, so nothing is kept for it.
             Answer::WhenReached { .. } if key.oneway => {}
@@ -381,7 +374,6 @@ impl<R: Runtime, H: Handler<R>> Connection<R, H> {
         }
         if !self.output.has_remaining() {
             self.write_blocked = false;
-            self.permits.clear();
         }
         self.shared().note_unsent(self.output.remaining());
         Ok(())
