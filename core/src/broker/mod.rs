@@ -25,6 +25,7 @@ mod offset_requests;
 mod pull_message;
 mod refusal;
 mod registration;
+mod send_back;
 mod send_message;
 mod subscription_group;
 mod topic_config;
@@ -55,6 +56,7 @@ use view_message::ViewMessage;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Class {
     Send,
+    SendBack,
     Pull,
     LitePull,
     Heartbeat,
@@ -65,6 +67,7 @@ impl Class {
     fn of(code: i32) -> Class {
         match code {
             codes::SEND_MESSAGE | codes::SEND_MESSAGE_V2 | codes::SEND_BATCH_MESSAGE => Class::Send,
+            codes::CONSUMER_SEND_MSG_BACK => Class::SendBack,
             codes::PULL_MESSAGE => Class::Pull,
             codes::LITE_PULL_MESSAGE => Class::LitePull,
             codes::HEART_BEAT => Class::Heartbeat,
@@ -152,7 +155,7 @@ impl<R: Runtime> Handler<R> for BrokerHandler<R> {
             Class::Pull => Some(limits.pull),
             Class::LitePull => Some(limits.lite_pull),
             Class::Heartbeat => Some(limits.heartbeat),
-            Class::Other => None,
+            Class::SendBack | Class::Other => None,
         }
     }
 
@@ -163,6 +166,7 @@ impl<R: Runtime> Handler<R> for BrokerHandler<R> {
     async fn handle(&self, connection: &ConnectionHandle, request: RemotingCommand) -> Answer {
         match Class::of(request.code) {
             Class::Send => self.sends.handle(connection.peer(), &request).await,
+            Class::SendBack => send_back::refuse(&request),
             Class::Pull | Class::LitePull => self.pulls.handle(connection, &request).await,
             Class::Heartbeat | Class::Other => {
                 Answer::Now(answer_of(self.dispatch(connection, &request).await))
