@@ -161,6 +161,8 @@ settings! {
         "enableAllTopicList" all_topic_list: bool = true;
         "needWaitForService" wait_for_service: bool = false;
         "waitSecondsForService" wait_for_service_s: u64 = 45;
+        /// A connection without a byte in either direction for as long is closed; what was registered over it goes.
+        "serverChannelMaxIdleTimeSeconds" connection_idle_s: u64 = 120;
         /// The smallest id of a group without master stands in for it, where the group allows that.
         "supportActingMaster" support_acting_master: bool = false;
         /// Brokers are told when the smallest id of their group changes.

@@ -215,7 +215,6 @@ pub(super) const NAME_SERVER: &[&str] = &[
     "rocketmqHome",
     "serverAsyncSemaphoreValue",
     "serverCallbackExecutorThreads",
-    "serverChannelMaxIdleTimeSeconds",
     "serverOnewaySemaphoreValue",
     "serverPooledByteBufAllocatorEnable",
     "serverSelectorThreads",

@@ -37,9 +37,13 @@ impl<R: Runtime> NameServer<R> {
     /// [`StartError`]: the address is taken, or the KV configuration cannot be read.
     pub async fn start(rt: R, config: NameServerConfig) -> Result<NameServer<R>, StartError> {
         let addr = config.listen();
+        let limits = ConnectionLimits {
+            idle: Duration::from_secs(config.server.connection_idle_s),
+            ..ConnectionLimits::default()
+        };
         let kv = KvConfig::load(rt.clone(), config.server.kv_config_path.clone()).await?;
         let requests = Arc::new(Requests::new(rt.clone(), config, kv));
-        let server = Server::bind(rt.clone(), addr, requests.clone(), ConnectionLimits::default())
+        let server = Server::bind(rt.clone(), addr, requests.clone(), limits)
             .await
             .map_err(|source| StartError::Listen { addr, source })?;
         let expiry = rt.spawn("name server expiry", expire_in_turn(rt.clone(), requests));

@@ -27,9 +27,16 @@ use crate::remoting::headers::{
 use crate::remoting::{HeaderError, RemotingCommand};
 use crate::runtime::{Mono, Mutant, Runtime};
 
-/// Settings that name files or sockets: they are read once, at the start.
-const FIXED_SETTINGS: &[&str] =
-    &["bindAddress", "configBlackList", "configStorePath", "kvConfigPath", "listenPort", "rocketmqHome"];
+/// Settings of files and sockets: they are read once, at the start.
+const FIXED_SETTINGS: &[&str] = &[
+    "bindAddress",
+    "configBlackList",
+    "configStorePath",
+    "kvConfigPath",
+    "listenPort",
+    "rocketmqHome",
+    "serverChannelMaxIdleTimeSeconds",
+];
 
 /// Why a request is answered with a code of failure.
 #[derive(Debug)]
