@@ -98,7 +98,10 @@ pub async fn check<R: Runtime>(rt: &R, root: &str, base: &StoreConfig) -> Result
     let lock = match rt.stat(&paths.lock).await {
         Ok(_) => {
             let lock = rt.lock_file(&paths.lock).await;
-            Some(lock.map_err(|source| RecoverError::InUse { dir: root.to_owned(), source })?)
+            Some(lock.map_err(|source| match source.kind() {
+                io::ErrorKind::WouldBlock => RecoverError::InUse { dir: root.to_owned(), source },
+                _ => RecoverError::Io { action: "lock", path: paths.lock.clone(), source },
+            })?)
         }
         Err(_) => None,
     };
