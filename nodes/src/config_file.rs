@@ -6,6 +6,7 @@ use anyhow::{Context, anyhow};
 use hotfire_core::config::{BrokerConfig, ConfigError, NameServerConfig, Setting, Warning};
 
 use crate::failure::Failure;
+use crate::output;
 use crate::table;
 
 /// Reads the broker's file, if one is given; warnings go to the log.
@@ -66,5 +67,5 @@ pub fn print(settings: &[Setting]) {
     for setting in settings {
         table.add_row([setting.key, &setting.value, &setting.default, setting.source.name()]);
     }
-    println!("{table}");
+    output::line(table);
 }

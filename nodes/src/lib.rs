@@ -12,6 +12,7 @@ mod client;
 mod config_file;
 mod failure;
 mod logging;
+mod output;
 mod progress;
 mod signals;
 mod table;

@@ -224,6 +224,37 @@ fn what_was_acknowledged_outlives_a_killed_process() {
 }
 
 #[test]
+fn a_data_directory_is_checked_offline() {
+    let dir = TempDir::new("cli-check");
+    let node = standalone(dir.path(), &[]);
+    let at = node.address("namesrv").expect("its address").to_owned();
+    let produce = ["produce", "-n", &at, "-t", "T", "--count", "10"];
+    assert!(hotfire(dir.path(), &produce).status.success());
+    let check = ["store", "check", "hotfire-data", "--json"];
+    let busy = hotfire(dir.path(), &check);
+    assert_eq!(busy.status.code(), Some(1));
+    assert!(err(&busy).contains(&format!("hotfire-data is in use by pid {}", node.pid())), "{}", err(&busy));
+    node.stop(STOP_PATIENCE).expect("it stops");
+
+    let checked = hotfire(dir.path(), &check);
+    assert!(checked.status.success(), "{}", err(&checked));
+    let report: serde_json::Value = serde_json::from_str(out(&checked).trim()).expect("one JSON object");
+    assert_eq!((report["verdict"].as_str(), &report["clean_shutdown"]), (Some("clean"), &true.into()));
+    assert_eq!(report["commit_log"]["records"], 10);
+    assert_eq!(report["commit_log"]["damaged"], serde_json::json!([]));
+
+    let node = standalone(dir.path(), &[]);
+    node.kill().expect("kill -9");
+    let report = hotfire(dir.path(), &check);
+    let report: serde_json::Value = serde_json::from_str(out(&report).trim()).expect("one JSON object");
+    assert_eq!((report["verdict"].as_str(), &report["clean_shutdown"]), (Some("recoverable"), &false.into()));
+
+    let absent = hotfire(dir.path(), &["store", "check", "absent"]);
+    assert_eq!(absent.status.code(), Some(1));
+    assert!(err(&absent).contains("absent: No such file or directory"), "{}", err(&absent));
+}
+
+#[test]
 fn nobody_to_send_to_is_exit_code_1() {
     let dir = TempDir::new("cli-nobody");
     let words = ["produce", "-n", "127.0.0.1:1", "-t", "T", "--count", "1"];

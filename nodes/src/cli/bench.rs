@@ -8,10 +8,10 @@ use clap::builder::RangedU64ValueParser;
 use serde::Serialize;
 use serde_json::json;
 
-use super::announce;
 use crate::bench::{self, ConsumeOptions, LatencyOptions, ProduceOptions, Report};
 use crate::client;
 use crate::failure::Outcome;
+use crate::output;
 use crate::table;
 
 #[derive(clap::Subcommand)]
@@ -115,8 +115,7 @@ pub async fn run(command: Command) -> Outcome {
         Command::Latency(args) => latency(args).await,
         Command::Null(args) => {
             bench::serve_null(args.listen, |addr| {
-                // Nobody to tell means nobody to serve; the process is ended from outside.
-                let _ = announce(&format!("ready: null {addr}"));
+                output::line(format!("ready: null {addr}"));
             })
             .await?;
             Ok(())
@@ -207,13 +206,13 @@ impl TimeArgs {
 
     fn tell(&self, report: &Report, mut settings: serde_json::Value) {
         if !self.json {
-            println!("{}", report_table(report));
+            output::line(report_table(report));
             return;
         }
         settings["warmup_s"] = self.warmup.into();
         settings["seconds"] = self.seconds.into();
         let line = JsonLine { report, machine: machine(), commit: crate::COMMIT, settings };
-        println!("{}", serde_json::to_string(&line).expect("numbers and strings are always JSON"));
+        output::line(serde_json::to_string(&line).expect("numbers and strings are always JSON"));
     }
 }
 

@@ -7,9 +7,10 @@ use anyhow::Context;
 use hotfire_core::broker::Broker;
 use hotfire_runtime::TokioRuntime;
 
-use super::{announce, path_text};
+use super::path_text;
 use crate::config_file;
 use crate::failure::{Failure, Outcome};
+use crate::output;
 use crate::signals::Signals;
 
 #[derive(clap::Args)]
@@ -53,7 +54,7 @@ pub async fn run(args: Args) -> Outcome {
     let signals = Signals::catch().context("catch signals")?;
     let rt = TokioRuntime::new(".");
     let broker = Broker::start(rt, config).await.context("start the broker")?;
-    announce(&format!("ready: broker {} id 0 {}", broker.name(), broker.local_addr()))?;
+    output::line(format!("ready: broker {} id 0 {}", broker.name(), broker.local_addr()));
     signals.stop().await;
     tracing::info!("stopping");
     broker.stop().await.context("stop the broker")?;

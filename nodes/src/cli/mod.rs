@@ -8,8 +8,8 @@ mod moment;
 mod namesrv;
 mod produce;
 mod standalone;
+mod store;
 
-use std::io::Write;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::num::NonZero;
 use std::path::Path;
@@ -53,6 +53,9 @@ enum Command {
     /// Measures any broker that speaks this protocol
     #[command(subcommand)]
     Bench(bench::Command),
+    /// Looks into a data directory
+    #[command(subcommand)]
+    Store(store::Command),
     /// Prints the completion script of a shell
     Completions(completions::Args),
 }
@@ -89,6 +92,7 @@ fn run(cli: Cli) -> Outcome {
         Command::Produce(args) => on_executor(threads, produce::run(args)),
         Command::Consume(args) => on_executor(threads, consume::run(args)),
         Command::Bench(command) => on_executor(threads, bench::run(command)),
+        Command::Store(command) => on_executor(threads, store::run(command)),
         Command::Completions(args) => {
             completions::run(args);
             Ok(())
@@ -103,13 +107,6 @@ fn on_executor(threads: Option<NonZero<usize>>, command: impl Future<Output = Ou
     }
     let executor = builder.enable_all().build().context("start the threads")?;
     executor.block_on(command)
-}
-
-/// Prints a ready line, at once even into a pipe.
-fn announce(line: &str) -> Outcome {
-    let mut out = std::io::stdout().lock();
-    writeln!(out, "{line}").and_then(|()| out.flush()).context("print the ready line")?;
-    Ok(())
 }
 
 /// A path as a setting: settings are text.

@@ -7,9 +7,9 @@ use anyhow::Context;
 use hotfire_core::name_server::NameServer;
 use hotfire_runtime::TokioRuntime;
 
-use super::announce;
 use crate::config_file;
 use crate::failure::{Failure, Outcome};
+use crate::output;
 use crate::signals::Signals;
 
 #[derive(clap::Args)]
@@ -47,7 +47,7 @@ pub async fn run(args: Args) -> Outcome {
     let signals = Signals::catch().context("catch signals")?;
     let rt = TokioRuntime::new(args.data);
     let server = NameServer::start(rt, config).await.context("start the name server")?;
-    announce(&format!("ready: namesrv {}", server.local_addr()))?;
+    output::line(format!("ready: namesrv {}", server.local_addr()));
     signals.stop().await;
     tracing::info!("stopping");
     server.stop().await;

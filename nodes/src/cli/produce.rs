@@ -15,6 +15,7 @@ use tokio::task::JoinHandle;
 
 use crate::client;
 use crate::failure::Outcome;
+use crate::output;
 use crate::progress::Progress;
 
 /// Sends under way with `--async`.
@@ -207,7 +208,7 @@ impl Sender {
                 self.totals.doubtful += u64::from(result.status != SendStatus::Ok);
                 self.progress.advance(1);
                 if self.verbose {
-                    println!("{}", line(&result));
+                    output::line(line(&result));
                 }
                 Ok(())
             }
@@ -235,8 +236,14 @@ fn line(result: &SendResult) -> String {
 fn report(totals: &Totals, elapsed: Duration) {
     let seconds = elapsed.as_secs_f64();
     let rate = if seconds > 0.0 { totals.messages as f64 / seconds } else { 0.0 };
-    println!("sent {} messages, {} bytes, in {seconds:.3} s, {rate:.0}/s", totals.messages, totals.bytes);
+    output::line(format!(
+        "sent {} messages, {} bytes, in {seconds:.3} s, {rate:.0}/s",
+        totals.messages, totals.bytes
+    ));
     if totals.doubtful > 0 {
-        println!("{} of them were stored, but not flushed or replicated in time", totals.doubtful);
+        output::line(format!(
+            "{} of them were stored, but not flushed or replicated in time",
+            totals.doubtful
+        ));
     }
 }

@@ -9,9 +9,10 @@ use hotfire_core::config::{BrokerConfig, NameServerConfig};
 use hotfire_core::name_server::NameServer;
 use hotfire_runtime::TokioRuntime;
 
-use super::{announce, path_text};
+use super::path_text;
 use crate::config_file;
 use crate::failure::{Failure, Outcome};
+use crate::output;
 use crate::signals::Signals;
 
 #[derive(clap::Args)]
@@ -51,13 +52,13 @@ pub async fn run(args: Args) -> Outcome {
             return Err(failure);
         }
     };
-    announce(&format!(
+    output::line(format!(
         "ready: namesrv {}, broker {} {}, data {}",
         name_server.local_addr(),
         broker.name(),
         broker.local_addr(),
         args.data.display()
-    ))?;
+    ));
     signals.stop().await;
     tracing::info!("stopping");
     let stopped = broker.stop().await.context("stop the broker");
