@@ -11,6 +11,7 @@ mod malformed;
 mod name_server;
 mod registration;
 mod replay;
+mod send_back;
 mod store;
 mod store_crash;
 mod store_golden;

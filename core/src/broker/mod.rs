@@ -1,9 +1,9 @@
 //! The broker: request code to handler.
 //!
-//! `node` is a running broker. `send_message`, `pull_message` (with `long_polling` and `held_pulls`), `offset_requests`,
-//! `client_requests` and `topic_requests` carry requests out; `topic_config`, `subscription_group` (both in a
-//! `durable_table`), `committed_offsets`, `client_table` and `lock_table` hold what they look at; `registration` tells
-//! the name servers.
+//! `node` is a running broker. `send_message`, `send_back`, `pull_message` (with `long_polling` and `held_pulls`),
+//! `offset_requests`, `client_requests` and `topic_requests` carry requests out; `topic_config`, `subscription_group`
+//! (both in a `durable_table`), `committed_offsets`, `client_table` and `lock_table` hold what they look at;
+//! `registration` tells the name servers.
 //!
 //! Invariant: a request code without a line in [`BrokerHandler::dispatch`] is answered as not supported, never as done.
 //! Invariant: tables of clients, locks and held pulls are bounded by live connections; those of topics, groups and
@@ -48,6 +48,7 @@ use long_polling::LongPolling;
 use offset_requests::OffsetRequests;
 use pull_message::PullMessage;
 use refusal::{Refusal, answer_of};
+use send_back::SendBack;
 use send_message::SendMessage;
 use topic_requests::TopicRequests;
 use view_message::ViewMessage;
@@ -85,7 +86,8 @@ struct WaitLimits {
 }
 
 struct BrokerHandler<R: Runtime> {
-    sends: SendMessage<R>,
+    sends: Arc<SendMessage<R>>,
+    send_backs: SendBack<R>,
     pulls: PullMessage<R>,
     offsets: OffsetRequests<R>,
     clients: Arc<ClientRequests<R>>,
@@ -166,7 +168,7 @@ impl<R: Runtime> Handler<R> for BrokerHandler<R> {
     async fn handle(&self, connection: &ConnectionHandle, request: RemotingCommand) -> Answer {
         match Class::of(request.code) {
             Class::Send => self.sends.handle(connection.peer(), &request).await,
-            Class::SendBack => send_back::refuse(&request),
+            Class::SendBack => self.send_backs.handle(&request),
             Class::Pull | Class::LitePull => self.pulls.handle(connection, &request).await,
             Class::Heartbeat | Class::Other => {
                 Answer::Now(answer_of(self.dispatch(connection, &request).await))

@@ -29,6 +29,7 @@ use super::offset_file::OffsetFile;
 use super::offset_requests::OffsetRequests;
 use super::pull_message::PullMessage;
 use super::registration::{Presence, Registration, parse_name_servers};
+use super::send_back::SendBack;
 use super::send_message::SendMessage;
 use super::subscription_group::SubscriptionGroups;
 use super::topic_config::Topics;
@@ -271,8 +272,10 @@ fn handler<R: Runtime>(
     held: &Arc<LongPolling<R>>,
 ) -> BrokerHandler<R> {
     let Tables { topics, groups, offsets, .. } = tables;
+    let sends = Arc::new(SendMessage::new(rt.clone(), store.clone(), topics.clone(), groups.clone(), config));
     BrokerHandler {
-        sends: SendMessage::new(rt.clone(), store.clone(), topics.clone(), groups.clone(), config),
+        send_backs: SendBack { rt: rt.clone(), store: store.clone(), sends: sends.clone() },
+        sends,
         pulls: PullMessage {
             rt: rt.clone(),
             store: store.clone(),

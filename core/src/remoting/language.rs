@@ -1,5 +1,5 @@
 //! The language a command says it was written in. Nothing may depend on it but the shape of one reset body for C++, and
-//! how a send-back is refused.
+//! whether a send-back is refused.
 
 use std::fmt;
 
