@@ -9,6 +9,7 @@ mod golden;
 mod known_answers;
 mod malformed;
 mod name_server;
+mod name_server_faults;
 mod registration;
 mod replay;
 mod send_back;
