@@ -5,6 +5,7 @@ mod broker;
 mod broker_node;
 mod client;
 mod command_line;
+mod config_file;
 mod golden;
 mod known_answers;
 mod malformed;

@@ -7,6 +7,7 @@
 //! Invariant: an append that does not continue the queue is refused and never shifted (S-40).
 //! Invariant: bytes behind `max` are zero on disk, or are made so by recovery before the next append (S-05).
 
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -274,10 +275,10 @@ impl ConsumeQueue {
     /// Of writing or flushing.
     pub async fn make_durable_from<R: Runtime>(
         &self,
-        rt: &R,
         files: &QueueFiles<R>,
         first: i64,
         redirty: bool,
+        folders: &mut BTreeSet<String>,
     ) -> io::Result<()> {
         self.durable.store(first, Ordering::Release);
         self.names_unsynced.store(true, Ordering::Release);
@@ -291,7 +292,7 @@ impl ConsumeQueue {
                 at = upto;
             }
         }
-        self.flush(rt, files).await
+        self.flush(files, folders).await
     }
 
     /// First queue offset of the file behind the one that holds `n`.
@@ -300,11 +301,16 @@ impl ConsumeQueue {
         (n / per_file + 1).saturating_mul(per_file)
     }
 
-    /// Makes entries up to the present `max`, and the names of new files, durable.
+    /// Makes entries up to the present `max` durable, and puts the folders whose names are not into `folders`: the caller
+    /// flushes each once, before it claims anything.
     ///
     /// # Errors
     /// Of a flush. What it covered is then not known to be on disk, ever: the caller claims nothing about this queue again.
-    pub async fn flush<R: Runtime>(&self, rt: &R, files: &QueueFiles<R>) -> io::Result<()> {
+    pub async fn flush<R: Runtime>(
+        &self,
+        files: &QueueFiles<R>,
+        folders: &mut BTreeSet<String>,
+    ) -> io::Result<()> {
         let (from, max) = (self.durable.load(Ordering::Acquire), self.max());
         let mut at = u64::try_from(from).unwrap_or(0).saturating_mul(ENTRY);
         if self.names_unsynced.load(Ordering::Acquire) {
@@ -319,20 +325,11 @@ impl ConsumeQueue {
             file.flush(at - base..upto - base).await?;
             at = upto;
         }
-        if self.names_unsynced.swap(false, Ordering::AcqRel)
-            && let Err(error) = self.sync_names(rt).await
-        {
-            self.names_unsynced.store(true, Ordering::Release);
-            return Err(error);
+        if self.names_unsynced.swap(false, Ordering::AcqRel) {
+            let root = self.topic_dir.rsplit_once('/').map_or("", |(root, _)| root);
+            folders.extend([self.dir.clone(), self.topic_dir.clone(), root.to_owned()]);
         }
         self.durable.fetch_max(max, Ordering::AcqRel);
         Ok(())
-    }
-
-    async fn sync_names<R: Runtime>(&self, rt: &R) -> io::Result<()> {
-        rt.sync_dir(&self.dir).await?;
-        rt.sync_dir(&self.topic_dir).await?;
-        let root = self.topic_dir.rsplit_once('/').map_or("", |(root, _)| root);
-        rt.sync_dir(root).await
     }
 }

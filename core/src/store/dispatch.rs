@@ -6,7 +6,7 @@
 //! Invariant: everything below `dispatched` is in its queue.
 
 use std::io;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -36,6 +36,8 @@ pub(crate) struct Dispatch<R: Runtime> {
     /// Store time of the last record dispatched.
     timestamp: AtomicI64,
     marks: Mutex<Marks>,
+    /// The store stops: a disk that takes no entries is not waited for.
+    stopping: AtomicBool,
     listener: RwLock<Option<Arc<dyn ArrivalListener>>>,
 }
 
@@ -83,6 +85,7 @@ impl<R: Runtime> Dispatch<R> {
             dispatched: Watermark::new(end),
             timestamp: AtomicI64::new(timestamp),
             marks: Mutex::new(marks),
+            stopping: AtomicBool::new(false),
             listener: RwLock::new(None),
         }
     }
@@ -131,6 +134,11 @@ impl<R: Runtime> Dispatch<R> {
                 }
             }
         }
+    }
+
+    /// The store stops: no more waiting for a disk that takes nothing.
+    pub fn give_up_waiting(&self) {
+        self.stopping.store(true, Ordering::Release);
     }
 
     /// Dispatches what is visible now, to the end; used when the store stops.
@@ -252,11 +260,11 @@ impl<R: Runtime> Dispatch<R> {
             while let Err(error) = queue.write_staged(rt, &self.queues.files).await {
                 tries += 1;
                 tracing::warn!(topic = %queue.topic, queue = queue.queue_id, tries, %error, "write queue entries");
+                if self.stopping.load(Ordering::Acquire) {
+                    return false;
+                }
                 if tries >= TRIES_MAX {
                     self.log.refuse_because(WhyNot::QueueWriteFailed);
-                    if self.log.refusal() == Some(WhyNot::Stopping) {
-                        return false;
-                    }
                 }
                 rt.sleep(RETRY).await;
             }

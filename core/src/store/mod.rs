@@ -153,6 +153,7 @@ impl<R: Runtime> MessageStore<R> {
         let refused = self.log.refusal();
         self.log.refuse_because(WhyNot::Stopping);
         self.stop.send(true);
+        self.dispatch.give_up_waiting();
         let tasks = std::mem::take(&mut *self.tasks());
         for task in tasks {
             // A task that died with its node, or was aborted, has nothing more to say.

@@ -3,6 +3,7 @@
 //! Invariant: the checkpoint is written only from what is durable: the position and time are read before a flush of all
 //! queues that succeeded (S-10). After a failed queue flush it never moves again; the next start reads the log from there.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -103,11 +104,17 @@ impl<R: Runtime> QueueFlush<R> {
         if self.rt.mutant(Mutant::CheckpointAheadOfQueues) {
             return Ok(());
         }
+        let flushed = self.flush_each(bytes_min).await;
+        flushed.inspect_err(|_| self.failed.store(true, Ordering::Release))
+    }
+
+    async fn flush_each(&self, bytes_min: u64) -> io::Result<()> {
+        let mut folders = BTreeSet::new();
         for queue in self.queues.take_dirty(bytes_min) {
-            if let Err(error) = queue.flush(&self.rt, &self.queues.files).await {
-                self.failed.store(true, Ordering::Release);
-                return Err(error);
-            }
+            queue.flush(&self.queues.files, &mut folders).await?;
+        }
+        for folder in folders {
+            self.rt.sync_dir(&folder).await?;
         }
         Ok(())
     }

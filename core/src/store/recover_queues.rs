@@ -3,8 +3,9 @@
 //! Entries of records below the start of the scan are kept. Behind them a queue is made to hold exactly the entries that
 //! the scan found, no more, so that no entry is repeated (S-12) or points behind the log (S-01, S-05).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::sync::Arc;
 
 use super::check::QueueReport;
 use super::consume_queue::{ConsumeQueue, Extent};
@@ -144,15 +145,19 @@ impl RecoveringQueues {
         flush: bool,
     ) -> Result<(), RecoverError> {
         let RecoveringQueues { root, file_bytes, from, queues: recovering, .. } = self;
+        let mut folders = BTreeSet::new();
         for (topic, by_id) in recovering {
             for (queue_id, queue) in by_id {
                 let dir = format!("{root}/{topic}/{queue_id}");
                 let repair = Repair { rt, queues, file_bytes, dir: &dir, flush, from };
-                let done = repair.run(&topic, queue_id, queue).await;
+                let done = repair.run(&topic, queue_id, queue, &mut folders).await;
                 let queue = done.map_err(RecoverError::repair(&dir))?;
                 let min = min_offset(&queue, queues, log_min).await.map_err(RecoverError::repair(&dir))?;
                 queue.set_min(min);
             }
+        }
+        for folder in folders {
+            rt.sync_dir(&folder).await.map_err(RecoverError::repair(&folder))?;
         }
         Ok(())
     }
@@ -325,7 +330,8 @@ impl<R: Runtime> Repair<'_, R> {
         topic: &str,
         queue_id: i32,
         mut queue: Recovering,
-    ) -> io::Result<std::sync::Arc<ConsumeQueue>> {
+        folders: &mut BTreeSet<String>,
+    ) -> io::Result<Arc<ConsumeQueue>> {
         let rt = self.rt;
         queue.drop_stray_files(self.dir);
         for path in &queue.unused {
@@ -372,7 +378,7 @@ impl<R: Runtime> Repair<'_, R> {
             rt.probe("store.queue_repaired", self.from, max as u64);
         }
         if changed || (self.flush && !queue.tail.is_empty()) {
-            known.make_durable_from(rt, &self.queues.files, first, self.flush).await?;
+            known.make_durable_from(&self.queues.files, first, self.flush, folders).await?;
         }
         Ok(known)
     }
@@ -448,4 +454,79 @@ async fn is_kept<R: Runtime>(
 ) -> io::Result<bool> {
     let unit = queue.read_unit(&queues.files, n).await?;
     Ok(unit.entry().is_some_and(|entry| entry.physical_offset >= log_min))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(physical_offset: u64) -> Entry {
+        Entry { physical_offset, size: 100, tags_code: 7 }
+    }
+
+    /// A queue with entries 0 and 1 below the start of the scan and `tail` behind.
+    fn queues(from_min: bool, tail: &[Entry]) -> RecoveringQueues {
+        let tail = tail.iter().flat_map(Entry::encode).collect();
+        let queue = Recovering { files: vec![0], kept: 2, tail, ..Recovering::default() };
+        let by_id = BTreeMap::from([(0, queue)]);
+        RecoveringQueues {
+            root: "consumequeue".to_owned(),
+            file_bytes: 400,
+            from: 1_000,
+            from_min,
+            queues: BTreeMap::from([("T".to_owned(), by_id)]),
+        }
+    }
+
+    fn found(queues: &RecoveringQueues, topic: &str) -> (i64, i64) {
+        let report = queues.report().into_iter().find(|queue| queue.topic == topic).expect("a queue");
+        (report.min, report.max)
+    }
+
+    #[test]
+    fn entries_continue_the_queue_and_a_hole_before_them_asks_for_more_of_the_log() {
+        let mut queues = queues(false, &[]);
+        assert_eq!(queues.take("T", 0, 2, &entry(1_000)), Ok(()));
+        assert_eq!(queues.take("T", 0, 3, &entry(1_100)), Ok(()));
+        let gap = queues.take("T", 0, 5, &entry(1_200)).expect_err("offset 4 is missing");
+        assert_eq!((gap.expected, gap.found), (4, 5));
+        assert!(queues.take("New", 0, 3, &entry(1_300)).is_err(), "its first three are before the scan");
+        assert_eq!(queues.take("New", 0, 0, &entry(1_300)), Ok(()));
+    }
+
+    #[test]
+    fn where_the_log_has_no_more_a_queue_begins_anew() {
+        let mut queues = queues(true, &[]);
+        assert_eq!(queues.take("T", 0, 9, &entry(1_000)), Ok(()));
+        assert_eq!(queues.take("Old", 0, 40, &entry(1_100)), Ok(()));
+        assert_eq!(queues.take("Old", 0, 41, &entry(1_200)), Ok(()));
+        assert_eq!((found(&queues, "T"), found(&queues, "Old")), ((9, 10), (40, 42)));
+        // The topic was deleted and made again.
+        assert_eq!(queues.take("Old", 0, 0, &entry(1_300)), Ok(()));
+        assert_eq!(found(&queues, "Old"), (0, 1));
+    }
+
+    #[test]
+    fn what_the_queue_has_already_is_taken_by_its_place_and_an_offset_is_not_given_twice() {
+        let mut queues = queues(false, &[entry(1_000), entry(1_100)]);
+        // A Java bug once shifted queues: the entry on disk counts, not the offset the record states.
+        assert_eq!(queues.take("T", 0, 5, &entry(1_000)), Ok(()));
+        assert_eq!(queues.take("T", 0, 6, &entry(1_100)), Ok(()));
+        assert_eq!(queues.take("T", 0, 3, &entry(1_200)), Ok(()), "left out");
+        assert_eq!(queues.take("T", 0, 4, &entry(1_300)), Ok(()));
+        assert_eq!(found(&queues, "T").1, 5);
+    }
+
+    #[test]
+    fn a_report_says_what_recovery_would_change() {
+        let problems = |queues: &RecoveringQueues| queues.report().remove(0).problems;
+        let behind = queues(false, &[entry(1_000)]);
+        assert_eq!(problems(&behind), ["1 entries point behind the log"]);
+        let mut other = queues(false, &[entry(1_000)]);
+        other.take("T", 0, 2, &entry(1_100)).expect("taken");
+        assert_eq!(problems(&other), ["entry 2 is not the one of its record"]);
+        let mut missing = queues(false, &[]);
+        missing.take("T", 0, 2, &entry(1_100)).expect("taken");
+        assert_eq!(problems(&missing), ["1 entries are missing"]);
+    }
 }
