@@ -106,6 +106,7 @@ fn config(args: &Args) -> ConsumerConfig {
         // One batch at a time, so that lines do not mix and a count is exact.
         concurrency: 1,
         consume_batch_max: if args.count.is_some() { 1 } else { BATCH_MAX },
+        rebalance_interval: client::ROUTE_INTERVAL,
         ..ConsumerConfig::new(&args.group, &args.topic, &args.tag)
     }
 }
