@@ -112,6 +112,17 @@ pub enum Fault {
         node: String,
         down_ms: u64,
     },
+    /// The machine loses power inside its `step`th storage step from now.
+    PowerLossInStep {
+        node: String,
+        step: u64,
+        down_ms: u64,
+    },
+    /// The process is asked to stop in order and started again; one that has not stopped by then is killed.
+    Restart {
+        node: String,
+        down_ms: u64,
+    },
     /// Every broker and name server loses power at the same moment.
     PowerLossAll {
         down_ms: u64,
@@ -190,6 +201,8 @@ impl Fault {
             Fault::Crash { .. } => "crash",
             Fault::CrashInStep { .. } => "crash_in_step",
             Fault::PowerLoss { .. } => "power_loss",
+            Fault::PowerLossInStep { .. } => "power_loss_in_step",
+            Fault::Restart { .. } => "restart",
             Fault::PowerLossAll { .. } => "power_loss_all",
             Fault::Partition { .. } => "partition",
             Fault::Latency { .. } => "latency",
@@ -210,6 +223,8 @@ impl Fault {
             Fault::Crash { node, .. }
             | Fault::CrashInStep { node, .. }
             | Fault::PowerLoss { node, .. }
+            | Fault::PowerLossInStep { node, .. }
+            | Fault::Restart { node, .. }
             | Fault::SlowDisk { node, .. }
             | Fault::StalledDisk { node, .. }
             | Fault::FlushError { node, .. }
@@ -230,6 +245,8 @@ impl Fault {
             Fault::Crash { down_ms, .. }
             | Fault::CrashInStep { down_ms, .. }
             | Fault::PowerLoss { down_ms, .. }
+            | Fault::PowerLossInStep { down_ms, .. }
+            | Fault::Restart { down_ms, .. }
             | Fault::PowerLossAll { down_ms } => down_ms,
             Fault::Partition { for_ms, .. }
             | Fault::Latency { for_ms, .. }

@@ -15,7 +15,7 @@ use hotfire_sim::{Outcome as SimOutcome, RunResult, World, run_seed};
 
 use crate::cluster::Cluster;
 use crate::faults::strike::{Moment, Striker, moments, set_disk_speed, set_network};
-use crate::oracle::{Broken, Final, consumer_offset, judge, progress};
+use crate::oracle::{Broken, Final, consumer_offset, judge, progress, queue_matches_log, queue_order};
 use crate::plan::{Plan, Settings, names};
 use crate::report::{Failure, Outcome, VerdictKind};
 use crate::routes::RouteWatch;
@@ -156,6 +156,7 @@ impl Run {
         let mut routes = RouteWatch::start(&self.cluster);
         self.healed(&mut routes).await?;
         self.proof(&mut routes).await?;
+        self.judge_running()?;
         self.rest(&mut routes).await?;
         self.last_blow().await?;
         self.judge()?;
@@ -195,18 +196,20 @@ impl Run {
     }
 
     /// What the healed cluster has not done yet.
-    fn missing(&self, routes: &RouteWatch) -> Option<String> {
+    fn missing(&self, routes: &RouteWatch) -> Option<Broken> {
+        let late = |detail: String| Some(Broken::new("I19", detail));
         let witness = &self.cluster.witness;
         if let Some(name) = self.not_running() {
-            return Some(format!("{name} does not run"));
+            return late(format!("{name} does not run"));
         }
         if let Some(id) = witness.history(progress::unanswered) {
-            return Some(format!("the send of message {} has no outcome", id.0));
+            return late(format!("the send of message {} has no outcome", id.0));
         }
         if !self.cluster.plan.settings.store_alone && !routes.is_complete() {
-            return Some(routes.missing().unwrap_or_else(|| "no name server has answered".to_owned()));
+            let detail = routes.missing().unwrap_or_else(|| "no name server has answered".to_owned());
+            return Some(Broken::new("I17", detail));
         }
-        self.undelivered()
+        self.undelivered().and_then(late)
     }
 
     fn not_running(&self) -> Option<String> {
@@ -251,10 +254,11 @@ impl Run {
         loop {
             self.check()?;
             routes.look(&self.cluster);
-            let Some(missing) = self.unsent().or_else(|| self.missing(routes)) else { return Ok(()) };
+            let unsent = self.unsent().map(|detail| Broken::new("I19", detail));
+            let Some(missing) = unsent.or_else(|| self.missing(routes)) else { return Ok(()) };
             if self.cluster.world.now_ms() > deadline_ms {
-                let detail = format!("{missing}, {} s after the faults ended", HEALED_MS / 1_000);
-                return Err(self.broken(Broken::new("I19", detail)));
+                let detail = format!("{}, {} s after the faults ended", missing.detail, HEALED_MS / 1_000);
+                return Err(self.broken(Broken { detail, ..missing }));
             }
             self.cluster.world.sleep(Duration::from_millis(LOOK_MS)).await;
         }
@@ -277,13 +281,14 @@ impl Run {
                 progress.next.iter().map(proof).sum::<u32>()
             });
             let missing = if sent < expected {
-                Some(format!("{sent} of {expected} messages sent on the healed cluster"))
+                let detail = format!("{sent} of {expected} messages sent on the healed cluster");
+                Some(Broken::new("I19", detail))
             } else {
                 self.missing(routes)
             };
             let Some(missing) = missing else { break };
             if self.cluster.world.now_ms() > begun_ms + PROOF_MS {
-                return Err(self.broken(Broken::new("I19", missing)));
+                return Err(self.broken(missing));
             }
         }
         let verdict = self.cluster.witness.history(|history| progress::healthy(history, begun_ms));
@@ -347,6 +352,17 @@ impl Run {
         }
     }
 
+    /// Every message is delivered and nothing new comes: what runs must agree with itself, before a restart could mend it.
+    fn judge_running(&self) -> Phase {
+        for name in names::brokers(&self.cluster.plan.settings) {
+            let (_, disk) = self.cluster.witness.cached(&name);
+            let verdict =
+                queue_matches_log::judge(&name, &disk).and_then(|()| queue_order::dense(&name, &disk));
+            verdict.map_err(|broken| self.broken(broken))?;
+        }
+        Ok(())
+    }
+
     fn judge(&self) -> Phase {
         let settings = &self.cluster.plan.settings;
         let mut disks = BTreeMap::new();
@@ -372,4 +388,46 @@ fn flushed_within_ms(settings: &Settings) -> u64 {
         settings.flush_thorough_interval_ms + 3 * settings.flush_interval_ms
     };
     interval_ms + 3_000
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::options::draw;
+
+    fn run_seed_of(scenario: &str, seed: u64) -> Outcome {
+        run(&draw(scenario, seed).expect("a listed scenario"), &Limits::default())
+    }
+
+    #[test]
+    fn the_canary_fails_and_every_other_scenario_holds() {
+        let canary = run_seed_of("canary", 1);
+        assert_eq!(canary.verdict, VerdictKind::PromiseBroken, "{:?}", canary.failure);
+        assert_eq!(canary.failure.expect("it failed").promise, "canary");
+        for scenario in scenario::swept() {
+            let outcome = run_seed_of(scenario.name(), 1);
+            assert_eq!(outcome.verdict, VerdictKind::Ok, "{}: {:?}", scenario.name(), outcome.failure);
+            assert!(outcome.acked > 0 && outcome.delivered > 0, "{} did nothing", scenario.name());
+        }
+    }
+
+    #[test]
+    fn a_plan_read_back_from_its_json_is_the_same_run() {
+        let plan = draw("power_loss", 2).expect("a listed scenario");
+        let again = Plan::from_json(&plan.to_json()).expect("its own text");
+        let (one, other) = (run(&plan, &Limits::default()), run(&again, &Limits::default()));
+        assert_eq!((one.digest, one.events), (other.digest, other.events));
+    }
+
+    #[test]
+    fn a_planted_bug_breaks_its_promise_and_the_recorded_plan_shows_it_again() {
+        let mut plan = draw("power_loss", 0).expect("a listed scenario");
+        plan.mutant = Some(Mutant::AckBeforeFlush.name().to_owned());
+        let first = run(&plan, &Limits::default());
+        assert_eq!(first.verdict, VerdictKind::PromiseBroken, "{:?}", first.failure);
+        let recorded = Plan::from_json(&first.recorded("here").to_json()).expect("its own text");
+        let again = run(&recorded, &Limits::default());
+        assert_eq!(again.failure, first.failure);
+        assert_eq!(again.digest, first.digest);
+    }
 }

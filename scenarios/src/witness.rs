@@ -31,6 +31,8 @@ struct Watched {
     written: Written,
     /// The process that runs now has recovered and serves.
     ready: bool,
+    /// Power may go, or have gone, at a storage step that nobody has seen.
+    power_trap: bool,
     /// Records that were in the log when the power went; empty when it did not since the last start.
     known: Option<BTreeMap<u64, Record>>,
 }
@@ -190,6 +192,11 @@ impl Witness {
         (image, disk)
     }
 
+    /// A broker's machine will lose power at one of its next storage steps.
+    pub fn power_trap(&self, broker: &str) {
+        self.lock().brokers.entry(broker.to_owned()).or_default().power_trap = true;
+    }
+
     /// A node's process or disk is struck for so long.
     pub fn troubled(&self, node: &str, for_ms: u64) {
         let from_ms = self.world.now_ms();
@@ -227,11 +234,17 @@ impl Witness {
         let watched = inner.brokers.entry(broker.to_owned()).or_default();
         watched.ready = false;
         watched.cuts.saw(&disk);
+        let trapped = watched.power_trap;
         let files = watched.written.before_start(broker, &image, CONFIG);
         let checkpoint = match watched.known.take() {
             Some(known) => position_order::checkpoint(broker, &disk, &known),
             None => Ok(()),
         };
+        if trapped {
+            // It may have been another end of the process; then this excuses more than it need.
+            let at_ms = self.world.now_ms();
+            inner.history.power_losses.push(PowerLoss { node: broker.to_owned(), at_ms });
+        }
         drop(inner);
         self.note(files);
         self.note(checkpoint);

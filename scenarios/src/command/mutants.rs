@@ -64,7 +64,8 @@ struct Matrix {
 #[must_use]
 pub fn scenario_of(mutant: Mutant) -> &'static str {
     match mutant {
-        Mutant::RedispatchRepeats | Mutant::RecoverByRewrite => "broker_crash",
+        Mutant::RedispatchRepeats => "broker_crash",
+        Mutant::RecoverByRewrite | Mutant::AbortNotSynced => "store",
         Mutant::OneReadOneFrame | Mutant::PartialRegistrationIsWhole | Mutant::LateCloseUnregisters => {
             "partition"
         }
@@ -131,7 +132,7 @@ fn run_all(chosen: &[Mutant], arguments: &Arguments, recorded: Option<&[Entry]>)
     });
     let mut results = results.into_inner().expect("no panic while it is held");
     results.sort_by_key(|(entry, _)| Mutant::ALL.iter().position(|mutant| mutant.name() == entry.name));
-    let clean_failures = results.iter().filter(|(_, clean_failed)| *clean_failed).count() as u64;
+    let clean_failures = results.iter().map(|(_, clean_failures)| clean_failures).sum();
     Matrix { mutants: results.into_iter().map(|(entry, _)| entry).collect(), clean_failures }
 }
 
@@ -149,36 +150,42 @@ fn entry(mutant: Mutant, scenario: &str) -> Entry {
     }
 }
 
-/// Seeds until the bug is found; then the same plan on clean code. The flag says that the clean code failed.
-fn hunt(mutant: Mutant, seeds: u64) -> (Entry, bool) {
+/// Seeds until the bug is found. A plan under which the clean code fails too has found something else: it is counted, and
+/// the search goes on.
+fn hunt(mutant: Mutant, seeds: u64) -> (Entry, u64) {
     let mut entry = entry(mutant, scenario_of(mutant));
+    let mut clean_failures = 0;
     for seed in 0..seeds {
         let plan = options::draw(&entry.scenario, seed).expect("a listed scenario");
         entry.seeds_tried += 1;
         let outcome = planted(&plan, mutant);
-        if outcome.failed() {
-            let clean_failed = runner::run(&plan, &Limits::default()).failed();
-            killed(&mut entry, &outcome, plan);
-            return (entry, clean_failed);
+        if !outcome.failed() {
+            continue;
         }
+        if runner::run(&plan, &Limits::default()).failed() {
+            clean_failures += 1;
+            continue;
+        }
+        killed(&mut entry, &outcome, plan);
+        break;
     }
-    (entry, false)
+    (entry, clean_failures)
 }
 
 /// The recorded plan alone.
-fn again(mutant: Mutant, entries: &[Entry]) -> (Entry, bool) {
+fn again(mutant: Mutant, entries: &[Entry]) -> (Entry, u64) {
     let recorded = entries.iter().find(|entry| entry.name == mutant.name());
     let Some(plan) = recorded.and_then(|entry| entry.plan.clone()) else {
-        return (entry(mutant, scenario_of(mutant)), false);
+        return (entry(mutant, scenario_of(mutant)), 0);
     };
     let mut entry = entry(mutant, &plan.scenario);
     entry.seeds_tried = 1;
     let outcome = planted(&plan, mutant);
-    let clean_failed = runner::run(&plan, &Limits::default()).failed();
+    let clean_failures = u64::from(runner::run(&plan, &Limits::default()).failed());
     if outcome.failed() {
         killed(&mut entry, &outcome, plan);
     }
-    (entry, clean_failed)
+    (entry, clean_failures)
 }
 
 fn planted(plan: &Plan, mutant: Mutant) -> Outcome {

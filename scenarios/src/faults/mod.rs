@@ -76,6 +76,17 @@ fn fault(kind: &str, settings: &Settings, key: Key, left_ms: u64) -> Fault {
             },
             down_ms: lasts(600),
         },
+        "power_loss_in_step" => {
+            Fault::PowerLossInStep { node, step: key.sub("step").exponential(40), down_ms: lasts(400) }
+        }
+        "restart" => Fault::Restart {
+            node: if name_servers.is_empty() || key.sub("victim").percent(80) {
+                node
+            } else {
+                some(&name_servers, "name server")
+            },
+            down_ms: lasts(900).max(left_ms.min(200)),
+        },
         "power_loss_all" => Fault::PowerLossAll { down_ms: lasts(600) },
         "partition" => {
             let (from, to) = split(&any, &name_servers, &brokers, key);
@@ -128,25 +139,36 @@ fn split(
 /// Bugs of recovery need a second blow soon after the first: while the node recovers, or just after its first new writes.
 fn second(first: &Fault, at_ms: u64, key: Key, end_ms: u64) -> Option<Planned> {
     let (node, down_ms, lost) = match first {
-        Fault::Crash { node, down_ms } | Fault::CrashInStep { node, down_ms, .. } => (node, *down_ms, false),
-        Fault::PowerLoss { node, down_ms } => (node, *down_ms, true),
+        Fault::Crash { node, down_ms }
+        | Fault::CrashInStep { node, down_ms, .. }
+        | Fault::Restart { node, down_ms } => (node, *down_ms, false),
+        Fault::PowerLoss { node, down_ms } | Fault::PowerLossInStep { node, down_ms, .. } => {
+            (node, *down_ms, true)
+        }
         Fault::FlushError { node, for_ms, .. } => (node, *for_ms, true),
         _ => return None,
     };
     let key = key.sub("second");
-    if !node.starts_with("broker") || !key.sub("there is one").percent(35) {
+    if !node.starts_with("broker") || !key.sub("there is one").percent(45) {
         return None;
     }
-    let at_ms = at_ms + down_ms + key.sub("after").pick(&[0, 0, 50, 300, 1_500]);
+    let at_ms = at_ms + down_ms + key.sub("after").pick(&[0, 0, 1, 3, 8, 20, 60, 300, 1_500]);
     let down_ms = key.sub("down").range(20, 500);
     if at_ms + down_ms > end_ms {
         return None;
     }
     let node = node.clone();
-    let fault = match key.sub("kind").range(0, 2) {
+    let step = if key.sub("early").percent(50) {
+        // Recovery's own steps are few.
+        key.sub("step").range(0, 60)
+    } else {
+        key.sub("step").exponential(12)
+    };
+    let fault = match key.sub("kind").range(0, 3) {
         0 if lost => Fault::PowerLoss { node, down_ms },
-        1 => Fault::Crash { node, down_ms },
-        _ => Fault::CrashInStep { node, step: key.sub("step").exponential(12), down_ms },
+        1 if lost => Fault::PowerLossInStep { node, step, down_ms },
+        0 => Fault::Crash { node, down_ms },
+        _ => Fault::CrashInStep { node, step, down_ms },
     };
     Some(Planned { at_ms, fault })
 }

@@ -64,7 +64,9 @@ impl Striker {
         if let Some(node) = fault.troubles() {
             let lasts_ms = match fault {
                 // The trap may spring at any time.
-                Fault::CrashInStep { .. } => self.cluster.plan.workload.faults_end_ms,
+                Fault::CrashInStep { .. } | Fault::PowerLossInStep { .. } => {
+                    self.cluster.plan.workload.faults_end_ms
+                }
                 fault => fault.lasts_ms(),
             };
             self.cluster.witness.troubled(node, lasts_ms + AFTERMATH_MS);
@@ -74,6 +76,12 @@ impl Striker {
             Fault::CrashInStep { node, step, .. } => {
                 self.world().crash_at_step(self.cluster.node(node), *step);
             }
+            Fault::PowerLossInStep { node, step, down_ms } => {
+                self.cluster.witness.power_trap(node);
+                let down = Duration::from_millis(*down_ms);
+                self.world().power_off_at_step(self.cluster.node(node), *step, Some(down));
+            }
+            Fault::Restart { node, .. } => self.stop(node),
             Fault::PowerLoss { node, .. } => self.power_off(node),
             Fault::PowerLossAll { .. } => self.machines().iter().for_each(|node| self.power_off(node)),
             Fault::Partition { from, to, one_way, .. } => self.for_pairs(from, to, |world, a, b| {
@@ -108,8 +116,21 @@ impl Striker {
     pub fn end(&mut self, fault: &Fault) {
         match fault {
             Fault::Crash { node, .. } | Fault::PowerLoss { node, .. } => self.release(node),
+            Fault::Restart { node, .. } => {
+                let id = self.cluster.node(node);
+                if self.world().is_running(id) {
+                    if is_broker(node) {
+                        self.cluster.witness.before_crash(node);
+                    }
+                    self.world().crash(id);
+                }
+                self.release(node);
+            }
             Fault::PowerLossAll { .. } => self.machines().iter().for_each(|node| self.release(node)),
-            Fault::CrashInStep { .. } | Fault::ClockJump { .. } | Fault::StalledDisk { .. } => {}
+            Fault::CrashInStep { .. }
+            | Fault::PowerLossInStep { .. }
+            | Fault::ClockJump { .. }
+            | Fault::StalledDisk { .. } => {}
             Fault::Partition { from, to, .. } => {
                 self.for_pairs(from, to, |world, a, b| world.network().heal(a, b));
             }
@@ -162,6 +183,15 @@ impl Striker {
             self.cluster.witness.before_crash(name);
         }
         self.world().crash(node);
+        *self.held.entry(node).or_insert(0) += 1;
+    }
+
+    /// As by SIGTERM.
+    fn stop(&mut self, name: &str) {
+        let node = self.cluster.node(name);
+        if self.world().is_running(node) {
+            self.world().stop(node);
+        }
         *self.held.entry(node).or_insert(0) += 1;
     }
 

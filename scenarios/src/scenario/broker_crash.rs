@@ -17,7 +17,7 @@ impl Scenario for BrokerCrash {
 
     fn profile(&self) -> Profile {
         Profile {
-            kinds: &["crash_in_step", "pause", "clock_jump", "latency", "slow_disk", "loss"],
+            kinds: &["crash_in_step", "restart", "pause", "clock_jump", "latency", "slow_disk", "loss"],
             always: "crash",
             kind_percent: 45,
             sync_flush_percent: 50,

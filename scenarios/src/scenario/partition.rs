@@ -1,6 +1,6 @@
 //! The network splits name servers, brokers and clients, one way or both; links are slow and lose packets; name servers die.
 //!
-//! Nothing acknowledged is lost. After the split heals the name servers agree on every live broker and do not forget one
+//! Nothing acknowledged is lost that its setting promises to keep. After the split heals the name servers agree on every live broker and do not forget one
 //! again when the leftovers of the old connections come to their end, minutes later.
 
 use super::{Profile, Scenario};
@@ -18,7 +18,16 @@ impl Scenario for Partition {
 
     fn profile(&self) -> Profile {
         Profile {
-            kinds: &["latency", "loss", "name_server_crash", "name_server_crash", "crash", "pause"],
+            kinds: &[
+                "latency",
+                "loss",
+                "name_server_crash",
+                "name_server_crash",
+                "restart",
+                "crash",
+                "power_loss",
+                "pause",
+            ],
             always: "partition",
             kind_percent: 50,
             sync_flush_percent: 50,

@@ -20,7 +20,8 @@ impl Scenario for Store {
     fn profile(&self) -> Profile {
         Profile {
             kinds: &[
-                "power_loss",
+                "power_loss_in_step",
+                "restart",
                 "crash",
                 "crash_in_step",
                 "flush_error",
