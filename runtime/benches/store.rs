@@ -18,6 +18,7 @@ const FILE_BYTES: u64 = 256 << 20;
 const BODY: &[u8] = &[0x5A; 1024];
 /// Puts into one file, so that its pages are all warm.
 const PUTS: u64 = 150_000;
+const BATCH: u64 = 10_000;
 
 fn message(queue_id: i32) -> MessageToStore<'static> {
     let host = "127.0.0.1:10911".parse().expect("an address");
@@ -57,23 +58,46 @@ async fn warm(root: &Path) -> Store {
     store
 }
 
-/// The time of `count` puts; with `dispatched` until the last is in its queue.
-async fn puts(count: u64, dispatched: bool) -> Duration {
-    let (mut spent, mut left) = (Duration::ZERO, count);
-    while left > 0 {
-        let folder = tempfile::tempdir().expect("a folder");
-        let store = warm(folder.path()).await;
-        let batch = left.min(PUTS);
+/// A warm store, made anew when its first file is nearly full.
+#[derive(Default)]
+struct Warm {
+    open: Option<(Store, tempfile::TempDir)>,
+    puts: u64,
+}
+
+impl Warm {
+    async fn store(&mut self) -> Store {
+        if self.open.is_none() || self.puts + BATCH > PUTS {
+            self.close().await;
+            let folder = tempfile::tempdir().expect("a folder");
+            self.open = Some((warm(folder.path()).await, folder));
+            self.puts = 0;
+        }
+        self.puts += BATCH;
+        self.open.as_ref().expect("opened above").0.clone()
+    }
+
+    async fn close(&mut self) {
+        if let Some((store, _folder)) = self.open.take() {
+            store.stop().await.expect("stop");
+        }
+    }
+}
+
+/// The time of `count` batches of puts; with `dispatched` until the last is in its queue.
+async fn puts(warm: &mut Warm, count: u64, dispatched: bool) -> Duration {
+    let mut spent = Duration::ZERO;
+    for _ in 0..count {
+        let store = warm.store().await;
         let start = Instant::now();
-        for n in 0..batch {
+        for n in 0..BATCH {
             black_box(store.put(&message((n % 8) as i32)).await.expect("put"));
         }
         if dispatched {
             store.dispatched().reached(store.commit_log_max()).await.expect("dispatch");
         }
         spent += start.elapsed();
-        left -= batch;
-        store.stop().await.expect("stop");
+        store.dispatched().reached(store.commit_log_max()).await.expect("dispatch");
     }
     spent
 }
@@ -105,13 +129,16 @@ async fn group_commit(count: u64, writers: u64) -> Duration {
 fn benches(criterion: &mut Criterion) {
     let tokio = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
     let mut group = criterion.benchmark_group("store");
-    group.sample_size(10).throughput(Throughput::Elements(1));
-    group.bench_function("put 1 KiB", |bencher| {
-        bencher.iter_custom(|count| tokio.block_on(puts(count, false)));
+    group.sample_size(10).throughput(Throughput::Elements(BATCH));
+    let mut warm_store = Warm::default();
+    group.bench_function("put 10,000 of 1 KiB", |bencher| {
+        bencher.iter_custom(|count| tokio.block_on(puts(&mut warm_store, count, false)));
     });
-    group.bench_function("put and dispatch 1 KiB", |bencher| {
-        bencher.iter_custom(|count| tokio.block_on(puts(count, true)));
+    group.bench_function("put and dispatch 10,000 of 1 KiB", |bencher| {
+        bencher.iter_custom(|count| tokio.block_on(puts(&mut warm_store, count, true)));
     });
+    tokio.block_on(warm_store.close());
+    group.throughput(Throughput::Elements(1));
     for writers in [1, 64, 1024] {
         group.bench_function(format!("group commit, {writers} writers"), |bencher| {
             bencher.iter_custom(|count| tokio.block_on(group_commit(count, writers)));
