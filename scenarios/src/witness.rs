@@ -11,7 +11,7 @@ use hotfire_sim::{NodeId, World};
 use crate::history::{Delivery, History, Outcome, Place, PowerLoss, Promise, Sent, Status, Trouble, promise};
 use crate::oracle::consumer_offset::{FILES, Written};
 use crate::oracle::no_phantom::{self, Cuts};
-use crate::oracle::{Broken, Verdict, acked_not_lost, position_order, stable_read};
+use crate::oracle::{Broken, Verdict, acked_not_lost, position_order, queue_matches_log, stable_read};
 use crate::plan::Settings;
 use crate::platter::record::Record;
 use crate::platter::{BrokerDisk, Image, read_broker};
@@ -261,6 +261,7 @@ impl Witness {
             watched.cuts.recovered(broker, &disk)
         };
         self.note(verdict);
+        self.note(queue_matches_log::entries(broker, &disk).map(drop));
     }
 
     /// Whether the broker's present process serves.

@@ -40,7 +40,8 @@ pub fn draw(profile: &Profile, settings: &Settings, workload: &Workload, random:
         let kind = key.sub("kind").pick(&kinds);
         let left_ms = workload.faults_end_ms - at_ms;
         let fault = fault(kind, settings, key, left_ms);
-        let second = second(&fault, at_ms, key, workload.faults_end_ms);
+        let power = profile.always == "power_loss";
+        let second = second(&fault, at_ms, key, workload.faults_end_ms, power);
         faults.push(Planned { at_ms, fault });
         faults.extend(second);
     }
@@ -137,15 +138,14 @@ fn split(
 }
 
 /// Bugs of recovery need a second blow soon after the first: while the node recovers, or just after its first new writes.
-fn second(first: &Fault, at_ms: u64, key: Key, end_ms: u64) -> Option<Planned> {
-    let (node, down_ms, lost) = match first {
+fn second(first: &Fault, at_ms: u64, key: Key, end_ms: u64, power: bool) -> Option<Planned> {
+    let (node, down_ms) = match first {
         Fault::Crash { node, down_ms }
         | Fault::CrashInStep { node, down_ms, .. }
-        | Fault::Restart { node, down_ms } => (node, *down_ms, false),
-        Fault::PowerLoss { node, down_ms } | Fault::PowerLossInStep { node, down_ms, .. } => {
-            (node, *down_ms, true)
-        }
-        Fault::FlushError { node, for_ms, .. } => (node, *for_ms, true),
+        | Fault::Restart { node, down_ms }
+        | Fault::PowerLoss { node, down_ms }
+        | Fault::PowerLossInStep { node, down_ms, .. } => (node, *down_ms),
+        Fault::FlushError { node, for_ms, .. } => (node, *for_ms),
         _ => return None,
     };
     let key = key.sub("second");
@@ -165,8 +165,8 @@ fn second(first: &Fault, at_ms: u64, key: Key, end_ms: u64) -> Option<Planned> {
         key.sub("step").exponential(12)
     };
     let fault = match key.sub("kind").range(0, 3) {
-        0 if lost => Fault::PowerLoss { node, down_ms },
-        1 if lost => Fault::PowerLossInStep { node, step, down_ms },
+        0 if power => Fault::PowerLoss { node, down_ms },
+        1 if power => Fault::PowerLossInStep { node, step, down_ms },
         0 => Fault::Crash { node, down_ms },
         _ => Fault::CrashInStep { node, step, down_ms },
     };

@@ -3,7 +3,7 @@
 //! | Promise | File | Judged |
 //! |---|---|---|
 //! | I1 ACK-DURABLE | `acked_not_lost` | at each acknowledgement on the raw disk, and at the end |
-//! | I2 VISIBLE, I3 CQ-MAP | `queue_matches_log` | at the end |
+//! | I2 VISIBLE, I3 CQ-MAP | `queue_matches_log` | after each recovery (I3), on the healed cluster, at the end |
 //! | I4 CQ-DENSE, I5 OFFSET-UNIQUE | `queue_order` | at the end |
 //! | I7 NO-RESURRECT, I20 ACK-HONEST | `no_phantom` | at each delivery, after each recovery, at the end |
 //! | I8 STABLE-READ | `stable_read` | at each delivery on the raw disk, and at the end |

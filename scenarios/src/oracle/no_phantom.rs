@@ -120,11 +120,19 @@ impl Cuts {
         self.seen.extend(disk.log.records.iter().map(stored));
     }
 
-    /// The log after a recovery: what it no longer holds is cut, and must not be there later.
+    /// The log after a recovery: what it no longer holds is cut, and must not be there later. Nor may anything else stand
+    /// behind its end, where new records of the right length would lead the next recovery into it (S-04).
     ///
     /// # Errors
-    /// The first cut record that is back.
+    /// The first cut record that is back, or byte that was left.
     pub fn recovered(&mut self, broker: &str, disk: &BrokerDisk) -> Verdict {
+        if let Some(leftover) = disk.log.leftover {
+            let end = disk.log.end;
+            let detail = format!(
+                "{broker}: the recovered log ends at {end}, and from {leftover} on old bytes are left"
+            );
+            return Err(Broken::new("I7/I20", detail));
+        }
         let now: BTreeSet<Stored> = disk.log.records.iter().map(stored).collect();
         if let Some((at, store_ms, _)) = now.intersection(&self.cut).next() {
             return Err(Broken::new(
@@ -195,5 +203,13 @@ mod tests {
         assert_eq!(cuts.recovered("broker-a", &short), Ok(()));
         assert_eq!(cuts.recovered("broker-a", &short), Ok(()));
         assert!(cuts.recovered("broker-a", &long).is_err());
+    }
+
+    #[test]
+    fn bytes_left_behind_a_recovered_log_are_rejected() {
+        let mut disk = disk(&[(1_000_000, 0)]);
+        assert_eq!(Cuts::default().recovered("broker-a", &disk), Ok(()));
+        disk.log.leftover = Some(disk.log.end + 300);
+        assert!(Cuts::default().recovered("broker-a", &disk).is_err());
     }
 }

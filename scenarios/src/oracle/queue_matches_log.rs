@@ -11,11 +11,34 @@ use crate::platter::{BrokerDisk, QueueKey};
 
 const DELAY_TOPIC: &str = "SCHEDULE_TOPIC_XXXX";
 
-/// Judges a broker that was stopped in order, so that everything in its log has been dispatched.
+/// Judges a broker whose log has been dispatched to its end.
 ///
 /// # Errors
 /// The first record without entry, or entry without record.
 pub fn judge(broker: &str, disk: &BrokerDisk) -> Verdict {
+    let reached = entries(broker, disk)?;
+    for record in &disk.log.records {
+        if record.has_queue_entry() && !reached.contains(&record.at) {
+            let key: QueueKey = (record.topic.clone(), record.queue);
+            let max = disk.queues.get(&key).map_or(0, |queue| queue.max());
+            return Err(Broken::new(
+                "I2",
+                format!(
+                    "{broker}: the record at {} ({} queue {} offset {}) has no queue entry; the queue ends at {max}",
+                    record.at, record.topic, record.queue, record.queue_offset
+                ),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Judges the entries alone, as they must be from the moment that a broker has recovered: what recovery has cut of a queue
+/// is not on the disk any more, where the next one would take it for good (S-05). Answers where the records are that have one.
+///
+/// # Errors
+/// The first entry without record.
+pub fn entries(broker: &str, disk: &BrokerDisk) -> Result<BTreeSet<u64>, Broken> {
     let mut reached = BTreeSet::new();
     for ((topic, queue), entries) in &disk.queues {
         for (index, entry) in entries.entries.iter().enumerate() {
@@ -48,20 +71,7 @@ pub fn judge(broker: &str, disk: &BrokerDisk) -> Verdict {
             ));
         }
     }
-    for record in &disk.log.records {
-        if record.has_queue_entry() && !reached.contains(&record.at) {
-            let key: QueueKey = (record.topic.clone(), record.queue);
-            let max = disk.queues.get(&key).map_or(0, |queue| queue.max());
-            return Err(Broken::new(
-                "I2",
-                format!(
-                    "{broker}: the record at {} ({} queue {} offset {}) has no queue entry; the queue ends at {max}",
-                    record.at, record.topic, record.queue, record.queue_offset
-                ),
-            ));
-        }
-    }
-    Ok(())
+    Ok(reached)
 }
 
 #[cfg(test)]

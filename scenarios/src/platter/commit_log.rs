@@ -13,6 +13,8 @@ pub struct Log {
     pub end: u64,
     /// Why reading stopped there.
     pub stopped: &'static str,
+    /// The first byte behind the end that is not zero, in the files that follow one another.
+    pub leftover: Option<u64>,
 }
 
 impl Log {
@@ -29,6 +31,7 @@ impl Log {
 pub fn scan(image: &Image, folder: &str) -> Log {
     let mut log = Log { stopped: "no file", ..Log::default() };
     let mut next = None;
+    let mut ended = false;
     for (name, bytes) in image.folder(folder) {
         let Ok(base) = name.parse::<u64>() else { continue };
         if next.is_none() {
@@ -40,8 +43,12 @@ pub fn scan(image: &Image, folder: &str) -> Log {
             return log;
         }
         next = Some(base + bytes.len() as u64);
-        if !scan_file(bytes, base, &mut log) {
-            return log;
+        let unread_from = if ended { 0 } else { (log.end.max(base) - base) as usize };
+        ended = ended || !scan_file(bytes, base, &mut log);
+        if ended {
+            let end = unread_from.max(log.end.saturating_sub(base) as usize).min(bytes.len());
+            let used = bytes[end..].iter().position(|byte| *byte != 0);
+            log.leftover = log.leftover.or(used.map(|used| base + (end + used) as u64));
         }
     }
     log
@@ -100,6 +107,16 @@ pub mod tests {
         assert_eq!((log.end, log.stopped), (log.records[1].end(), "zeros"));
         assert_eq!(log.at(log.records[1].at), Some(&log.records[1]));
         assert_eq!(log.at(3), None);
+    }
+
+    #[test]
+    fn bytes_behind_the_end_are_seen() {
+        let mut image = image(&[(1_000_000, 0), (1_000_001, 1)]);
+        assert_eq!(scan(&image, FOLDER).leftover, None);
+        let file = image.files.values_mut().next().expect("one file");
+        file[100] ^= 1;
+        let log = scan(&image, FOLDER);
+        assert_eq!((log.records.len(), log.end, log.leftover), (0, 0, Some(2)));
     }
 
     #[test]
