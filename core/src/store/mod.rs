@@ -318,11 +318,9 @@ impl<R: Runtime> MessageStore<R> {
 
 /// Makes the folders, with durable names, and takes the lock.
 async fn make_folders<R: Runtime>(rt: &R, paths: &Paths) -> Result<R::Lock, RecoverError> {
-    let mut made = false;
     for dir in [&paths.root, &paths.commit_log, &paths.consume_queue] {
         if rt.stat(dir).await.is_err() {
             rt.create_dir_all(dir).await.map_err(RecoverError::io("create", dir))?;
-            made = true;
         }
     }
     let lock = rt.lock_file(&paths.lock).await;
@@ -330,12 +328,11 @@ async fn make_folders<R: Runtime>(rt: &R, paths: &Paths) -> Result<R::Lock, Reco
         io::ErrorKind::WouldBlock => RecoverError::InUse { dir: paths.root.clone(), source },
         _ => RecoverError::Io { action: "lock", path: paths.lock.clone(), source },
     })?;
-    if made {
-        let parent = paths.root.rsplit_once('/').map_or(".", |(parent, _)| parent);
-        let parent = if parent.is_empty() { "/" } else { parent };
-        for dir in [paths.root.as_str(), parent] {
-            rt.sync_dir(dir).await.map_err(RecoverError::io("flush", dir))?;
-        }
+    // Also when they were there: the process that made them may have died before this.
+    let parent = paths.root.rsplit_once('/').map_or(".", |(parent, _)| parent);
+    let parent = if parent.is_empty() { "/" } else { parent };
+    for dir in [paths.root.as_str(), parent] {
+        rt.sync_dir(dir).await.map_err(RecoverError::io("flush", dir))?;
     }
     Ok(lock)
 }

@@ -252,7 +252,9 @@ impl<R: Runtime> LogFiles<R> {
                 kept.push(file);
             }
         }
-        if removed {
+        // Not only for what was removed: a process that died between a file's creation and this left a name that a power
+        // loss takes, with all that is written to the file from now on.
+        if removed || !untouched {
             rt.sync_dir(&dir).await.map_err(RecoverError::repair(&dir))?;
         }
         rt.probe("store.recovered", from, end);
