@@ -430,4 +430,21 @@ mod tests {
         assert_eq!(again.failure, first.failure);
         assert_eq!(again.digest, first.digest);
     }
+
+    /// The shrunk plan of each bug that was found, under the code that no longer has it.
+    #[test]
+    fn plans_that_once_found_a_bug_hold() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("regressions");
+        let mut files: Vec<_> = std::fs::read_dir(&folder)
+            .expect("the folder is there")
+            .map(|entry| entry.expect("a readable folder").path())
+            .collect();
+        files.sort();
+        for file in files {
+            let text = std::fs::read_to_string(&file).expect("a readable plan");
+            let plan = Plan::from_json(&text).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+            let outcome = run(&plan, &Limits::default());
+            assert_eq!(outcome.verdict, VerdictKind::Ok, "{}: {:?}", file.display(), outcome.failure);
+        }
+    }
 }
