@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use hotfire_tests::java::{Jars, find_program, jars};
 use hotfire_tests::{Node, wait_until};
 
@@ -113,19 +113,15 @@ pub fn java_cluster(version: &str, dir: &Path, flush: &str) -> Result<Server> {
             .stderr(Stdio::null())
             .spawn()
             .context("start java")?;
-        let lines = BufReader::new(child.stdout.take().context("take its stdout")?).lines();
-        let said: Vec<String> = lines
-            .map_while(Result::ok)
-            .scan(false, |over, line| {
-                (!std::mem::replace(over, line.contains("boot success"))).then_some(line)
-            })
-            .collect();
-        ensure!(
-            said.last().is_some_and(|line| line.contains("boot success")),
-            "{class} said {}",
-            said.join(" ")
-        );
-        Ok(child)
+        let mut said = Vec::new();
+        for line in BufReader::new(child.stdout.take().context("take its stdout")?).lines() {
+            let line = line?;
+            if line.contains("boot success") {
+                return Ok(child);
+            }
+            said.push(line);
+        }
+        bail!("{class} said {}", said.join(" "))
     };
     let name_server = start("org.apache.rocketmq.namesrv.NamesrvStartup", "namesrv.conf", &["-Xmx256m"])?;
     let mut server = Server {
