@@ -91,7 +91,7 @@ impl Cluster {
     /// Starts every node.
     pub fn boot(&self) {
         for name in names::name_servers(&self.plan.settings) {
-            self.world.boot(self.node(&name), |rt| run_name_server(rt));
+            self.world.boot(self.node(&name), run_name_server);
         }
         for name in names::brokers(&self.plan.settings) {
             let (cluster, node) = (self.clone(), self.node(&name));

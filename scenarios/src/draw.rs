@@ -35,7 +35,7 @@ impl Draw {
 impl Key {
     /// A choice that belongs to this one.
     #[must_use]
-    pub fn sub(self, label: &str) -> Key {
+    pub fn branch(self, label: &str) -> Key {
         Draw(self.0).key(label, 0)
     }
 
@@ -51,7 +51,7 @@ impl Key {
     #[must_use]
     pub fn range(self, low: u64, high: u64) -> u64 {
         assert!(low <= high, "an empty range: {low}..={high}");
-        low + (u128::from(self.0) * (u128::from(high - low) + 1) >> 64) as u64
+        low + ((u128::from(self.0) * (u128::from(high - low) + 1)) >> 64) as u64
     }
 
     /// True in `percent` of 100 cases.

@@ -33,11 +33,11 @@ pub fn draw(profile: &Profile, settings: &Settings, workload: &Workload, random:
     let mut at_ms = FIRST_FAULT_MS;
     for counter in 0.. {
         let key = random.key("fault", counter);
-        at_ms += key.sub("gap").exponential(mean_gap_ms);
+        at_ms += key.branch("gap").exponential(mean_gap_ms);
         if kinds.is_empty() || at_ms + 100 > workload.faults_end_ms {
             break;
         }
-        let kind = key.sub("kind").pick(&kinds);
+        let kind = key.branch("kind").pick(&kinds);
         let left_ms = workload.faults_end_ms - at_ms;
         let fault = fault(kind, settings, key, left_ms);
         let power = profile.always == "power_loss";
@@ -54,23 +54,23 @@ fn fault(kind: &str, settings: &Settings, key: Key, left_ms: u64) -> Fault {
     let name_servers = names::name_servers(settings);
     let any = names::all(settings);
     let some = |nodes: &[String], label: &str| {
-        nodes[key.sub(label).range(0, nodes.len() as u64 - 1) as usize].clone()
+        nodes[key.branch(label).range(0, nodes.len() as u64 - 1) as usize].clone()
     };
     let node = some(&brokers, "node");
-    let lasts = |typical: u64| key.sub("lasts").exponential(typical).min(typical * 4).min(left_ms);
+    let lasts = |typical: u64| key.branch("lasts").exponential(typical).min(typical * 4).min(left_ms);
     match kind {
         "crash" => Fault::Crash {
-            node: if key.sub("victim").percent(80) { node } else { some(&any, "any") },
+            node: if key.branch("victim").percent(80) { node } else { some(&any, "any") },
             down_ms: lasts(600),
         },
         "name_server_crash" => {
             Fault::Crash { node: some(&name_servers, "name server"), down_ms: lasts(1_500) }
         }
         "crash_in_step" => {
-            Fault::CrashInStep { node, step: key.sub("step").exponential(30), down_ms: lasts(400) }
+            Fault::CrashInStep { node, step: key.branch("step").exponential(30), down_ms: lasts(400) }
         }
         "power_loss" => Fault::PowerLoss {
-            node: if name_servers.is_empty() || key.sub("victim").percent(90) {
+            node: if name_servers.is_empty() || key.branch("victim").percent(90) {
                 node
             } else {
                 some(&name_servers, "name server")
@@ -78,10 +78,10 @@ fn fault(kind: &str, settings: &Settings, key: Key, left_ms: u64) -> Fault {
             down_ms: lasts(600),
         },
         "power_loss_in_step" => {
-            Fault::PowerLossInStep { node, step: key.sub("step").exponential(40), down_ms: lasts(400) }
+            Fault::PowerLossInStep { node, step: key.branch("step").exponential(40), down_ms: lasts(400) }
         }
         "restart" => Fault::Restart {
-            node: if name_servers.is_empty() || key.sub("victim").percent(80) {
+            node: if name_servers.is_empty() || key.branch("victim").percent(80) {
                 node
             } else {
                 some(&name_servers, "name server")
@@ -91,28 +91,28 @@ fn fault(kind: &str, settings: &Settings, key: Key, left_ms: u64) -> Fault {
         "power_loss_all" => Fault::PowerLossAll { down_ms: lasts(600) },
         "partition" => {
             let (from, to) = split(&any, &name_servers, &brokers, key);
-            Fault::Partition { from, to, one_way: key.sub("one way").percent(30), for_ms: lasts(4_000) }
+            Fault::Partition { from, to, one_way: key.branch("one way").percent(30), for_ms: lasts(4_000) }
         }
         "latency" => Fault::Latency {
             from: some(&any, "from"),
             to: some(&any, "to"),
-            add_ms: key.sub("add").range(1, 300),
+            add_ms: key.branch("add").range(1, 300),
             for_ms: lasts(2_000),
         },
-        "loss" => Fault::Loss { permille: key.sub("permille").range(1, 150) as u32, for_ms: lasts(3_000) },
+        "loss" => Fault::Loss { permille: key.branch("permille").range(1, 150) as u32, for_ms: lasts(3_000) },
         "slow_disk" => {
-            Fault::SlowDisk { node, add_ms: key.sub("add").pick(&[2, 20, 200]), for_ms: lasts(3_000) }
+            Fault::SlowDisk { node, add_ms: key.branch("add").pick(&[2, 20, 200]), for_ms: lasts(3_000) }
         }
         "stalled_disk" => Fault::StalledDisk { node, for_ms: lasts(2_000) },
         "flush_error" => Fault::FlushError {
             node,
-            permille: key.sub("permille").pick(&[20, 200, 1_000]),
+            permille: key.branch("permille").pick(&[20, 200, 1_000]),
             for_ms: lasts(1_000),
         },
         "full_disk" => Fault::FullDisk { node, for_ms: lasts(2_000) },
         "clock_jump" => Fault::ClockJump {
             node: some(&any, "any"),
-            by_ms: key.sub("by").range(0, 120_000) as i64 - 60_000,
+            by_ms: key.branch("by").range(0, 120_000) as i64 - 60_000,
         },
         "pause" => Fault::Pause { node: some(&any, "any"), for_ms: lasts(2_000) },
         other => unreachable!("no such kind of fault: {other}"),
@@ -126,14 +126,14 @@ fn split(
     brokers: &[String],
     key: Key,
 ) -> (Vec<String>, Vec<String>) {
-    match key.sub("split").range(0, 3) {
+    match key.branch("split").range(0, 3) {
         0 => (name_servers.to_vec(), brokers.to_vec()),
         1 => (brokers.to_vec(), name_servers.to_vec()),
         2 => {
-            let alone = &any[key.sub("alone").range(0, any.len() as u64 - 1) as usize];
+            let alone = &any[key.branch("alone").range(0, any.len() as u64 - 1) as usize];
             (vec![alone.clone()], any.iter().filter(|node| *node != alone).cloned().collect())
         }
-        _ => any.iter().cloned().partition(|node| key.sub(node).percent(50)),
+        _ => any.iter().cloned().partition(|node| key.branch(node).percent(50)),
     }
 }
 
@@ -148,23 +148,23 @@ fn second(first: &Fault, at_ms: u64, key: Key, end_ms: u64, power: bool) -> Opti
         Fault::FlushError { node, for_ms, .. } => (node, *for_ms),
         _ => return None,
     };
-    let key = key.sub("second");
-    if !node.starts_with("broker") || !key.sub("there is one").percent(45) {
+    let key = key.branch("second");
+    if !node.starts_with("broker") || !key.branch("there is one").percent(45) {
         return None;
     }
-    let at_ms = at_ms + down_ms + key.sub("after").pick(&[0, 0, 1, 3, 8, 20, 60, 300, 1_500]);
-    let down_ms = key.sub("down").range(20, 500);
+    let at_ms = at_ms + down_ms + key.branch("after").pick(&[0, 0, 1, 3, 8, 20, 60, 300, 1_500]);
+    let down_ms = key.branch("down").range(20, 500);
     if at_ms + down_ms > end_ms {
         return None;
     }
     let node = node.clone();
-    let step = if key.sub("early").percent(50) {
+    let step = if key.branch("early").percent(50) {
         // Recovery's own steps are few.
-        key.sub("step").range(0, 60)
+        key.branch("step").range(0, 60)
     } else {
-        key.sub("step").exponential(12)
+        key.branch("step").exponential(12)
     };
-    let fault = match key.sub("kind").range(0, 3) {
+    let fault = match key.branch("kind").range(0, 3) {
         0 if power => Fault::PowerLoss { node, down_ms },
         1 if power => Fault::PowerLossInStep { node, step, down_ms },
         0 => Fault::Crash { node, down_ms },

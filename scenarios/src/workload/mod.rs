@@ -143,9 +143,9 @@ pub fn operation(plan: &Plan, producer: u32, index: u32) -> Operation {
     let first = MessageId::new(producer, index);
     let key = Draw::new(plan.seed).key("message", first.0);
     let left = messages_of(plan, producer).saturating_sub(index).max(1);
-    let percent = key.sub("kind").range(0, 99) as u32;
+    let percent = key.branch("kind").range(0, 99) as u32;
     let kind = if percent < workload.batch_percent {
-        Kind::Batch((key.sub("batch").range(2, u64::from(BATCH_MAX)) as u32).min(left))
+        Kind::Batch((key.branch("batch").range(2, u64::from(BATCH_MAX)) as u32).min(left))
     } else if percent < workload.batch_percent + workload.one_way_percent {
         Kind::OneWay
     } else {
@@ -153,16 +153,16 @@ pub fn operation(plan: &Plan, producer: u32, index: u32) -> Operation {
     };
     let count = if let Kind::Batch(count) = kind { count } else { 1 };
     let late = workload.late_topics > 0 && index > messages_of(plan, producer) / 2;
-    let topic = if late && key.sub("late").percent(40) {
-        format!("late-{}", key.sub("topic").range(0, u64::from(workload.late_topics) - 1))
+    let topic = if late && key.branch("late").percent(40) {
+        format!("late-{}", key.branch("topic").range(0, u64::from(workload.late_topics) - 1))
     } else {
-        format!("topic-{}", key.sub("topic").range(0, u64::from(workload.topics.max(1)) - 1))
+        format!("topic-{}", key.branch("topic").range(0, u64::from(workload.topics.max(1)) - 1))
     };
-    let wait = kind == Kind::OneWay || !key.sub("wait").percent(u64::from(workload.no_wait_percent));
+    let wait = kind == Kind::OneWay || !key.branch("wait").percent(u64::from(workload.no_wait_percent));
     let drafts = (index..index + count)
         .map(|index| draft(plan, MessageId::new(producer, index), &topic, wait))
         .collect();
-    let gap_ms = key.sub("gap").exponential(workload.gap_ms);
+    let gap_ms = key.branch("gap").exponential(workload.gap_ms);
     Operation { kind, drafts, gap_ms }
 }
 
@@ -187,7 +187,7 @@ fn draft(plan: &Plan, id: MessageId, topic: &str, wait: bool) -> Draft {
         let bytes = if workload.equal_sizes || max <= min {
             u64::from(max)
         } else {
-            key.sub(name).range(u64::from(min), u64::from(max))
+            key.branch(name).range(u64::from(min), u64::from(max))
         };
         bytes as usize
     };
