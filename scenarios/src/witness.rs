@@ -132,7 +132,8 @@ impl Witness {
     pub fn delivered(&self, group: &str, read: &no_phantom::Read<'_>, place: Place) {
         let at_ms = self.world.now_ms();
         let from = format!("a delivery to {group} from {}", place.broker);
-        let id = match no_phantom::read(&self.lock().history, read, &from) {
+        let found = no_phantom::read(&self.lock().history, read, &from);
+        let id = match found {
             Ok(id) => id,
             Err(broken) => return self.note(Err(broken)),
         };

@@ -116,7 +116,7 @@ pub mod tests {
         let file = image.files.values_mut().next().expect("one file");
         file[100] ^= 1;
         let log = scan(&image, FOLDER);
-        assert_eq!((log.records.len(), log.end, log.leftover), (0, 0, Some(2)));
+        assert_eq!((log.records.len(), log.end, log.leftover), (0, 0, Some(3)));
     }
 
     #[test]
