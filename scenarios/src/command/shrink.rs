@@ -3,14 +3,14 @@
 //! Faults go first, then messages and settings toward the plain ones. The promise is pinned: a smaller plan that breaks
 //! another one is another finding. Keyed draws make this work: what stays in the plan behaves as it did.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Result, bail};
 
 use super::{check_scenario, read_plan, write_plan};
 use crate::plan::{Plan, Planned};
-use crate::report::{self, Outcome, replay_line};
+use crate::report::{self, Outcome};
 use crate::runner::{self, Limits};
 
 #[derive(clap::Args, Debug)]
@@ -50,24 +50,39 @@ impl Search {
 pub fn shrink(arguments: &Arguments) -> Result<u8> {
     let plan = Plan { record: None, ..read_plan(&arguments.file)? };
     check_scenario(&plan.scenario)?;
-    let begun = Instant::now();
     let first = runner::run(&plan, &Limits::default());
-    let Some(failure) = first.failure.clone() else { bail!("{} does not fail", arguments.file.display()) };
-    let faults_before = plan.faults.len();
-    let mut search = Search { promise: failure.promise, runs: 1, smallest: first };
+    if !first.failed() {
+        bail!("{} does not fail", arguments.file.display());
+    }
+    let commit = report::commit();
+    let out = arguments.out.clone().unwrap_or_else(|| small_file(&arguments.file));
+    let (smallest, summary) = smallest(first);
+    write_plan(&out, &smallest.recorded(&commit))?;
+    let out = out.display().to_string();
+    print!("{}", smallest.text(&commit, Some(&out)));
+    println!("{summary}");
+    Ok(0)
+}
+
+/// Where the small plan goes, beside the first.
+#[must_use]
+pub fn small_file(file: &Path) -> PathBuf {
+    file.with_extension("small.json")
+}
+
+/// The smallest plan found that breaks the promise that `first` broke, and a line that says how.
+#[must_use]
+pub fn smallest(first: Outcome) -> (Outcome, String) {
+    let begun = Instant::now();
+    let promise = first.failure.as_ref().map(|failure| failure.promise.clone()).unwrap_or_default();
+    let faults_before = first.plan.faults.len();
+    let mut search = Search { promise, runs: 1, smallest: first };
     shrink_faults(&mut search);
     shrink_rest(&mut search);
     shrink_faults(&mut search);
-
-    let commit = report::commit();
-    let out = arguments.out.clone().unwrap_or_else(|| arguments.file.with_extension("small.json"));
-    write_plan(&out, &search.smallest.recorded(&commit))?;
-    let out = out.display().to_string();
-    print!("{}", search.smallest.text(&commit, Some(&out)));
     let (faults, time) = (search.smallest.plan.faults.len(), begun.elapsed().as_secs_f64());
-    println!("{}", replay_line(&out));
-    println!("faults {faults_before} -> {faults} in {} runs, {time:.1} s", search.runs);
-    Ok(0)
+    let summary = format!("faults {faults_before} -> {faults} in {} runs, {time:.1} s", search.runs);
+    (search.smallest, summary)
 }
 
 /// Takes away runs of faults: halves, then quarters, down to single ones.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{IsTerminal as _, Write as _};
+use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -9,13 +10,18 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use serde::Serialize;
 
-use super::{check_mutant, check_scenario, keep};
+use super::shrink::{small_file, smallest};
+use super::{check_mutant, check_scenario, keep, read_plan, write_plan};
+use crate::plan::Plan;
 use crate::report::{self, Outcome, replay_line};
 use crate::runner::{self, Limits};
 use crate::{options, scenario};
 
 /// Failures that are kept; a sweep with more has one cause, most likely.
 const FAILURES_KEPT: usize = 10;
+
+/// A run that takes longer is not shrunk: it would be run some dozens of times.
+const SHRINKABLE_WALL_MS: u64 = 5_000;
 
 #[derive(clap::Args, Debug)]
 pub struct Arguments {
@@ -110,7 +116,8 @@ pub fn sweep(arguments: &Arguments) -> Result<u8> {
         let workers: Vec<_> = (0..jobs).map(|worker| threads.spawn(move || work(worker))).collect();
         workers.into_iter().try_for_each(|worker| worker.join().expect("a worker does not panic"))
     })?;
-    let totals = totals.into_inner().expect("no panic while it is held");
+    let mut totals = totals.into_inner().expect("no panic while it is held");
+    shrink_first(&mut totals, &commit)?;
     tell(&totals, begun.elapsed(), arguments.json)
 }
 
@@ -156,6 +163,28 @@ fn add(totals: &mut Totals, outcome: &Outcome, commit: &str) -> Result<()> {
         plan_file,
         exit_code: outcome.verdict.exit_code(),
     });
+    Ok(())
+}
+
+/// The first failure as small as it gets: what is left in the plan is what matters.
+fn shrink_first(totals: &mut Totals, commit: &str) -> Result<()> {
+    let Some(found) = totals.failures.first_mut() else { return Ok(()) };
+    let file = PathBuf::from(&found.plan_file);
+    let plan = Plan { record: None, ..read_plan(&file)? };
+    let again = runner::run(&plan, &Limits::default());
+    if !again.failed() {
+        eprintln!("{}: does not fail again", file.display());
+        return Ok(());
+    }
+    if again.wall_ms > SHRINKABLE_WALL_MS {
+        return Ok(());
+    }
+    let (smallest, summary) = smallest(again);
+    let file = small_file(&file);
+    write_plan(&file, &smallest.recorded(commit))?;
+    found.plan_file = file.display().to_string();
+    found.replay = replay_line(&found.plan_file);
+    eprintln!("{summary}\n  {}", found.replay);
     Ok(())
 }
 
