@@ -124,7 +124,7 @@ fn another_process_is_named_and_its_death_frees_the_lock() {
         for _ in 0..2 {
             let error = rt.lock_file("lock").await.expect_err("lock held by a child");
             assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock);
-            assert!(error.to_string().ends_with(&format!("process {}", child.id())), "{error}");
+            assert!(error.to_string().ends_with(&format!("pid {}", child.id())), "{error}");
         }
         child.kill().expect("kill the child");
         child.wait().expect("wait for the child");
