@@ -59,11 +59,13 @@ fn expected(request: &RemotingCommand) -> Option<Expected> {
         | ask::GET_CONSUMER_LIST_BY_GROUP
         | ask::LOCK_BATCH_MQ
         | ask::UNLOCK_BATCH_MQ => Expected::Same,
-        ask::CONSUMER_SEND_MSG_BACK
-        | ask::END_TRANSACTION
-        | ask::QUERY_MESSAGE
-        | ask::SEND_REPLY_MESSAGE
-        | ask::SEND_REPLY_MESSAGE_V2 => Expected::Refused(&[response::REQUEST_CODE_NOT_SUPPORTED]),
+        // Taken from Go and C++ only, and the recorded offset is none of this log.
+        ask::CONSUMER_SEND_MSG_BACK => {
+            Expected::Refused(&[response::REQUEST_CODE_NOT_SUPPORTED, response::SYSTEM_ERROR])
+        }
+        ask::END_TRANSACTION | ask::QUERY_MESSAGE | ask::SEND_REPLY_MESSAGE | ask::SEND_REPLY_MESSAGE_V2 => {
+            Expected::Refused(&[response::REQUEST_CODE_NOT_SUPPORTED])
+        }
         _ => return None,
     })
 }
