@@ -5,7 +5,8 @@
 //! One task at a time appends (dispatch, or recovery before it).
 //!
 //! Invariant: an append that does not continue the queue is refused and never shifted (S-40).
-//! Invariant: bytes behind `max` are zero on disk, or are made so by recovery before the next append (S-05).
+//! Invariant: behind `max` are 20 zero bytes or the file's end, on disk too once a flush has covered `max`, so that what an
+//! earlier life left further on never continues the queue (S-05).
 
 use std::collections::BTreeSet;
 use std::io;
@@ -176,7 +177,12 @@ impl ConsumeQueue {
             let room = usize::try_from(self.file_bytes - inside).unwrap_or(usize::MAX);
             let (now, later) = bytes.split_at(room.min(bytes.len()));
             let file = self.file_for_write(rt, files, base, inside).await?;
-            file.write_at(inside, now)?;
+            if room >= now.len() + ENTRY_BYTES {
+                // Zeros behind the last entry: whatever an earlier life left there does not continue the queue.
+                file.write_at(inside, &[now, &[0; ENTRY_BYTES]].concat())?;
+            } else {
+                file.write_at(inside, now)?;
+            }
             at += now.len() as u64;
             bytes = later;
         }
@@ -288,7 +294,10 @@ impl ConsumeQueue {
             while at < end {
                 let base = at - at % self.file_bytes;
                 let upto = end.min(base + self.file_bytes);
-                files.get((self.number, base), || self.path(base)).await?.redirty(at - base..upto - base)?;
+                files
+                    .get((self.number, base), || self.path(base))
+                    .await?
+                    .redirty(at - base..(upto + ENTRY - base).min(self.file_bytes))?;
                 at = upto;
             }
         }
@@ -322,7 +331,8 @@ impl ConsumeQueue {
             let base = at - at % self.file_bytes;
             let upto = end.min(base + self.file_bytes);
             let file = files.get((self.number, base), || self.path(base)).await?;
-            file.flush(at - base..upto - base).await?;
+            // With the zeros behind the last entry.
+            file.flush(at - base..(upto + ENTRY - base).min(self.file_bytes)).await?;
             at = upto;
         }
         if self.names_unsynced.swap(false, Ordering::AcqRel) {

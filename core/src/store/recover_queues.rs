@@ -19,8 +19,32 @@ use crate::runtime::{Mutant, Runtime};
 
 const ENTRY: u64 = ENTRY_BYTES as u64;
 const CHUNK_BYTES: usize = 64 << 10;
+/// A comparison with it is much faster than a look at each byte.
+static ZEROS: [u8; CHUNK_BYTES] = [0; CHUNK_BYTES];
 /// Whole entries, about a page.
 const FIRST_READ_BYTES: usize = 4_000;
+
+/// How far behind a queue's end its file is searched for entries that a cut or a power loss left there. They are set to
+/// zero, since Java, and whoever reads the file, takes them for entries once the queue has grown up to them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LookBehind {
+    Nothing,
+    /// As far as pages may have been written out of order: the file where many entries were not durable, else a little.
+    /// Files are mostly holes, and to read all of tens of thousands takes minutes.
+    Near,
+    Whole,
+}
+
+impl LookBehind {
+    /// In bytes, for a queue with so many bytes of entries that were not durable.
+    fn limit(self, tail_bytes: usize) -> u64 {
+        match self {
+            LookBehind::Nothing => 0,
+            LookBehind::Near if tail_bytes < FIRST_READ_BYTES => CHUNK_BYTES as u64,
+            LookBehind::Near | LookBehind::Whole => u64::MAX,
+        }
+    }
+}
 
 /// A record's queue offset does not continue its queue, and what is missing lies before the scan: it must begin earlier.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,6 +64,8 @@ struct Recovering {
     unused: Vec<String>,
     /// One past the last entry of a record below the start of the scan.
     kept: i64,
+    /// Number and log offset of the first entry that was read, when it is the queue's first.
+    first: Option<(i64, u64)>,
     /// The entries behind, up to the first unit that is none, as bytes.
     tail: Vec<u8>,
     /// Some byte behind the tail is not zero.
@@ -61,7 +87,7 @@ pub(crate) struct RecoveringQueues {
 }
 
 impl RecoveringQueues {
-    /// Reads all queues below `root`. With `look_behind` also what lies behind a queue's end.
+    /// Reads all queues below `root`, and `look_behind` their ends.
     ///
     /// # Errors
     /// Of reading, and files of another length. Nothing was changed.
@@ -71,9 +97,11 @@ impl RecoveringQueues {
         file_bytes: u64,
         from: u64,
         from_min: bool,
-        look_behind: bool,
+        look_behind: LookBehind,
     ) -> Result<RecoveringQueues, RecoverError> {
         let mut queues: BTreeMap<String, BTreeMap<i32, Recovering>> = BTreeMap::new();
+        let chunk = vec![0; CHUNK_BYTES - CHUNK_BYTES % ENTRY_BYTES];
+        let mut loader = Loader { rt, file_bytes, from, look_behind, chunk };
         for topic in list(rt, root).await? {
             if !topic.is_dir {
                 continue;
@@ -82,7 +110,7 @@ impl RecoveringQueues {
             for queue in rt.list(&topic_dir).await.map_err(RecoverError::io("list", &topic_dir))? {
                 let Some(queue_id) = queue.name.parse().ok().filter(|_| queue.is_dir) else { continue };
                 let dir = format!("{topic_dir}/{}", queue.name);
-                let loaded = load_queue(rt, &dir, file_bytes, from, look_behind).await?;
+                let loaded = loader.load(&dir).await?;
                 queues.entry(topic.name.clone()).or_default().insert(queue_id, loaded);
             }
         }
@@ -133,7 +161,7 @@ impl RecoveringQueues {
         Ok(())
     }
 
-    /// Brings the files in accord with the scan, durably when `flush`, and gives the queues.
+    /// Brings the files in accord with the scan and gives the queues. Entries of records from `flush_from` on are then durable.
     ///
     /// # Errors
     /// `Repair`: of writing or flushing.
@@ -142,17 +170,21 @@ impl RecoveringQueues {
         rt: &R,
         queues: &ConsumeQueues<R>,
         log_min: u64,
-        flush: bool,
+        flush_from: Option<u64>,
     ) -> Result<(), RecoverError> {
         let RecoveringQueues { root, file_bytes, from, queues: recovering, .. } = self;
         let mut folders = BTreeSet::new();
         for (topic, by_id) in recovering {
             for (queue_id, queue) in by_id {
                 let dir = format!("{root}/{topic}/{queue_id}");
-                let repair = Repair { rt, queues, file_bytes, dir: &dir, flush, from };
+                let repair = Repair { rt, queues, file_bytes, dir: &dir, flush_from, from };
+                let first = queue.first.filter(|_| queue.restart.is_none());
                 let done = repair.run(&topic, queue_id, queue, &mut folders).await;
                 let queue = done.map_err(RecoverError::repair(&dir))?;
-                let min = min_offset(&queue, queues, log_min).await.map_err(RecoverError::repair(&dir))?;
+                let min = match first {
+                    Some((n, offset)) if offset >= log_min && n < queue.max() => n,
+                    _ => min_offset(&queue, queues, log_min).await.map_err(RecoverError::repair(&dir))?,
+                };
                 queue.set_min(min);
             }
         }
@@ -219,81 +251,101 @@ impl Recovering {
     }
 }
 
-async fn load_queue<R: Runtime>(
-    rt: &R,
-    dir: &str,
+/// Reads queues one after the other, each with as few waits as it can: there may be tens of thousands.
+struct Loader<'a, R: Runtime> {
+    rt: &'a R,
     file_bytes: u64,
     from: u64,
-    look_behind: bool,
-) -> Result<Recovering, RecoverError> {
-    let mut queue = Recovering::default();
-    for entry in rt.list(dir).await.map_err(RecoverError::io("list", dir))? {
-        let path = format!("{dir}/{}", entry.name);
-        if entry.is_dir {
-            continue;
-        }
-        let Some(base) = parse_file_name(&entry.name) else {
-            return Err(RecoverError::FileName { file: path });
-        };
-        let len = rt.stat(&path).await.map_err(RecoverError::io("look at", &path))?.len;
-        if len != 0 && len != file_bytes {
-            return Err(RecoverError::FileLength { file: path, expected: file_bytes, found: len });
-        }
-        let continues = queue.files.last().is_none_or(|last| last + file_bytes == base);
-        if len == 0 || !continues || !queue.unused.is_empty() {
-            // A power loss kept a later file and lost this one's length: the log has what it held.
-            queue.unused.push(path);
-        } else {
-            queue.files.push(base);
-        }
-    }
-    read_entries(rt, dir, file_bytes, from, look_behind, &mut queue)
-        .await
-        .map_err(RecoverError::io("read the queue", dir))?;
-    Ok(queue)
+    look_behind: LookBehind,
+    chunk: Vec<u8>,
 }
 
-async fn read_entries<R: Runtime>(
-    rt: &R,
-    dir: &str,
-    file_bytes: u64,
-    from: u64,
-    look_behind: bool,
-    queue: &mut Recovering,
-) -> io::Result<()> {
-    let mut start = 0;
-    for (index, base) in queue.files.iter().enumerate().rev() {
-        let file = rt.open_file(&format!("{dir}/{}", file_name(*base)), true).await?;
+impl<R: Runtime> Loader<'_, R> {
+    async fn load(&mut self, dir: &str) -> Result<Recovering, RecoverError> {
+        let mut queue = Recovering::default();
+        let names = self.rt.list(dir).await.map_err(RecoverError::io("list", dir))?;
+        let mut last_file = None;
+        for entry in names.into_iter().filter(|entry| !entry.is_dir) {
+            let path = format!("{dir}/{}", entry.name);
+            let Some(base) = parse_file_name(&entry.name) else {
+                return Err(RecoverError::FileName { file: path });
+            };
+            let file = self.rt.open_file(&path, true).await.map_err(RecoverError::io("open", &path))?;
+            let len = file.len().map_err(RecoverError::io("look at", &path))?;
+            if len != 0 && len != self.file_bytes {
+                return Err(RecoverError::FileLength { file: path, expected: self.file_bytes, found: len });
+            }
+            let continues = queue.files.last().is_none_or(|last| last + self.file_bytes == base);
+            if len == 0 || !continues || !queue.unused.is_empty() {
+                // A power loss kept a later file and lost this one's length: the log has what it held.
+                queue.unused.push(path);
+            } else {
+                queue.files.push(base);
+                last_file = Some(file);
+            }
+        }
+        if let Some(last_file) = last_file {
+            let read = self.read(dir, last_file, &mut queue).await;
+            read.map_err(RecoverError::io("read the queue", dir))?;
+        }
+        Ok(queue)
+    }
+
+    /// Reads from the last file on that begins with an entry below the start of the scan; the ones before it are complete.
+    async fn read(&mut self, dir: &str, last_file: R::File, queue: &mut Recovering) -> io::Result<()> {
+        let mut files = vec![last_file];
+        let mut start = queue.files.len() - 1;
+        while start > 0 && !self.begins_below(files.last().expect("one was opened"))? {
+            start -= 1;
+            let base = queue.files.get(start).copied().expect("it is below their number");
+            files.push(self.rt.open_file(&format!("{dir}/{}", file_name(base)), true).await?);
+        }
+        queue.kept = queue.files.get(start).map_or(0, |base| (base / ENTRY) as i64);
+        let (mut last, mut ended) = (None, false);
+        for file in files.iter().rev() {
+            self.read_file(file, queue, &mut last, &mut ended)?;
+        }
+        if start > 0 {
+            queue.first = None;
+        }
+        Ok(())
+    }
+
+    fn begins_below(&self, file: &R::File) -> io::Result<bool> {
         let mut unit = [0; ENTRY_BYTES];
         file.read_at(0, &mut unit)?;
-        if Unit::decode(&unit).entry().is_some_and(|entry| entry.physical_offset < from) {
-            start = index;
-            break;
-        }
+        Ok(Unit::decode(&unit).entry().is_some_and(|entry| entry.physical_offset < self.from))
     }
-    queue.kept = queue.files.get(start).map_or(0, |base| (base / ENTRY) as i64);
-    let (mut last, mut ended) = (None, false);
-    let mut chunk = vec![0; CHUNK_BYTES - CHUNK_BYTES % ENTRY_BYTES];
-    for base in queue.files.get(start..).unwrap_or(&[]).to_vec() {
-        let file = rt.open_file(&format!("{dir}/{}", file_name(base)), true).await?;
-        let mut at = 0;
-        while at < file_bytes && (!ended || look_behind) && !queue.residue {
+
+    fn read_file(
+        &mut self,
+        file: &R::File,
+        queue: &mut Recovering,
+        last: &mut Option<u64>,
+        ended: &mut bool,
+    ) -> io::Result<()> {
+        let (mut at, mut looked) = (0, 0);
+        while at < self.file_bytes
+            && (!*ended || looked < self.look_behind.limit(queue.tail.len()))
+            && !queue.residue
+        {
             // Small queues are many: look at their first page before more is read.
-            let most = if at == 0 { FIRST_READ_BYTES } else { chunk.len() };
-            let count = most.min(usize::try_from(file_bytes - at).unwrap_or(usize::MAX));
-            let bytes = chunk.get_mut(..count).expect("at most its length");
+            let most = if at == 0 { FIRST_READ_BYTES } else { self.chunk.len() };
+            let count = most.min(usize::try_from(self.file_bytes - at).unwrap_or(usize::MAX));
+            let bytes = self.chunk.get_mut(..count).expect("at most its length");
             file.read_at(at, bytes)?;
             let mut taken = 0;
-            if !ended {
-                taken = units(bytes).take_while(|unit| queue.take_unit(*unit, from, &mut last)).count();
-                ended = taken < bytes.len() / ENTRY_BYTES;
+            if !*ended {
+                taken = units(bytes).take_while(|unit| queue.take_unit(*unit, self.from, last)).count();
+                *ended = taken < bytes.len() / ENTRY_BYTES;
             }
             let behind = bytes.get(taken * ENTRY_BYTES..).unwrap_or(&[]);
-            queue.residue = ended && behind.iter().any(|byte| *byte != 0);
+            queue.residue = *ended && ZEROS.get(..behind.len()) != Some(behind);
+            looked += if *ended { behind.len() as u64 } else { 0 };
             at += count as u64;
         }
+        Ok(())
     }
-    Ok(())
 }
 
 impl Recovering {
@@ -302,6 +354,9 @@ impl Recovering {
         match unit {
             Unit::PreBlank if self.tail.is_empty() && last.is_none() => self.kept += 1,
             Unit::Entry(entry) if last.is_none_or(|last| entry.physical_offset >= last) => {
+                if last.is_none() {
+                    self.first = Some((self.kept, entry.physical_offset));
+                }
                 *last = Some(entry.end());
                 if entry.physical_offset < from && self.tail.is_empty() {
                     self.kept += 1;
@@ -320,7 +375,7 @@ struct Repair<'a, R: Runtime> {
     queues: &'a ConsumeQueues<R>,
     file_bytes: u64,
     dir: &'a str,
-    flush: bool,
+    flush_from: Option<u64>,
     from: u64,
 }
 
@@ -377,8 +432,11 @@ impl<R: Runtime> Repair<'_, R> {
         if changed {
             rt.probe("store.queue_repaired", self.from, max as u64);
         }
-        if changed || (self.flush && !queue.tail.is_empty()) {
-            known.make_durable_from(&self.queues.files, first, self.flush, folders).await?;
+        let newest = queue.found.as_chunks::<ENTRY_BYTES>().0.last().map(Unit::decode);
+        let newest = newest.and_then(Unit::entry).map_or(0, |entry| entry.physical_offset);
+        let doubtful = self.flush_from.is_some_and(|from| newest >= from && !queue.found.is_empty());
+        if changed || doubtful {
+            known.make_durable_from(&self.queues.files, first, self.flush_from.is_some(), folders).await?;
         }
         Ok(known)
     }

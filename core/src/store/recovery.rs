@@ -18,7 +18,7 @@ use super::error::{RecoverError, ScanEnd};
 use super::queue_entry::Entry;
 use super::queue_files::QueueFiles;
 use super::recover_log::{LogFiles, Scan};
-use super::recover_queues::{QueueGap, RecoveringQueues};
+use super::recover_queues::{LookBehind, QueueGap, RecoveringQueues};
 use crate::runtime::storage::File;
 use crate::runtime::{Mutant, Runtime};
 
@@ -115,7 +115,12 @@ async fn survey_of<R: Runtime>(
     let mut from = if whole { files.min() } else { files.scan_start(&checkpoint, clean) };
     loop {
         let from_min = from <= files.min();
-        let look_behind = whole || !(clean && own.is_some());
+        let look_behind = match own {
+            // Java leaves what it cut.
+            None => LookBehind::Whole,
+            Some(_) if clean && !whole => LookBehind::Nothing,
+            Some(_) => LookBehind::Near,
+        };
         let mut queues = RecoveringQueues::load(
             rt,
             &paths.consume_queue,
@@ -171,10 +176,12 @@ pub(crate) async fn open<R: Runtime>(
     // We stopped it in order, and nothing has touched it since: what lies behind the end is zero, what lies before is durable.
     let untouched = clean && scan.why == ScanEnd::Clean && known_end == Some(scan.end);
     let log_min = files.min();
-    let log = files.finish(rt, from, &scan, untouched).await?;
+    // Below it the last life's flushes vouch for log and queues; what lies above may be in memory only.
+    let durable_below = known_end.unwrap_or(from).clamp(from, scan.end);
+    let log = files.finish(rt, durable_below, &scan, untouched).await?;
     let open_files = QueueFiles::new(rt.clone(), config.open_queue_files_max);
     let queues = ConsumeQueues::new(paths.consume_queue.clone(), open_files, config.consume_queue_file_bytes);
-    recovering.finish(rt, &queues, log_min, !untouched).await?;
+    recovering.finish(rt, &queues, log_min, (!untouched).then_some(durable_below)).await?;
     let record_crc_from = match checkpoint.positions() {
         _ if !config.record_crc => NO_RECORD_CRC,
         Some(own) => own.record_crc_from.min(scan.end),
