@@ -24,10 +24,11 @@ pub struct ConfigFile;
 
 impl ConfigFile {
     /// The last good version: the file, else its backup; `None` when neither has a byte. `is_good` tells whether the caller
-    /// can decode what was read.
+    /// can decode what was read. It is durable when this returns: the save that wrote it may have failed half way, or its
+    /// process died, and nobody will write it again as long as nothing changes.
     ///
     /// # Errors
-    /// Of reading; `InvalidData` when a version is there and none is good.
+    /// Of reading and flushing; `InvalidData` when a version is there and none is good.
     pub async fn load_checked<R: Runtime>(
         rt: &R,
         path: &str,
@@ -41,6 +42,7 @@ impl ConfigFile {
                         // Else the next save would make it the backup, in the place of the good one.
                         rt.rename(last, &format!("{last}.damaged")).await?;
                     }
+                    make_durable(rt, &path, bytes.len() as u64).await?;
                     return Ok(Some((bytes, version)));
                 }
                 Some(_) => {
@@ -90,6 +92,14 @@ impl ConfigFile {
         rt.rename(&new, path).await?;
         rt.sync_dir(dir).await
     }
+}
+
+/// What was read may be in the page cache alone, and after a failed flush its pages may count as clean.
+async fn make_durable<R: Runtime>(rt: &R, path: &str, len: u64) -> io::Result<()> {
+    let file = rt.open_file(path, false).await?;
+    file.redirty(0..len)?;
+    file.flush(0..len).await?;
+    rt.sync_dir(path.rsplit_once('/').map_or(".", |(dir, _)| dir)).await
 }
 
 /// The file, empty.
