@@ -55,14 +55,21 @@ pub fn client_config(cluster: &Cluster, node: &str) -> ClientConfig {
     config
 }
 
-/// Takes the next operation of a series; none at its end.
-pub fn take(
+/// Waits until it is time for the next operation of a series, and takes it; none at its end. What is taken is begun at
+/// once, so that no message is counted as begun while its sender sleeps, or dies asleep.
+pub async fn take(
+    rt: &SimRuntime,
     cluster: &Cluster,
     index: u32,
     series: Series,
     end: u32,
     draw: impl Fn(u32) -> Operation,
 ) -> Option<Operation> {
+    let next = cluster.progress(|progress| *progress.next.entry((index, series)).or_insert(0));
+    if next >= end {
+        return None;
+    }
+    rt.sleep(Duration::from_millis(draw(next).gap_ms)).await;
     cluster.progress(|progress| {
         let next = progress.next.entry((index, series)).or_insert(0);
         if *next >= end {
@@ -77,8 +84,7 @@ pub fn take(
 async fn send_usual(rt: SimRuntime, cluster: Cluster, producer: Arc<Producer<SimRuntime>>, index: u32) {
     let end = workload::messages_of(&cluster.plan, index);
     let draw = |next| workload::operation(&cluster.plan, index, next);
-    while let Some(operation) = take(&cluster, index, Series::Usual, end, draw) {
-        rt.sleep(Duration::from_millis(operation.gap_ms)).await;
+    while let Some(operation) = take(&rt, &cluster, index, Series::Usual, end, &draw).await {
         send(&cluster, &producer, operation).await;
     }
 }
@@ -86,8 +92,7 @@ async fn send_usual(rt: SimRuntime, cluster: Cluster, producer: Arc<Producer<Sim
 async fn send_slow(rt: SimRuntime, cluster: Cluster, producer: Arc<Producer<SimRuntime>>) {
     let end = (cluster.plan.workload.load_ms / 1_000) as u32;
     let draw = |next| workload::slow_operation(&cluster.plan, next);
-    while let Some(operation) = take(&cluster, 0, Series::Slow, end, draw) {
-        rt.sleep(Duration::from_millis(operation.gap_ms)).await;
+    while let Some(operation) = take(&rt, &cluster, 0, Series::Slow, end, &draw).await {
         send(&cluster, &producer, operation).await;
     }
 }
@@ -98,8 +103,7 @@ async fn send_proof(rt: SimRuntime, cluster: Cluster, producer: Arc<Producer<Sim
     }
     let end = cluster.plan.workload.proof_messages;
     let draw = |next| workload::proof_operation(&cluster.plan, index, next);
-    while let Some(operation) = take(&cluster, index, Series::Proof, end, draw) {
-        rt.sleep(Duration::from_millis(operation.gap_ms)).await;
+    while let Some(operation) = take(&rt, &cluster, index, Series::Proof, end, &draw).await {
         send(&cluster, &producer, operation).await;
     }
 }

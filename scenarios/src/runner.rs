@@ -30,6 +30,8 @@ const LOOK_MS: u64 = 500;
 const SETTLE_MS: u64 = 5_000;
 /// The last messages are sent and delivered within this.
 const PROOF_MS: u64 = 60_000;
+/// A consumer tells its offsets every 5 s; with room for the way and for the flush.
+const COMMIT_MS: u64 = 9_000;
 /// A broker recovers, or stops in order, within this.
 const START_MS: u64 = 60_000;
 /// Events kept with a failure.
@@ -296,11 +298,30 @@ impl Run {
     }
 
     async fn rest(&mut self, routes: &mut RouteWatch) -> Phase {
-        let end_ms = self.cluster.world.now_ms() + self.cluster.plan.settings.rest_ms;
+        let settings = &self.cluster.plan.settings;
+        if settings.store_alone {
+            return Ok(());
+        }
+        let committed_ms = COMMIT_MS + settings.offset_persist_interval_ms;
+        let end_ms = self.cluster.world.now_ms() + settings.rest_ms.max(committed_ms);
         while self.cluster.world.now_ms() < end_ms {
             self.cluster.world.sleep(Duration::from_millis(2_000)).await;
             routes.look(&self.cluster);
             self.check()?;
+        }
+        self.judge_committed()
+    }
+
+    /// Everything is consumed, for longer than clients keep an offset to themselves and brokers off the disk.
+    fn judge_committed(&self) -> Phase {
+        let topics = self.cluster.topics();
+        for name in names::brokers(&self.cluster.plan.settings) {
+            let image = self.cluster.witness.durable(&name).0;
+            let disk = self.cluster.witness.cached(&name).1;
+            for group in self.cluster.groups() {
+                let verdict = consumer_offset::committed(&name, &image, CONFIG, &disk, &group, &topics);
+                verdict.map_err(|broken| self.broken(broken))?;
+            }
         }
         Ok(())
     }

@@ -96,8 +96,7 @@ async fn put_series(
             )
         }
     };
-    while let Some(operation) = take(&cluster, producer, series, end, &draw) {
-        rt.sleep(Duration::from_millis(operation.gap_ms)).await;
+    while let Some(operation) = take(&rt, &cluster, producer, series, end, &draw).await {
         put(&rt, &cluster, &store, &name, operation).await;
     }
 }

@@ -4,6 +4,8 @@
 //! # Source
 //! `spec/ha.md`, section 5; `spec/known-bugs.md`, S-22; `spec/store.md`, section 7.
 
+use std::collections::BTreeMap;
+
 use super::{Broken, Verdict};
 use crate::platter::config::{Version, consumer_offsets};
 use crate::platter::{BrokerDisk, Image, config};
@@ -67,6 +69,38 @@ pub fn at_end(broker: &str, image: &Image, folder: &str, disk: &BrokerDisk) -> V
     Ok(())
 }
 
+/// Judges a broker whose queues `group` has consumed to their ends, so long ago that the file must say it.
+///
+/// # Errors
+/// The first queue of `topics` for which it says less.
+pub fn committed(
+    broker: &str,
+    image: &Image,
+    folder: &str,
+    disk: &BrokerDisk,
+    group: &str,
+    topics: &[String],
+) -> Verdict {
+    let offsets = match config::load(image, &format!("{folder}/consumerOffset.json")) {
+        Version::Whole(value) => consumer_offsets(&value),
+        Version::Absent | Version::Broken => BTreeMap::new(),
+    };
+    for ((topic, queue), entries) in &disk.queues {
+        let max = entries.max();
+        if max == 0 || !topics.contains(topic) {
+            continue;
+        }
+        let offset = offsets.get(&(format!("{topic}@{group}"), *queue)).copied();
+        if offset != Some(max) {
+            let detail = format!(
+                "{broker}: {group} has consumed {topic} queue {queue} to its end at {max}, and the file holds {offset:?}"
+            );
+            return Err(Broken::new("I16", detail));
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -82,6 +116,16 @@ mod tests {
         let judge = |text| at_end("broker-a", &image(text), "store/config", &disk);
         assert_eq!(judge(r#"{"offsetTable":{"topic-0@group-0":{0:2}}}"#), Ok(()));
         assert!(judge(r#"{"offsetTable":{"topic-0@group-0":{0:3}}}"#).is_err());
+    }
+
+    #[test]
+    fn a_commit_that_never_reached_the_file_is_rejected() {
+        let disk = disk(&[(1_000_000, 0), (1_000_001, 1)]);
+        let topics = ["topic-0".to_owned()];
+        let judge = |text| committed("broker-a", &image(text), "store/config", &disk, "group-0", &topics);
+        assert_eq!(judge(r#"{"offsetTable":{"topic-0@group-0":{0:2}}}"#), Ok(()));
+        assert!(judge(r#"{"offsetTable":{"topic-0@group-0":{0:1}}}"#).is_err());
+        assert!(judge(r#"{"offsetTable":{}}"#).is_err());
     }
 
     #[test]

@@ -9,7 +9,7 @@
 //! | I8 STABLE-READ | `stable_read` | at each delivery on the raw disk, and at the end |
 //! | I9 FLUSH-TRUE | `position_order` | at each flush, on the raw disk |
 //! | I10 CHECKPOINT-TRUE | `position_order` | after each loss of power |
-//! | I16 COFFSET | `consumer_offset` | before each start, and at the end |
+//! | I16 COFFSET | `consumer_offset` | before each start, on the healed cluster after its rest, and at the end |
 //! | I17 ROUTE | `routes_converge` | while the healed cluster rests |
 //! | I19 LIVE | `progress` | while the healed cluster rests |
 //!
