@@ -241,6 +241,12 @@ impl Run {
     /// Usual messages are all begun; a producer that stopped taking them is no progress either.
     fn unsent(&self) -> Option<String> {
         let plan = &self.cluster.plan;
+        let slow_end = (plan.workload.load_ms / 1_000) as u32;
+        let slow =
+            self.cluster.progress(|progress| progress.next.get(&(0, crate::produce::Series::Slow)).copied());
+        if plan.workload.slow_topic && slow.unwrap_or(0) < slow_end {
+            return Some(format!("{} of {slow_end} messages of the slow topic are begun", slow.unwrap_or(0)));
+        }
         (0..plan.settings.producers).find_map(|producer| {
             let series = crate::produce::Series::Usual;
             let next = self
