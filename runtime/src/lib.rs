@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use chrono::Offset as _;
 use hotfire_core::runtime::{Cancelled, Mono, Runtime, Task};
 
 mod lock;
@@ -88,6 +89,19 @@ impl Runtime for TokioRuntime {
             Ok(since) => ms(since),
             Err(before) => -ms(before.duration()),
         }
+    }
+
+    fn utc_offset_s(&self, wall_ms: i64) -> i32 {
+        // A moment outside of chrono's years has no zone.
+        let utc = chrono::DateTime::from_timestamp_millis(wall_ms);
+        utc.map_or(0, |utc| utc.with_timezone(&chrono::Local).offset().fix().local_minus_utc())
+    }
+
+    fn memory_bytes(&self) -> Option<u64> {
+        #[cfg(target_os = "linux")]
+        return nix::sys::sysinfo::sysinfo().ok().map(|system| system.ram_total());
+        #[cfg(not(target_os = "linux"))]
+        None
     }
 
     fn sleep_until(&self, deadline: Mono) -> impl Future<Output = ()> + Send + 'static {

@@ -10,7 +10,7 @@ use std::time::UNIX_EPOCH;
 
 use hotfire_core::runtime::storage::{self, Storage};
 use hotfire_core::runtime::{Allocation, Backing, DirEntry, DiskUsage, FileStat};
-use nix::sys::statvfs::{Statvfs, fstatvfs, statvfs};
+use nix::sys::statvfs::{FsFlags, Statvfs, fstatvfs, statvfs};
 
 use crate::lock::FileLock;
 use crate::mmap::{View, cut_unless_mapped};
@@ -107,7 +107,11 @@ fn open(path: &Path, read_only: bool) -> io::Result<fs::File> {
 fn usage(of: &Statvfs) -> DiskUsage {
     let block = of.fragment_size() as u64;
     let bytes = |blocks: u64| blocks.saturating_mul(block);
-    DiskUsage { total: bytes(of.blocks().into()), available: bytes(of.blocks_available().into()) }
+    DiskUsage {
+        total: bytes(of.blocks().into()),
+        available: bytes(of.blocks_available().into()),
+        read_only: of.flags().contains(FsFlags::ST_RDONLY),
+    }
 }
 
 /// A file read and written in place. Clones share one descriptor.

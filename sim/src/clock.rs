@@ -18,11 +18,12 @@ pub(crate) struct NodeClock {
     local_base_ns: u64,
     drift_ppm: i64,
     wall_offset_ms: i64,
+    utc_offset_s: i32,
 }
 
 impl NodeClock {
     pub(crate) fn new() -> NodeClock {
-        NodeClock { true_base_ns: 0, local_base_ns: 0, drift_ppm: 0, wall_offset_ms: 0 }
+        NodeClock { true_base_ns: 0, local_base_ns: 0, drift_ppm: 0, wall_offset_ms: 0, utc_offset_s: 0 }
     }
 
     /// Local time at true time `true_ns`.
@@ -42,6 +43,10 @@ impl NodeClock {
 
     pub(crate) fn wall_ms(&self, true_ns: u64) -> i64 {
         WALL_START_MS + (self.local_ns(true_ns) / 1_000_000) as i64 + self.wall_offset_ms
+    }
+
+    pub(crate) fn utc_offset_s(&self) -> i32 {
+        self.utc_offset_s
     }
 
     fn set_drift(&mut self, true_ns: u64, drift_ppm: i64) {
@@ -74,6 +79,11 @@ impl ClockControl<'_> {
         inner.node_mut(self.node).clock.set_drift(now, ppm);
         inner.count("clock.drift");
         inner.trace("clock.drift", self.node, ppm as u64, 0);
+    }
+
+    /// The node's time zone: local time minus UTC.
+    pub fn set_utc_offset_s(&self, seconds: i32) {
+        self.world.lock().node_mut(self.node).clock.utc_offset_s = seconds;
     }
 
     #[must_use]

@@ -124,6 +124,15 @@ impl Runtime for SimRuntime {
         inner.node(self.node).clock.wall_ms(inner.now())
     }
 
+    fn utc_offset_s(&self, _wall_ms: i64) -> i32 {
+        let inner = self.world.lock();
+        inner.node(self.node).clock.utc_offset_s()
+    }
+
+    fn memory_bytes(&self) -> Option<u64> {
+        None
+    }
+
     fn sleep_until(&self, deadline: Mono) -> impl Future<Output = ()> + Send + 'static {
         NodeSleep { runtime: self.clone(), deadline, timer: None }
     }

@@ -79,6 +79,7 @@ pub fn cases<R: Runtime>() -> Vec<Case<R>> {
     list! {
         time:
             monotonic_time_does_not_go_back,
+            a_time_zone_is_less_than_a_day,
             a_sleep_is_never_short,
             a_deadline_that_has_passed_resolves_at_once,
             the_earlier_of_two_sleeps_comes_first,

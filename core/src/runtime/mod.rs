@@ -45,6 +45,13 @@ pub trait Runtime: Network + Storage + Clone + Send + Sync + 'static {
     /// Wall clock in milliseconds since the Unix epoch. It may jump either way and differs between nodes.
     fn wall_ms(&self) -> i64;
 
+    /// Local time minus UTC at that moment of the wall clock, in seconds: the time zone of the node, as an operator sees it.
+    /// For hours in settings and for names of files, never for order.
+    fn utc_offset_s(&self, wall_ms: i64) -> i32;
+
+    /// Memory of the machine, in bytes; `None` when the system does not say.
+    fn memory_bytes(&self) -> Option<u64>;
+
     /// Resolves at or after `deadline`; at once when it has passed.
     fn sleep_until(&self, deadline: Mono) -> impl Future<Output = ()> + Send + 'static;
 

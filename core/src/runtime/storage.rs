@@ -53,6 +53,8 @@ pub struct FileStat {
 pub struct DiskUsage {
     pub total: u64,
     pub available: u64,
+    /// Nothing can be changed on it.
+    pub read_only: bool,
 }
 
 impl DiskUsage {

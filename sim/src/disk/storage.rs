@@ -292,7 +292,11 @@ impl Storage for SimRuntime {
         self.slow_step("disk.usage", path_hash(&dir), Cost::Lookup, |inner| {
             let disk = inner.disk(self.node());
             disk.names.folder(&dir)?;
-            Ok(DiskUsage { total: disk.faults.capacity, available: disk.free_blocks() * PAGE as u64 })
+            Ok(DiskUsage {
+                total: disk.faults.capacity,
+                available: disk.free_blocks() * PAGE as u64,
+                read_only: disk.faults.read_only,
+            })
         })
         .await
     }

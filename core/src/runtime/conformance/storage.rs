@@ -162,6 +162,7 @@ pub async fn disk_usage_is_plausible<R: Runtime>(rt: R, env: Env<R>) {
     assert!(usage.total > 0, "{usage:?}");
     assert!(usage.available <= usage.total, "{usage:?}");
     assert!((0.0..=1.0).contains(&usage.used_ratio()), "{usage:?}");
+    assert!(!usage.read_only, "a folder that was made here: {usage:?}");
     let missing = rt.disk_usage(&env.path("missing")).await;
     expect_kind(missing, ErrorKind::NotFound, "usage of a missing folder");
 }

@@ -20,6 +20,15 @@ pub async fn monotonic_time_does_not_go_back<R: Runtime>(rt: R, _env: Env<R>) {
     assert!(rt.wall_ms() > 0, "wall time is before 1970: {}", rt.wall_ms());
 }
 
+pub async fn a_time_zone_is_less_than_a_day<R: Runtime>(rt: R, _env: Env<R>) {
+    for wall_ms in [rt.wall_ms(), 0, 1_000_000_000_000, i64::MIN, i64::MAX] {
+        let offset_s = rt.utc_offset_s(wall_ms);
+        assert!(offset_s.abs() < 86_400, "{offset_s} s from UTC at {wall_ms}");
+        assert_eq!(offset_s, rt.utc_offset_s(wall_ms), "the same moment again");
+    }
+    assert_ne!(rt.memory_bytes(), Some(0));
+}
+
 pub async fn a_sleep_is_never_short<R: Runtime>(rt: R, _env: Env<R>) {
     for micros in [1, 50, 999, 1000, 1001, 20_000] {
         let start = rt.now();
