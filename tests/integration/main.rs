@@ -17,4 +17,5 @@ mod send_back;
 mod store;
 mod store_crash;
 mod store_golden;
+mod store_retention;
 mod transcripts;

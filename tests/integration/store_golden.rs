@@ -130,13 +130,21 @@ async fn same_as_java(store: &Store, manifest: &Value, case: &str) {
         assert_eq!(store.max_offset(topic, id), int(&queue["maxOffset"]), "{name}");
         let java_entries: Vec<[i64; 3]> = serde_json::from_value(queue["entries"].clone()).expect("entries");
         assert_eq!(entries(store, topic, id).await, java_entries, "{name}");
-        if case.starts_with("e5") {
-            // 4.9.7 answers the nearest message, 5.x as the boundary says.
-            let times: Vec<[i64; 2]> = serde_json::from_value(queue["offsetByTime"].clone()).expect("times");
-            for [time, offset] in times {
-                let ours = store.offset_by_time(topic, id, time, Boundary::Lower).await;
+        let times: Vec<[i64; 2]> = serde_json::from_value(queue["offsetByTime"].clone()).expect("times");
+        for [time, offset] in times {
+            let ours = store.offset_by_time(topic, id, time, Boundary::Lower).await;
+            if case.starts_with("e5") {
                 assert_eq!(ours, offset, "{name} at {time}");
+                continue;
             }
+            // 4.9.7 answers the nearest message, any of those of one time: that of ours, or that of the one before. Of several
+            // files it takes one by its modification time, which unpacking has changed.
+            if int(&queue["maxOffset"]) > 20 {
+                continue;
+            }
+            let java = store.store_time(topic, id, offset).await;
+            let near = [store.store_time(topic, id, ours).await, store.store_time(topic, id, ours - 1).await];
+            assert!(java.is_none() || near.contains(&java), "{name} at {time}: {ours}, Java {offset}");
         }
     }
     names.sort();

@@ -11,13 +11,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::{BrokerConfig, FlushDisk, StoreSettings};
+use crate::config::{BrokerConfig, FlushDisk};
 use crate::remoting::connection::{ConnectionLimits, InFlightLimit, NoHandler};
 use crate::remoting::peer::Peers;
 use crate::remoting::server::Server;
 use crate::runtime::sync::{Receiver, Sender, watch};
 use crate::runtime::{Runtime, Task};
-use crate::store::{FlushMode, MessageStore, RecoverError, StopError, StoreConfig};
+use crate::store::{FlushMode, MessageStore, ReadLimits, RecoverError, Retention, StopError, StoreConfig};
 
 use super::client_requests::ClientRequests;
 use super::client_table::ClientTable;
@@ -102,7 +102,7 @@ impl<R: Runtime> Broker<R> {
         let ip = address::advertised(&rt, &config, &name_servers)
             .await
             .map_err(|source| StartError::Address { name: config.identity.ip1.clone(), source })?;
-        let store = MessageStore::open(rt.clone(), store_config(&config.store)).await?;
+        let store = MessageStore::open(rt.clone(), store_config(&rt, &config)).await?;
         let started = Self::start_on(rt, &config, name_servers, ip, store.clone()).await;
         if let Err(error) = &started {
             tracing::error!(%error, "start the broker");
@@ -200,7 +200,10 @@ impl<R: Runtime> Broker<R> {
     }
 }
 
-fn store_config(settings: &StoreSettings) -> StoreConfig {
+fn store_config<R: Runtime>(rt: &R, config: &BrokerConfig) -> StoreConfig {
+    let BrokerConfig { store: settings, reads, retention, .. } = config;
+    let defaults = StoreConfig::new(settings.root.clone());
+    let memory_bytes = rt.memory_bytes();
     StoreConfig {
         commit_log_file_bytes: settings.commit_log_file_bytes,
         consume_queue_file_bytes: settings.consume_queue_file_bytes,
@@ -216,7 +219,30 @@ fn store_config(settings: &StoreSettings) -> StoreConfig {
         queue_flush_least_pages: settings.queue_flush_least_pages,
         queue_flush_thorough_interval_ms: settings.queue_flush_thorough_interval_ms,
         message_bytes_max: settings.message_bytes_max as usize,
-        ..StoreConfig::new(settings.root.clone())
+        hot_bytes: memory_bytes
+            .map_or(defaults.hot_bytes, |bytes| bytes / 100 * reads.memory_percent.min(100)),
+        read_limits: ReadLimits {
+            hot_bytes: reads.hot_bytes,
+            hot_count: reads.hot_count,
+            cold_bytes: reads.cold_bytes,
+            cold_count: reads.cold_count,
+        },
+        retention: Retention {
+            reserved_ms: retention.reserved.ms,
+            delete_hours: retention.delete_hours,
+            interval_ms: retention.interval_ms,
+            batch_max: retention.batch_max,
+            log_file_pause_ms: retention.log_file_pause_ms,
+            queue_file_pause_ms: retention.queue_file_pause_ms,
+            held_max_ms: retention.held_max_ms,
+            held_retry_ms: retention.held_retry_ms,
+            forcibly: retention.forcibly,
+            disk_max_used_percent: retention.disk_max_used_percent,
+            forcibly_percent: retention.forcibly_percent,
+            warning_percent: retention.warning_percent,
+            ..defaults.retention.clone()
+        },
+        ..defaults
     }
 }
 

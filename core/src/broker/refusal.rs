@@ -60,8 +60,7 @@ impl From<PutError> for Refusal {
             | PutError::RecordTooLarge { .. }
             | PutError::EmptyBatch => response::MESSAGE_ILLEGAL,
             PutError::NotWritable(why) => return not_writable(*why),
-            PutError::SegmentFailed { .. } => response::SERVICE_NOT_AVAILABLE,
-            PutError::SegmentTimeout { .. } => response::SYSTEM_BUSY,
+            PutError::SegmentFailed { .. } | PutError::SegmentTimeout { .. } => response::SYSTEM_ERROR,
         };
         Refusal::new(code, error.to_string())
     }

@@ -3,7 +3,8 @@
 use std::net::IpAddr;
 
 use super::ANY;
-use super::value::{FlushDisk, MasterId, Permission, Role, Value};
+use super::value::{FlushDisk, MasterId, Permission, ReservedTime, Role, Value};
+use crate::store::DeleteHours;
 
 /// A struct whose fields are settings.
 pub(super) trait Group {
@@ -145,6 +146,44 @@ settings! {
         "maxMessageSize" message_bytes_max: u32 = 4 * 1024 * 1024;
         /// An append that holds the log for longer means: busy.
         "osPageCacheBusyTimeOutMills" append_busy_ms: u64 = 1_000;
+    }
+}
+
+settings! {
+    /// What one pull may give.
+    ReadSettings {
+        /// What lies so far from the log's end, in percent of the machine's memory, counts as in memory.
+        "accessMessageInMemoryMaxRatio" memory_percent: u64 = 40;
+        "maxTransferBytesOnMessageInMemory" hot_bytes: u64 = 256 * 1024;
+        "maxTransferCountOnMessageInMemory" hot_count: usize = 32;
+        "maxTransferBytesOnMessageInDisk" cold_bytes: u64 = 64 * 1024;
+        "maxTransferCountOnMessageInDisk" cold_count: usize = 8;
+    }
+}
+
+settings! {
+    /// How long files are kept.
+    RetentionSettings {
+        /// In hours.
+        "fileReservedTime" reserved: ReservedTime = ReservedTime::hours(72);
+        /// Hours of the machine's own clock at which expired files are deleted.
+        "deleteWhen" delete_hours: DeleteHours = DeleteHours::only(4);
+        "cleanResourceInterval" interval_ms: u64 = 10_000;
+        /// CommitLog files deleted at one look.
+        "deleteFileBatchMax" batch_max: usize = 10;
+        "deleteCommitLogFilesInterval" log_file_pause_ms: u64 = 100;
+        "deleteConsumeQueueFilesInterval" queue_file_pause_ms: u64 = 100;
+        /// A file that readers hold is kept for so long.
+        "destroyMapedFileIntervalForcibly" held_max_ms: u64 = 120_000;
+        "redeleteHangedFileInterval" held_retry_ms: u64 = 120_000;
+        /// Whether files of any age go when the disk is nearly full.
+        "cleanFileForciblyEnable" forcibly: bool = true;
+        /// In percent, kept between 10 and 95.
+        "diskMaxUsedSpaceRatio" disk_max_used_percent: u64 = 75;
+        /// In percent, kept between 30 and 85.
+        "diskSpaceCleanForciblyRatio" forcibly_percent: u64 = 85;
+        /// In percent, kept between 35 and 90.
+        "diskSpaceWarningLevelRatio" warning_percent: u64 = 90;
     }
 }
 

@@ -17,10 +17,10 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 pub use error::{ConfigError, Warning};
 pub use groups::{
-    BrokerIdentity, ClientSettings, NameServerSettings, PullSettings, Registration, SendSettings,
-    StoreSettings, TopicSettings,
+    BrokerIdentity, ClientSettings, NameServerSettings, PullSettings, ReadSettings, Registration,
+    RetentionSettings, SendSettings, StoreSettings, TopicSettings,
 };
-pub use value::{FlushDisk, MasterId, Permission, Role};
+pub use value::{FlushDisk, MasterId, Permission, ReservedTime, Role};
 
 use groups::Group;
 
@@ -63,6 +63,8 @@ pub struct BrokerConfig {
     pub pull: PullSettings,
     pub clients: ClientSettings,
     pub store: StoreSettings,
+    pub reads: ReadSettings,
+    pub retention: RetentionSettings,
     sources: BTreeMap<&'static str, Source>,
 }
 
@@ -175,6 +177,8 @@ impl Groups for BrokerConfig {
             &self.pull,
             &self.clients,
             &self.store,
+            &self.reads,
+            &self.retention,
         ]
     }
 
@@ -187,6 +191,8 @@ impl Groups for BrokerConfig {
             &mut self.pull,
             &mut self.clients,
             &mut self.store,
+            &mut self.reads,
+            &mut self.retention,
         ]
     }
 

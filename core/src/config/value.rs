@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use crate::store::DeleteHours;
+
 /// A type that a setting can have. `show` and `parse` are inverse.
 pub(super) trait Value: Sized {
     /// # Errors
@@ -145,6 +147,41 @@ impl Value for Permission {
 
     fn show(&self) -> String {
         self.0.to_string()
+    }
+}
+
+impl Value for DeleteHours {
+    fn parse(text: &str) -> Result<Self, String> {
+        DeleteHours::parse(text).ok_or_else(|| "hours from 00 to 23 with ; between them".to_owned())
+    }
+
+    fn show(&self) -> String {
+        self.to_string()
+    }
+}
+
+/// `fileReservedTime`, read and shown in hours.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ReservedTime {
+    pub ms: u64,
+}
+
+const HOUR_MS: u64 = 3_600_000;
+
+impl ReservedTime {
+    pub(super) const fn hours(hours: u64) -> ReservedTime {
+        ReservedTime { ms: hours * HOUR_MS }
+    }
+}
+
+impl Value for ReservedTime {
+    fn parse(text: &str) -> Result<Self, String> {
+        let ms = text.parse().ok().and_then(|hours: u64| hours.checked_mul(HOUR_MS));
+        ms.map(|ms| ReservedTime { ms }).ok_or_else(|| "a number of hours".to_owned())
+    }
+
+    fn show(&self) -> String {
+        (self.ms / HOUR_MS).to_string()
     }
 }
 

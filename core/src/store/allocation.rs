@@ -4,6 +4,7 @@
 //! first append asks: an idle broker holds no reserved blocks and no touched pages.
 
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -28,11 +29,18 @@ pub(crate) struct Allocation {
     /// Counts tries that ended; the last one's error.
     tried: Sender<u64>,
     last_error: Mutex<Option<Arc<io::Error>>>,
+    /// Monotonic ns since which a put waits for a file; 0 when none does.
+    waiting_since: AtomicU64,
 }
 
 impl Allocation {
     pub fn new() -> Allocation {
-        Allocation { asked: Notify::new(), tried: watch(0).0, last_error: Mutex::new(None) }
+        Allocation {
+            asked: Notify::new(),
+            tried: watch(0).0,
+            last_error: Mutex::new(None),
+            waiting_since: AtomicU64::new(0),
+        }
     }
 
     fn last_error(&self) -> MutexGuard<'_, Option<Arc<io::Error>>> {
@@ -42,6 +50,14 @@ impl Allocation {
     /// Registers for the next try; to be called before looking whether the file is there.
     pub fn subscribe(&self) -> Receiver<u64> {
         self.tried.subscribe()
+    }
+
+    /// How long puts have been waiting for a file; 0 when none does.
+    pub fn waiting_ms<R: Runtime>(&self, rt: &R) -> u64 {
+        match self.waiting_since.load(Ordering::Relaxed) {
+            0 => 0,
+            since => rt.now().0.saturating_sub(since) / 1_000_000,
+        }
     }
 
     /// Wakes the task, and waits until a try has ended.
@@ -55,6 +71,9 @@ impl Allocation {
         file: u64,
         timeout_ms: u64,
     ) -> Result<(), PutError> {
+        let now = rt.now().0.max(1);
+        // The first one that waits sets it, the try that ends clears it.
+        let _ = self.waiting_since.compare_exchange(0, now, Ordering::Relaxed, Ordering::Relaxed);
         self.asked.notify_one();
         let ended = rt.timeout(Duration::from_millis(timeout_ms), tries.changed()).await;
         if ended.is_err() {
@@ -111,6 +130,7 @@ impl Allocation {
                 Err(())
             }
         };
+        self.waiting_since.store(0, Ordering::Relaxed);
         self.tried.modify(|tries| *tries += 1);
         outcome
     }

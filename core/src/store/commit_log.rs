@@ -8,6 +8,7 @@
 //! Invariant: a queue's next offset rises only with a record that was published (S-19).
 //! Invariant: `durable` <= `written`, and `durable` rises only by a flush that succeeded.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -51,6 +52,8 @@ struct Tail<R: Runtime> {
     appended: bool,
     last_timestamp: i64,
     refuse: Option<WhyNot>,
+    /// The reasons that hold now and pass by themselves.
+    passing: BTreeSet<WhyNot>,
 }
 
 /// Where the records of one put went.
@@ -104,6 +107,7 @@ impl<R: Runtime> CommitLog<R> {
                 appended: false,
                 last_timestamp,
                 refuse: Some(WhyNot::NotStarted),
+                passing: BTreeSet::new(),
             }),
             written: Watermark::new(end),
             durable: Watermark::new(end),
@@ -168,37 +172,53 @@ impl<R: Runtime> CommitLog<R> {
         (tail.end(), tail.last_timestamp)
     }
 
-    /// From now on puts are refused, or with `None` taken.
-    pub fn refuse(&self, why: Option<WhyNot>) {
-        self.tail().refuse = why;
+    /// The store has been started: puts are taken, unless a passing reason holds.
+    pub fn take_puts(&self) {
+        let mut tail = self.tail();
+        tail.refuse = tail.passing.first().copied();
     }
 
-    /// Refuses puts unless they are refused already: the first reason is the one worth knowing.
+    /// Refuses puts. The first reason is the one worth knowing, but one that passes never hides one that does not.
     pub fn refuse_because(&self, why: WhyNot) {
         let mut tail = self.tail();
-        if tail.refuse.is_none() {
+        if why.passes() {
+            tail.passing.insert(why);
+        }
+        if tail.refuse.is_none_or(|known| known.passes() && !why.passes()) {
             tail.refuse = Some(why);
         }
     }
 
-    /// Takes puts again if `why` was what refused them.
+    /// A passing reason holds no longer; puts are taken again when it was the last one (S-28).
     pub fn recover_from(&self, why: WhyNot) {
-        let mut tail = self.tail();
-        if tail.refuse == Some(why) {
-            tail.refuse = None;
+        assert!(why.passes(), "{why:?} does not pass");
+        if self.rt.mutant(crate::runtime::Mutant::DiskFullSticks) {
+            return;
         }
+        let mut tail = self.tail();
+        tail.passing.remove(&why);
+        if tail.refuse == Some(why) {
+            tail.refuse = tail.passing.first().copied();
+        }
+    }
+
+    /// Whether a passing reason holds, be it the one that is told or not.
+    pub fn is_refused_because(&self, why: WhyNot) -> bool {
+        self.tail().passing.contains(&why)
     }
 
     pub fn refusal(&self) -> Option<WhyNot> {
         self.tail().refuse
     }
 
-    /// How long the present append has waited for, and held, the append lock.
+    /// How long the present append has waited for, and held, the append lock, or for the next file, as Java's holds its
+    /// lock meanwhile.
     pub fn append_blocked_ms(&self) -> u64 {
-        match self.busy_since.load(Ordering::Relaxed) {
+        let blocked_ms = match self.busy_since.load(Ordering::Relaxed) {
             0 => 0,
             since => self.rt.now().0.saturating_sub(since) / 1_000_000,
-        }
+        };
+        blocked_ms.max(self.allocation.waiting_ms(&self.rt))
     }
 
     /// Appends `records`, one behind the other in one file, with queue offsets from `next_offset` (or 0 without), which

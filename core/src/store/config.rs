@@ -1,6 +1,7 @@
 //! Settings of a store. Java's key is in each doc line; times are in ms, sizes in bytes.
 
 use super::error::RecoverError;
+use super::retention::Retention;
 
 /// A file holds at least a small record and its blank record.
 const LOG_FILE_BYTES_MIN: u64 = 512;
@@ -54,6 +55,28 @@ pub struct StoreConfig {
     pub open_queue_files_max: usize,
     /// Bytes of memory that hold recent messages (Java: 40 % of RAM): what lies further back counts as on disk.
     pub hot_bytes: u64,
+    pub read_limits: ReadLimits,
+    pub retention: Retention,
+}
+
+/// What one read may give, beside what its caller asks. "Hot" is what lies within [`StoreConfig::hot_bytes`] of the log's end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReadLimits {
+    /// `maxTransferBytesOnMessageInMemory`.
+    pub hot_bytes: u64,
+    /// `maxTransferCountOnMessageInMemory`.
+    pub hot_count: usize,
+    /// `maxTransferBytesOnMessageInDisk`.
+    pub cold_bytes: u64,
+    /// `maxTransferCountOnMessageInDisk`.
+    pub cold_count: usize,
+}
+
+impl Default for ReadLimits {
+    /// Java's.
+    fn default() -> ReadLimits {
+        ReadLimits { hot_bytes: 256 << 10, hot_count: 32, cold_bytes: 64 << 10, cold_count: 8 }
+    }
 }
 
 /// Java's default of `messageDelayLevel`, in ms.
@@ -85,6 +108,8 @@ impl StoreConfig {
             prefault_bytes: 64 << 20,
             open_queue_files_max: 512,
             hot_bytes: 1 << 30,
+            read_limits: ReadLimits::default(),
+            retention: Retention::default(),
         }
     }
 

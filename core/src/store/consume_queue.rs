@@ -39,6 +39,8 @@ pub(crate) struct ConsumeQueue {
     files: (AtomicU64, AtomicU64),
     /// A folder or file was made whose name is not durable yet.
     names_unsynced: AtomicBool,
+    /// The name of a deleted file may still be on the disk: nothing more is deleted before it is known to be gone.
+    removal_unsynced: AtomicBool,
     /// Entries that dispatch has taken from the log and not yet written.
     staged: Mutex<Vec<u8>>,
 }
@@ -84,6 +86,7 @@ impl ConsumeQueue {
             durable: AtomicI64::new(extent.max),
             files: (AtomicU64::new(extent.files.0), AtomicU64::new(extent.files.1)),
             names_unsynced: AtomicBool::new(false),
+            removal_unsynced: AtomicBool::new(false),
             staged: Mutex::new(Vec::new()),
         }
     }
@@ -101,9 +104,10 @@ impl ConsumeQueue {
         self.max.load(Ordering::Acquire)
     }
 
-    pub fn set_min(&self, min: i64) {
+    /// What lies before `min` is gone. It never goes back.
+    pub fn raise_min(&self, min: i64) {
         assert!(min <= self.max(), "{}: a minimum of {min} behind the end", self.dir);
-        self.min.store(min, Ordering::Release);
+        self.min.fetch_max(min, Ordering::AcqRel);
     }
 
     /// Entries that are not durable, in bytes.
@@ -267,6 +271,73 @@ impl ConsumeQueue {
         let mut unit = [0; ENTRY_BYTES];
         file.read_at(at - base, &mut unit)?;
         Ok(Unit::decode(&unit))
+    }
+
+    /// The first entry whose record lies at `log_min` or behind; `max` when none does.
+    ///
+    /// # Errors
+    /// Of opening or reading a file.
+    pub async fn first_kept<R: Runtime>(&self, files: &QueueFiles<R>, log_min: u64) -> io::Result<i64> {
+        let (mut low, mut high) = (self.min(), self.max());
+        if low == high || self.is_kept(files, low, log_min).await? {
+            return Ok(low);
+        }
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if self.is_kept(files, middle, log_min).await? {
+                high = middle;
+            } else {
+                low = middle + 1;
+            }
+        }
+        Ok(low)
+    }
+
+    async fn is_kept<R: Runtime>(&self, files: &QueueFiles<R>, n: i64, log_min: u64) -> io::Result<bool> {
+        let unit = self.read_unit(files, n).await?;
+        Ok(unit.entry().is_some_and(|entry| entry.physical_offset >= log_min))
+    }
+
+    /// Deletes the first file if none of its entries is above `min`, and a later file begins with an entry of a record
+    /// below `log_durable` that is durable itself: a recovery that cuts log and queue then never empties the queue, whose
+    /// next offset would be forgotten with its last file. True when a file was deleted.
+    ///
+    /// # Errors
+    /// Of reading, or of a step of the deletion; it can be tried again.
+    pub async fn delete_first_file<R: Runtime>(
+        &self,
+        rt: &R,
+        files: &QueueFiles<R>,
+        log_durable: u64,
+    ) -> io::Result<bool> {
+        if self.removal_unsynced.load(Ordering::Acquire) {
+            rt.sync_dir(&self.dir).await?;
+            self.removal_unsynced.store(false, Ordering::Release);
+        }
+        let (first, end) = (self.files.0.load(Ordering::Acquire), self.files.1.load(Ordering::Acquire));
+        let second = first + self.file_bytes;
+        let next = i64::try_from(second / ENTRY).unwrap_or(i64::MAX);
+        if second >= end || self.min() < next || next >= self.durable.load(Ordering::Acquire) {
+            return Ok(false);
+        }
+        let entry = self.read_unit(files, next).await?.entry();
+        if entry.is_none_or(|entry| entry.end() > log_durable) {
+            return Ok(false);
+        }
+        self.files.0.store(second, Ordering::Release);
+        files.forget((self.number, first));
+        if let Err(error) = rt.remove(&self.path(first)).await
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            self.files.0.store(first, Ordering::Release);
+            return Err(error);
+        }
+        // A reader that was on its way may have opened it meanwhile.
+        files.forget((self.number, first));
+        self.removal_unsynced.store(true, Ordering::Release);
+        rt.sync_dir(&self.dir).await?;
+        self.removal_unsynced.store(false, Ordering::Release);
+        Ok(true)
     }
 
     /// First byte behind the last file.

@@ -29,7 +29,7 @@ pub enum PutError {
 }
 
 /// Why a store takes no writes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
 pub enum WhyNot {
     #[error("it has not been started")]
     NotStarted,
@@ -41,12 +41,26 @@ pub enum WhyNot {
     /// Passing: dispatch goes on once the system takes queue entries again.
     #[error("queue entries cannot be written")]
     QueueWriteFailed,
+    /// Passing: the disk is fuller than the warning level. Files are deleted to make room.
+    #[error("the disk is full")]
+    DiskFull,
+    /// Passing: the file system was made read-only.
+    #[error("the file system is read-only")]
+    ReadOnly,
     /// A queue does not continue where the log says: the next start rebuilds it.
     #[error("the log and a queue contradict each other")]
     Inconsistent,
     /// A record that was appended cannot be read back.
     #[error("the log cannot be read back")]
     Unreadable,
+}
+
+impl WhyNot {
+    /// It ends when its cause does, without a restart.
+    #[must_use]
+    pub fn passes(self) -> bool {
+        matches!(self, WhyNot::QueueWriteFailed | WhyNot::DiskFull | WhyNot::ReadOnly)
+    }
 }
 
 /// The directory cannot be opened. Nothing was changed in it, unless the variant says so.

@@ -12,25 +12,31 @@ use crate::runtime::{Runtime, SegmentReader, View};
 
 pub(crate) struct MappedFileQueue<R: Runtime> {
     file_bytes: u64,
-    files: RwLock<Vec<Arc<MappedFile<R>>>>,
+    files: RwLock<Files<R>>,
+}
+
+struct Files<R: Runtime> {
+    list: Vec<Arc<MappedFile<R>>>,
+    /// Base of the first one. Changes only together with the list.
+    first: u64,
 }
 
 impl<R: Runtime> MappedFileQueue<R> {
     /// # Panics
     /// When the files are not contiguous.
     pub fn new(file_bytes: u64, files: Vec<MappedFile<R>>) -> MappedFileQueue<R> {
-        let queue = MappedFileQueue { file_bytes, files: RwLock::new(Vec::new()) };
+        let queue = MappedFileQueue { file_bytes, files: RwLock::new(Files { list: Vec::new(), first: 0 }) };
         for file in files {
             queue.push(file);
         }
         queue
     }
 
-    fn files(&self) -> RwLockReadGuard<'_, Vec<Arc<MappedFile<R>>>> {
+    fn files(&self) -> RwLockReadGuard<'_, Files<R>> {
         self.files.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn files_mut(&self) -> RwLockWriteGuard<'_, Vec<Arc<MappedFile<R>>>> {
+    fn files_mut(&self) -> RwLockWriteGuard<'_, Files<R>> {
         self.files.write().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -41,19 +47,53 @@ impl<R: Runtime> MappedFileQueue<R> {
     pub fn push(&self, file: MappedFile<R>) {
         assert_eq!(file.end() - file.base, self.file_bytes, "{} has the configured length", file.path);
         let mut files = self.files_mut();
-        if let Some(last) = files.last() {
-            assert_eq!(file.base, last.end(), "{} continues the log", file.path);
+        match files.list.last() {
+            Some(last) => assert_eq!(file.base, last.end(), "{} continues the log", file.path),
+            None => files.first = file.base,
         }
-        files.push(Arc::new(file));
+        files.list.push(Arc::new(file));
     }
 
     /// Takes the last file out if nothing was written to it.
     pub fn pop_unused(&self) -> Option<Arc<MappedFile<R>>> {
         let mut files = self.files_mut();
-        if files.last()?.reader.written() > 0 {
+        if files.list.last()?.reader.written() > 0 {
             return None;
         }
-        files.pop()
+        files.list.pop()
+    }
+
+    /// The first two files; the second one is what keeps the first from being the last.
+    pub fn first_two(&self) -> Option<[Arc<MappedFile<R>>; 2]> {
+        let files = self.files();
+        Some([files.list.first()?.clone(), files.list.get(1)?.clone()])
+    }
+
+    /// The bases of all files, in order.
+    pub fn bases(&self) -> Vec<u64> {
+        self.files().list.iter().map(|file| file.base).collect()
+    }
+
+    /// Takes out the first file, which begins at `base`: no look-up finds it from now on, and what was found before stays
+    /// readable for as long as it is held.
+    ///
+    /// # Panics
+    /// When it is not the first, or the last.
+    pub fn take_first(&self, base: u64, in_two_steps: bool) -> Arc<MappedFile<R>> {
+        let mut files = self.files_mut();
+        assert!(files.list.len() > 1, "the last file is never deleted");
+        let file = files.list.remove(0);
+        assert_eq!(file.base, base, "files are deleted from the first on");
+        if !in_two_steps {
+            files.first = file.end();
+        }
+        file
+    }
+
+    /// The second of two steps: only a planted bug takes them apart.
+    pub fn first_was_taken(&self) {
+        let mut files = self.files_mut();
+        files.first = files.list.first().map_or(0, |file| file.base);
     }
 
     pub fn file_bytes(&self) -> u64 {
@@ -62,17 +102,14 @@ impl<R: Runtime> MappedFileQueue<R> {
 
     /// Offset of the first byte that is kept; `None` without a file.
     pub fn min(&self) -> Option<u64> {
-        self.files().first().map(|file| file.base)
+        self.files().list.first().map(|file| file.base)
     }
 
     /// The file that holds the byte at `offset`.
     pub fn find(&self, offset: u64) -> Option<Arc<MappedFile<R>>> {
         let files = self.files();
-        let first = files.first()?.base;
-        let index = offset.checked_sub(first)? / self.file_bytes;
-        let file = files.get(usize::try_from(index).ok()?)?;
-        debug_assert!((file.base..file.end()).contains(&offset));
-        Some(file.clone())
+        let index = offset.checked_sub(files.first)? / self.file_bytes;
+        files.list.get(usize::try_from(index).ok()?).cloned()
     }
 
     /// `len` published bytes from `offset` on, which must lie in one file.

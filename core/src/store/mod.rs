@@ -5,7 +5,7 @@
 //!
 //! Map: `commit_log` (appends), `mapped_file` and `mapped_file_queue` (its files), `allocation` (the next one, ahead), `flush`
 //! (group commit), `dispatch` (log to queues), `consume_queue`, `consume_queues`, `queue_files`, `queue_entry` (queues),
-//! `queue_flush` and `checkpoint` (where recovery may begin), `recovery`, `recover_log`, `recover_queues` (opening a directory),
+//! `queue_flush` and `checkpoint` (where recovery may begin), `retention` and `clean` (what is deleted, and when a full disk refuses puts), `recovery`, `recover_log`, `recover_queues` (opening a directory),
 //! `read` (what consumers ask), `check` (the same look, without changing anything), `config_file` (durable small files).
 //!
 //! Queue files are opened when somebody reads them and a bounded number is open, so what reads a queue (`get`,
@@ -19,6 +19,7 @@ mod allocation;
 pub mod answer;
 pub mod check;
 mod checkpoint;
+mod clean;
 mod commit_log;
 pub mod config;
 pub mod config_file;
@@ -36,16 +37,19 @@ mod read;
 mod recover_log;
 mod recover_queues;
 mod recovery;
+mod retention;
 
 use std::io;
 use std::slice;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use answer::{Appended, AppendedBatch, ArrivalListener, Boundary, GetStatus, Read};
-pub use config::{FlushMode, StoreConfig};
+pub use config::{FlushMode, ReadLimits, StoreConfig};
 pub use config_file::ConfigFile;
 pub use error::{PutError, RecoverError, StopError, WhyNot};
+pub use retention::{DeleteHours, Retention};
 
+use clean::Clean;
 use commit_log::{CommitLog, Log, Placed};
 use consume_queues::{ConsumeQueues, QueueOffsets};
 use dispatch::Dispatch;
@@ -69,6 +73,7 @@ pub struct MessageStore<R: Runtime> {
     flush: Arc<Flush<R>>,
     dispatch: Arc<Dispatch<R>>,
     queue_flush: Arc<QueueFlush<R>>,
+    clean: Arc<Clean<R>>,
     stop: Sender<bool>,
     tasks: Mutex<Vec<R::Task<()>>>,
     /// Held while the store lives: keeps other brokers, Java's too, out of the directory.
@@ -105,6 +110,15 @@ impl<R: Runtime> MessageStore<R> {
             flush.clone(),
             opened.checkpoint,
         ));
+        let clean = Arc::new(Clean::new(
+            rt.clone(),
+            config.retention.clone(),
+            [paths.commit_log.clone(), paths.consume_queue.clone()],
+            log.clone(),
+            queues.clone(),
+            dispatch.clone(),
+            queue_flush.clone(),
+        ));
         Ok(Arc::new(MessageStore {
             rt,
             config,
@@ -115,13 +129,14 @@ impl<R: Runtime> MessageStore<R> {
             flush,
             dispatch,
             queue_flush,
+            clean,
             stop: watch(false).0,
             tasks: Mutex::default(),
             lock: Mutex::new(Some(lock)),
         }))
     }
 
-    /// Starts the tasks (flush, dispatch, queue flush with checkpoint, allocation) and takes puts.
+    /// Starts the tasks (flush, dispatch, queue flush with checkpoint, allocation, deletion) and takes puts.
     pub fn start(self: &Arc<Self>) {
         let mut tasks = self.tasks();
         assert!(tasks.is_empty(), "a store is started once");
@@ -137,7 +152,9 @@ impl<R: Runtime> MessageStore<R> {
         tasks.push(self.rt.spawn("store.allocation", async move {
             log.allocation().run(log.clone(), stop).await;
         }));
-        self.log.refuse(None);
+        let (clean, stop) = (self.clean.clone(), self.stop.subscribe());
+        tasks.push(self.rt.spawn("store.clean", async move { clean.run(stop).await }));
+        self.log.take_puts();
     }
 
     fn tasks(&self) -> MutexGuard<'_, Vec<R::Task<()>>> {
@@ -291,6 +308,11 @@ impl<R: Runtime> MessageStore<R> {
     /// [`WhyNot`]: puts are refused.
     pub fn is_writable(&self) -> Result<(), WhyNot> {
         self.log.refusal().map_or(Ok(()), Err)
+    }
+
+    /// Deletes expired files now, whatever the hour of the day.
+    pub fn delete_expired(&self) {
+        self.clean.ask();
     }
 
     /// How long the present append has been in the way of others, in ms: Java's "page cache busy" compares it with 1,000.

@@ -57,6 +57,14 @@ impl<R: Runtime> QueueFiles<R> {
         }
     }
 
+    /// The file is deleted: nobody gets it from here any more.
+    pub fn forget(&self, key: Key) {
+        let mut open = self.open();
+        if let Some((_, used)) = open.files.remove(&key) {
+            open.by_use.remove(&used);
+        }
+    }
+
     /// Files that are open.
     pub fn len(&self) -> usize {
         self.open().files.len()

@@ -9,6 +9,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use tokio::sync::Notify;
+
 use super::checkpoint::{self, Checkpoint, Own, Positions};
 use super::commit_log::Log;
 use super::config::StoreConfig;
@@ -16,7 +18,7 @@ use super::consume_queues::ConsumeQueues;
 use super::dispatch::{Dispatch, Progress};
 use super::flush::Flush;
 use super::recovery::Paths;
-use crate::runtime::sync::Receiver;
+use crate::runtime::sync::{Receiver, Watermark};
 use crate::runtime::{Mutant, Runtime};
 
 const PAGE_BYTES: u64 = 4096;
@@ -32,6 +34,9 @@ pub(crate) struct QueueFlush<R: Runtime> {
     base: Checkpoint,
     record_crc_from: u64,
     failed: AtomicBool,
+    /// Below it the checkpoint on disk says that log and queues are durable.
+    claimed: Watermark,
+    asked: Notify,
 }
 
 impl<R: Runtime> QueueFlush<R> {
@@ -45,6 +50,7 @@ impl<R: Runtime> QueueFlush<R> {
         base: Checkpoint,
     ) -> QueueFlush<R> {
         let record_crc_from = base.positions().map_or(checkpoint::NO_RECORD_CRC, |own| own.record_crc_from);
+        let claimed = Watermark::new(base.positions().map_or(0, |own| own.queues_durable));
         QueueFlush {
             rt,
             paths,
@@ -55,7 +61,19 @@ impl<R: Runtime> QueueFlush<R> {
             base,
             record_crc_from,
             failed: AtomicBool::new(false),
+            claimed,
+            asked: Notify::new(),
         }
+    }
+
+    /// Below it the checkpoint on disk says that log and queues are durable.
+    pub fn claimed(&self) -> &Watermark {
+        &self.claimed
+    }
+
+    /// The task writes a checkpoint soon.
+    pub fn ask(&self) {
+        self.asked.notify_one();
     }
 
     pub fn has_failed(&self) -> bool {
@@ -67,11 +85,13 @@ impl<R: Runtime> QueueFlush<R> {
         let interval = Duration::from_millis(config.queue_flush_interval_ms);
         let mut thorough_at = self.rt.now().after_ms(config.queue_flush_thorough_interval_ms);
         loop {
-            crate::select! {
+            let asked = crate::select! {
                 _ = stop.wait_for(|stop| *stop) => return,
-                () = self.rt.sleep(interval) => {}
-            }
-            let thorough = self.rt.now() >= thorough_at || self.rt.buggify("store.queue_flush.thorough");
+                () = self.asked.notified() => true,
+                () = self.rt.sleep(interval) => false,
+            };
+            let thorough =
+                asked || self.rt.now() >= thorough_at || self.rt.buggify("store.queue_flush.thorough");
             let done = if thorough {
                 thorough_at = self.rt.now().after_ms(config.queue_flush_thorough_interval_ms);
                 self.checkpoint().await
@@ -134,7 +154,9 @@ impl<R: Runtime> QueueFlush<R> {
             }),
             ..self.base
         };
-        checkpoint::save(&self.rt, &self.paths.root, &self.paths.checkpoint, &checkpoint).await
+        checkpoint::save(&self.rt, &self.paths.root, &self.paths.checkpoint, &checkpoint).await?;
+        self.claimed.advance(position.min(durable));
+        Ok(())
     }
 
     /// A record's position that is durable: the last checkpoint's while the flush of the log is far behind.

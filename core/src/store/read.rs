@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::MessageStore;
 use super::answer::{Boundary, GetStatus, Read};
+use super::config::ReadLimits;
 use super::consume_queue::{ConsumeQueue, READ_ENTRIES_MAX};
 use super::mapped_file_queue::shared;
 use super::queue_entry::Entry;
@@ -16,12 +17,6 @@ use crate::runtime::Runtime;
 const LOOK_ENTRIES: usize = READ_ENTRIES_MAX;
 /// Bytes of one answer, whatever the caller asks.
 const ANSWER_BYTES_MAX: u64 = 128 << 20;
-/// Java's `maxTransferBytesOnMessageInMemory` and `…CountOnMessageInMemory`.
-const HOT_BYTES_MAX: u64 = 256 << 10;
-const HOT_COUNT_MAX: usize = 32;
-/// Java's `maxTransferBytesOnMessageInDisk` and `…CountOnMessageInDisk`.
-const COLD_BYTES_MAX: u64 = 64 << 10;
-const COLD_COUNT_MAX: usize = 8;
 
 /// What a read has collected: places of whole records, as runs without gaps.
 #[derive(Default)]
@@ -30,7 +25,12 @@ struct Collected {
     runs: Vec<(u64, u64, usize)>,
     bytes: u64,
     count: usize,
+    /// The last entry looked at points here.
     last_offset: u64,
+    /// Queue offset behind it.
+    next_begin: i64,
+    /// The last record that was to be given is deleted.
+    removed: bool,
 }
 
 impl Collected {
@@ -46,16 +46,18 @@ impl Collected {
         }
         self.bytes += u64::from(entry.size);
         self.count += 1;
-        self.last_offset = start;
     }
 
-    fn is_full(&self, next: &Entry, max_count: usize, hot: bool) -> bool {
+    /// Whether Java would stop before `next`, wanted or not. The first message is given whatever its size.
+    fn is_full(&self, next: &Entry, max_count: usize, hot: bool, limits: &ReadLimits) -> bool {
         if self.count == 0 {
             return false;
         }
         let bytes = self.bytes.saturating_add(u64::from(next.size));
-        let (bytes_max, count_max) =
-            if hot { (HOT_BYTES_MAX, HOT_COUNT_MAX) } else { (COLD_BYTES_MAX, COLD_COUNT_MAX) };
+        let (bytes_max, count_max) = match hot {
+            true => (limits.hot_bytes, limits.hot_count),
+            false => (limits.cold_bytes, limits.cold_count),
+        };
         self.count >= max_count || bytes > ANSWER_BYTES_MAX || bytes > bytes_max || self.count >= count_max
     }
 }
@@ -86,43 +88,63 @@ impl<R: Runtime> MessageStore<R> {
         if offset > max {
             return empty(GetStatus::OffsetOverflowBadly, max, min, max);
         }
-        let entries = match queue.read(&self.queues.files, offset, max_count.max(LOOK_ENTRIES)).await {
-            Ok(entries) if !entries.is_empty() => entries,
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                tracing::error!(topic, queue = queue.queue_id, offset, %error, "read queue entries");
-                return empty(GetStatus::Unreadable, offset, min, max);
+        let look_max = max_count.max(LOOK_ENTRIES);
+        let mut collected = Collected { next_begin: offset, ..Collected::default() };
+        let end = queue.next_file_offset(offset).min(offset.saturating_add_unsigned(look_max as u64));
+        while collected.next_begin < end {
+            let (from, count) = (collected.next_begin, usize::try_from(end - collected.next_begin));
+            let entries = match queue.read(&self.queues.files, from, count.unwrap_or(look_max)).await {
+                Ok(entries) if !entries.is_empty() => entries,
+                // What was found stands.
+                _ if from > offset => break,
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    tracing::error!(topic, queue = queue.queue_id, offset, %error, "read queue entries");
+                    return empty(GetStatus::Unreadable, offset, min, max);
+                }
+                _ => return empty(GetStatus::OffsetFoundNull, queue.next_file_offset(offset), min, max),
+            };
+            if !self.collect(&mut collected, &entries, max_count, filter) {
+                break;
             }
-            _ => return empty(GetStatus::OffsetFoundNull, queue.next_file_offset(offset), min, max),
-        };
-        self.collect(&queue, offset, &entries, max_count, filter).await
+        }
+        self.give(&queue, collected).await
     }
 
-    async fn collect(
+    /// Takes what is wanted of `entries`; false when no more may be taken.
+    ///
+    /// # Source
+    /// Store format, section 13: limits are looked at before the filter, so that an answer ends at the same entry as Java's.
+    fn collect(
         &self,
-        queue: &ConsumeQueue,
-        offset: i64,
+        collected: &mut Collected,
         entries: &[Entry],
         max_count: usize,
         filter: &(dyn Fn(i64) -> bool + Sync),
-    ) -> Read {
+    ) -> bool {
         let (log_min, log_max) = (self.log.min(), self.log.written().get());
-        let mut collected = Collected::default();
-        let (mut next_begin, mut removed) = (offset, false);
         for entry in entries {
             let hot = log_max.saturating_sub(entry.physical_offset) <= self.config.hot_bytes;
-            if entry.physical_offset < log_min {
-                removed = true;
-            } else if filter(entry.tags_code) {
-                if collected.is_full(entry, max_count, hot) {
-                    break;
-                }
-                collected.push(entry, self.log.file_bytes());
+            if collected.is_full(entry, max_count, hot, &self.config.read_limits) {
+                return false;
             }
-            next_begin += 1;
+            collected.next_begin += 1;
+            collected.last_offset = entry.physical_offset;
+            let wanted = filter(entry.tags_code);
+            if wanted && entry.physical_offset >= log_min {
+                collected.push(entry, self.log.file_bytes());
+            } else {
+                collected.removed = wanted;
+            }
         }
-        let (mut messages, mut count) = (Vec::with_capacity(collected.runs.len()), 0);
-        for (start, end, records) in &collected.runs {
-            match self.run(*start, *end) {
+        true
+    }
+
+    /// The records at the places that were collected.
+    async fn give(&self, queue: &ConsumeQueue, collected: Collected) -> Read {
+        let Collected { runs, last_offset, next_begin, mut removed, .. } = collected;
+        let (mut messages, mut count) = (Vec::with_capacity(runs.len()), 0);
+        for (start, end, records) in runs {
+            match self.run(start, end) {
                 Some(Ok(run)) => {
                     messages.push(run);
                     count += records;
@@ -137,9 +159,10 @@ impl<R: Runtime> MessageStore<R> {
             (true, true) => GetStatus::MessageWasRemoving,
             (true, false) => GetStatus::NoMatchedMessage,
         };
-        let suggest_slave = log_max.saturating_sub(collected.last_offset) > self.config.hot_bytes;
+        let behind = self.log.written().get().saturating_sub(last_offset);
+        let suggest_slave = behind > self.config.hot_bytes;
         let (min, max) = (queue.min(), queue.max());
-        Read { status, next_begin, min, max, messages, count, suggest_slave: suggest_slave && count > 0 }
+        Read { status, next_begin, min, max, messages, count, suggest_slave }
     }
 
     /// Whole records from `start` to `end`, checked to begin with one.

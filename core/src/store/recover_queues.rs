@@ -177,15 +177,17 @@ impl RecoveringQueues {
         for (topic, by_id) in recovering {
             for (queue_id, queue) in by_id {
                 let dir = format!("{root}/{topic}/{queue_id}");
-                let repair = Repair { rt, queues, file_bytes, dir: &dir, flush_from, from };
+                let repair = Repair { rt, queues, file_bytes, dir: &dir, flush_from, from, log_min };
                 let first = queue.first.filter(|_| queue.restart.is_none());
                 let done = repair.run(&topic, queue_id, queue, &mut folders).await;
                 let queue = done.map_err(RecoverError::repair(&dir))?;
                 let min = match first {
                     Some((n, offset)) if offset >= log_min && n < queue.max() => n,
-                    _ => min_offset(&queue, queues, log_min).await.map_err(RecoverError::repair(&dir))?,
+                    _ => {
+                        queue.first_kept(&queues.files, log_min).await.map_err(RecoverError::repair(&dir))?
+                    }
                 };
-                queue.set_min(min);
+                queue.raise_min(min);
             }
         }
         for folder in folders {
@@ -196,8 +198,8 @@ impl RecoveringQueues {
 }
 
 impl Recovering {
-    /// A power loss kept the name of a later file and lost those before it, and the log holds nothing of this queue: its
-    /// offsets were never shown, and it begins at 0 again.
+    /// A power loss kept the name of a later file and lost those before it, and the log, which is whole, holds nothing of
+    /// this queue: its offsets were never shown, and it begins at 0 again.
     fn drop_stray_files(&mut self, dir: &str) {
         let first = self.files.first().map_or(0, |base| (base / ENTRY) as i64);
         if first > 0 && self.kept == first && self.found.is_empty() {
@@ -377,6 +379,7 @@ struct Repair<'a, R: Runtime> {
     dir: &'a str,
     flush_from: Option<u64>,
     from: u64,
+    log_min: u64,
 }
 
 impl<R: Runtime> Repair<'_, R> {
@@ -388,7 +391,9 @@ impl<R: Runtime> Repair<'_, R> {
         folders: &mut BTreeSet<String>,
     ) -> io::Result<Arc<ConsumeQueue>> {
         let rt = self.rt;
-        queue.drop_stray_files(self.dir);
+        if self.log_min == 0 {
+            queue.drop_stray_files(self.dir);
+        }
         for path in &queue.unused {
             rt.remove(path).await?;
         }
@@ -481,37 +486,6 @@ impl<R: Runtime> Repair<'_, R> {
         }
         Ok(())
     }
-}
-
-/// The first entry whose record is kept.
-async fn min_offset<R: Runtime>(
-    queue: &ConsumeQueue,
-    queues: &ConsumeQueues<R>,
-    log_min: u64,
-) -> io::Result<i64> {
-    let (mut low, mut high) = (queue.min(), queue.max());
-    if low == high || is_kept(queue, queues, low, log_min).await? {
-        return Ok(low);
-    }
-    while low < high {
-        let middle = low + (high - low) / 2;
-        if is_kept(queue, queues, middle, log_min).await? {
-            high = middle;
-        } else {
-            low = middle + 1;
-        }
-    }
-    Ok(low)
-}
-
-async fn is_kept<R: Runtime>(
-    queue: &ConsumeQueue,
-    queues: &ConsumeQueues<R>,
-    n: i64,
-    log_min: u64,
-) -> io::Result<bool> {
-    let unit = queue.read_unit(&queues.files, n).await?;
-    Ok(unit.entry().is_some_and(|entry| entry.physical_offset >= log_min))
 }
 
 #[cfg(test)]
