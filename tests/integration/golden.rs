@@ -3,9 +3,9 @@
 use anyhow::{Context, Result};
 use bytes::BytesMut;
 use hotfire_core::remoting::{RemotingCommand, frame};
-use serde::Deserialize;
+use hotfire_tests::transcripts::{self, Line};
 use serde_json::Value;
-use std::{collections::BTreeMap, fs, io::Read, path::PathBuf};
+use std::{collections::BTreeMap, fs, path::Path, path::PathBuf};
 
 /// One frame of a transcript.
 pub struct Recorded {
@@ -28,15 +28,6 @@ pub struct Exchange {
     pub answer: Option<RemotingCommand>,
 }
 
-#[derive(Deserialize)]
-struct Line {
-    conn: String,
-    dir: String,
-    #[serde(default)]
-    peer: String,
-    frame: String,
-}
-
 fn golden_dir() -> PathBuf {
     hotfire_tests::project_dir().join("tests/golden")
 }
@@ -51,20 +42,20 @@ pub fn known_answers(name: &str) -> Value {
 /// What each client's recording asked a broker, in order.
 pub fn conversations() -> Result<Vec<Vec<Exchange>>> {
     let mut conversations = Vec::new();
-    for path in transcripts()? {
+    for path in transcripts::all()? {
         let mut exchanges: Vec<Exchange> = Vec::new();
         let mut open = BTreeMap::new();
-        for (place, line) in lines(&path)? {
+        for line in transcripts::lines(&path)? {
             if line.peer != "broker" {
                 continue;
             }
-            let command = decode(&place, &line)?.1;
-            let key = (line.conn.clone(), command.opaque);
-            if line.dir == "c2s" && !command.is_response() {
+            let command = decode(&line)?;
+            let key = (line.connection.clone(), command.opaque);
+            if line.direction == "c2s" && !command.is_response() {
                 open.insert(key, exchanges.len());
-                let connection = line.conn;
+                let Line { place, connection, .. } = line;
                 exchanges.push(Exchange { place, connection, request: command, answer: None });
-            } else if line.dir == "s2c" && command.is_response() {
+            } else if line.direction == "s2c" && command.is_response() {
                 let asked = open.remove(&key).and_then(|index| exchanges.get_mut(index));
                 if let Some(exchange) = asked {
                     exchange.answer = Some(command);
@@ -81,83 +72,36 @@ pub fn conversations() -> Result<Vec<Vec<Exchange>>> {
 /// Every frame of every transcript, decoded.
 pub fn frames() -> Result<Vec<Recorded>> {
     let mut frames = Vec::new();
-    for path in transcripts()? {
-        read_transcript(&path, &mut frames).with_context(|| format!("read {}", path.display()))?;
+    for path in transcripts::all()? {
+        read_transcript(&path, &mut frames)?;
     }
     Ok(frames)
 }
 
-/// Their paths, sorted.
-fn transcripts() -> Result<Vec<PathBuf>> {
-    let folder = golden_dir().join("transcripts");
-    let mut paths: Vec<PathBuf> = fs::read_dir(&folder)
-        .context("list transcripts")?
-        .map(|entry| entry.map(|entry| entry.path()))
-        .collect::<Result<_, _>>()?;
-    paths.retain(|path| path.to_string_lossy().ends_with(".jsonl.gz"));
-    // Raw chunks of the replication stream, which has no frames.
-    paths.retain(|path| !path.to_string_lossy().contains(".raw."));
-    paths.sort();
-    Ok(paths)
-}
-
-/// The lines of a transcript, each with file and number to find it again.
-fn lines(path: &PathBuf) -> Result<Vec<(String, Line)>> {
-    let mut text = String::new();
-    flate2::read::MultiGzDecoder::new(fs::File::open(path)?).read_to_string(&mut text)?;
-    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let place = |index: usize| format!("{name}:{}", index + 1);
-    let parse = |(index, line)| Ok((place(index), serde_json::from_str(line).with_context(|| place(index))?));
-    text.lines().enumerate().map(parse).collect()
-}
-
-fn decode(place: &str, line: &Line) -> Result<(Vec<u8>, RemotingCommand)> {
-    let bytes = base64(&line.frame).with_context(|| format!("{place}: base64"))?;
-    let mut buf = BytesMut::from(bytes.as_slice());
-    let command = frame::decode(&mut buf).with_context(|| place.to_owned())?;
+fn decode(line: &Line) -> Result<RemotingCommand> {
+    let place = &line.place;
+    let mut buf = BytesMut::from(line.frame.as_slice());
+    let command = frame::decode(&mut buf).with_context(|| place.clone())?;
     let command = command.with_context(|| format!("{place}: partial frame"))?;
     assert!(buf.is_empty(), "{place}: {} bytes too many", buf.len());
-    Ok((bytes, command))
+    Ok(command)
 }
 
-fn read_transcript(path: &PathBuf, frames: &mut Vec<Recorded>) -> Result<()> {
+fn read_transcript(path: &Path, frames: &mut Vec<Recorded>) -> Result<()> {
     let mut requests = BTreeMap::new();
-    for (place, line) in lines(path)? {
-        let (bytes, command) = decode(&place, &line)?;
-        let key = |dir: &str| (line.conn.clone(), dir.to_owned(), command.opaque);
+    for line in transcripts::lines(path)? {
+        let command = decode(&line)?;
+        let key = |dir: &str| (line.connection.clone(), dir.to_owned(), command.opaque);
         let asked = if command.is_response() {
             // Each side counts its own requests, so the answer goes the other way.
-            requests.get(&key(if line.dir == "c2s" { "s2c" } else { "c2s" })).copied()
+            requests.get(&key(if line.direction == "c2s" { "s2c" } else { "c2s" })).copied()
         } else {
-            requests.insert(key(&line.dir), (command.code, command.version));
+            requests.insert(key(&line.direction), (command.code, command.version));
             None
         };
-        frames.push(Recorded { place, bytes, command, asked });
+        frames.push(Recorded { place: line.place, bytes: line.frame, command, asked });
     }
     Ok(())
-}
-
-/// Standard base64 with padding.
-fn base64(text: &str) -> Option<Vec<u8>> {
-    let mut bytes = Vec::with_capacity(text.len() / 4 * 3);
-    let (mut bits, mut count) = (0_u32, 0);
-    for letter in text.trim_end_matches('=').bytes() {
-        let value = match letter {
-            b'A'..=b'Z' => letter - b'A',
-            b'a'..=b'z' => letter - b'a' + 26,
-            b'0'..=b'9' => letter - b'0' + 52,
-            b'+' => 62,
-            b'/' => 63,
-            _ => return None,
-        };
-        bits = bits << 6 | u32::from(value);
-        count += 6;
-        if count >= 8 {
-            count -= 8;
-            bytes.push((bits >> count & 0xFF) as u8);
-        }
-    }
-    Some(bytes)
 }
 
 /// Hex of either case.

@@ -2,7 +2,8 @@
 //!
 //! For each client: 1,000 messages with tags, keys, properties and non-ASCII text go through the name server, a push consumer in
 //! clustering mode takes them, every field is compared; then the broker is killed under load and restarted, and every acknowledged
-//! message is consumed. A tool that is missing fails the run, or is named as skipped with `--optional`.
+//! message is consumed. Once more, `malformed`: 100,000 malformed frames go to the servers, whose memory must stay, and after that
+//! the clients send and consume as before. A tool that is missing fails the run, or is named as skipped with `--optional`.
 #![forbid(unsafe_code)]
 
 mod clients;
@@ -13,12 +14,51 @@ use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use hotfire_tests::malformed::{self, Memory};
 use hotfire_tests::{Node, TempDir, project_dir, target_dir};
 
 use clients::{Client, Tools};
 
 const MESSAGES: usize = 1000;
+const MALFORMED_FRAMES: usize = 100_000;
 const LOAD_SECONDS: u64 = 6;
+
+/// What is run and reported by itself.
+#[derive(Clone, Copy)]
+enum Part {
+    Client(Client),
+    Malformed,
+}
+
+impl Part {
+    fn all() -> Vec<Part> {
+        let clients = Client::ALL.into_iter().map(Part::Client);
+        clients.chain([Part::Malformed]).collect()
+    }
+
+    fn name(self) -> String {
+        match self {
+            Part::Client(client) => client.name(),
+            Part::Malformed => "malformed".to_owned(),
+        }
+    }
+
+    /// The clients that it needs.
+    fn clients(self) -> Vec<Client> {
+        match self {
+            Part::Client(client) => vec![client],
+            Part::Malformed => vec![Client::Java { version: "4.9.7" }, Client::Python],
+        }
+    }
+
+    fn run(self, tools: &[Tools], program: &Path) -> Result<()> {
+        let dir = TempDir::new(&format!("interop-{}", self.name()));
+        match self {
+            Part::Client(_) => client(&tools[0], program, dir.path()),
+            Part::Malformed => served_after_malformed_frames(tools, program, dir.path()),
+        }
+    }
+}
 
 fn main() -> ExitCode {
     let mut optional = false;
@@ -29,10 +69,19 @@ fn main() -> ExitCode {
             "--optional" => optional = true,
             "--only" => only = words.next(),
             _ => {
-                eprintln!("usage: cargo interop [--optional] [--only CLIENT]");
+                eprintln!("usage: cargo interop [--optional] [--only PART]");
                 return ExitCode::from(2);
             }
         }
+    }
+    let parts: Vec<Part> = Part::all()
+        .into_iter()
+        .filter(|part| only.as_ref().is_none_or(|name| *name == part.name()))
+        .collect();
+    if parts.is_empty() {
+        let names: Vec<String> = Part::all().into_iter().map(Part::name).collect();
+        eprintln!("interop: --only takes one of {}", names.join(", "));
+        return ExitCode::from(2);
     }
     let (mut passed, mut failed, mut skipped) = (0, 0, 0);
     let program = match build() {
@@ -42,29 +91,27 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    for client in Client::ALL {
-        if only.as_deref().is_some_and(|name| name != client.name()) {
-            continue;
-        }
-        let start = Instant::now();
-        match Tools::prepare(client) {
-            Ok(tools) => match run(client, &tools, &program) {
+    for part in parts {
+        let (name, start) = (part.name(), Instant::now());
+        let tools: Result<Vec<Tools>> = part.clients().into_iter().map(Tools::prepare).collect();
+        match tools {
+            Ok(tools) => match part.run(&tools, &program) {
                 Ok(()) => {
                     passed += 1;
-                    println!("interop {}: ok in {:.1} s", client.name(), start.elapsed().as_secs_f64());
+                    println!("interop {name}: ok in {:.1} s", start.elapsed().as_secs_f64());
                 }
                 Err(error) => {
                     failed += 1;
-                    println!("interop {}: FAILED: {error:#}", client.name());
+                    println!("interop {name}: FAILED: {error:#}");
                 }
             },
             Err(missing) if optional => {
                 skipped += 1;
-                println!("interop {}: skipped: {missing:#}", client.name());
+                println!("interop {name}: skipped: {missing:#}");
             }
             Err(missing) => {
                 failed += 1;
-                println!("interop {}: FAILED: {missing:#}", client.name());
+                println!("interop {name}: FAILED: {missing:#}");
             }
         }
     }
@@ -87,10 +134,39 @@ fn build() -> Result<PathBuf> {
     Ok(target.join("release/hotfire"))
 }
 
-fn run(client: Client, tools: &Tools, program: &Path) -> Result<()> {
-    let dir = TempDir::new(&format!("interop-{}", client.name()));
-    every_field_comes_back(tools, program, dir.path()).context("every field comes back")?;
-    nothing_acknowledged_is_lost(tools, program, dir.path()).context("a kill under load loses nothing")
+fn client(tools: &Tools, program: &Path, dir: &Path) -> Result<()> {
+    let cluster = Cluster::start(program, dir, "fields")?;
+    every_field_comes_back(tools, cluster.name_server(), "InteropFields", dir)
+        .context("every field comes back")?;
+    cluster.stop()?;
+    nothing_acknowledged_is_lost(tools, program, dir).context("a kill under load loses nothing")
+}
+
+fn served_after_malformed_frames(tools: &[Tools], program: &Path, dir: &Path) -> Result<()> {
+    let cluster = Cluster::start(program, dir, "malformed")?;
+    let broker = cluster.broker.address("broker").context("the broker's address")?;
+    let processes = [cluster.name_server.pid(), cluster.broker.pid()];
+    let start = Instant::now();
+    let flood = malformed::flood(MALFORMED_FRAMES, cluster.name_server(), broker, &processes)?;
+    println!(
+        "interop malformed: {} frames on {} connections in {:.1} s, {} answers",
+        MALFORMED_FRAMES,
+        flood.connections,
+        start.elapsed().as_secs_f64(),
+        flood.answers
+    );
+    for (node, Memory { settled_kib, end_kib }) in ["name server", "broker"].iter().zip(flood.memory) {
+        println!(
+            "interop malformed: anonymous memory of the {node}: {settled_kib} KiB after a quarter, {end_kib} KiB at the end"
+        );
+    }
+    for (index, tools) in tools.iter().enumerate() {
+        let dir = dir.join(format!("client-{index}"));
+        std::fs::create_dir(&dir)?;
+        every_field_comes_back(tools, cluster.name_server(), &format!("AfterTheFlood{index}"), &dir)
+            .context("every field comes back after the flood")?;
+    }
+    cluster.stop()
 }
 
 struct Cluster {
@@ -111,6 +187,16 @@ impl Cluster {
     fn name_server(&self) -> &str {
         self.name_server.address("namesrv").expect("it was there at the start")
     }
+
+    /// # Errors
+    /// When one of them does not stop in order.
+    fn stop(self) -> Result<()> {
+        let status = self.broker.stop(Duration::from_secs(20))?;
+        ensure!(status.success(), "the broker stopped with {status}");
+        let status = self.name_server.stop(Duration::from_secs(20))?;
+        ensure!(status.success(), "the name server stopped with {status}");
+        Ok(())
+    }
 }
 
 fn start_broker(program: &Path, dir: &Path, name_server: &str, data: &Path, listen: &str) -> Result<Node> {
@@ -118,24 +204,13 @@ fn start_broker(program: &Path, dir: &Path, name_server: &str, data: &Path, list
     Node::start(program, "broker", &["broker", "-n", name_server, "--listen", listen, "--data", data], dir)
 }
 
-fn every_field_comes_back(tools: &Tools, program: &Path, dir: &Path) -> Result<()> {
-    let cluster = Cluster::start(program, dir, "fields")?;
+fn every_field_comes_back(tools: &Tools, name_server: &str, topic: &str, dir: &Path) -> Result<()> {
     let count = MESSAGES.to_string();
     let (sent, received) = (dir.join("sent.jsonl"), dir.join("received.jsonl"));
-    tools.run(
-        &["produce", cluster.name_server(), "InteropFields", &count, path(&sent)?],
-        dir,
-        Duration::from_secs(60),
-    )?;
-    let consume =
-        ["consume", cluster.name_server(), "InteropFields", "interop-fields", &count, "60", path(&received)?];
+    tools.run(&["produce", name_server, topic, &count, path(&sent)?], dir, Duration::from_secs(60))?;
+    let consume = ["consume", name_server, topic, "interop-fields", &count, "60", path(&received)?];
     tools.run(&consume, dir, Duration::from_secs(90))?;
-    compare::every_field(&sent, &received, MESSAGES)?;
-    let status = cluster.broker.stop(Duration::from_secs(20))?;
-    ensure!(status.success(), "the broker stopped with {status}");
-    let status = cluster.name_server.stop(Duration::from_secs(20))?;
-    ensure!(status.success(), "the name server stopped with {status}");
-    Ok(())
+    compare::every_field(&sent, &received, MESSAGES)
 }
 
 fn nothing_acknowledged_is_lost(tools: &Tools, program: &Path, dir: &Path) -> Result<()> {
