@@ -131,10 +131,10 @@ async fn drive(world: World, plan: Plan) -> Ended {
         set_disk_speed(&cluster, *node);
     }
     let witness = cluster.witness.clone();
-    cluster.world.on_probe(move |event| {
-        if event.kind == "store.flushed" {
-            witness.flushed(event.node, event.a, event.b);
-        }
+    cluster.world.on_probe(move |event| match event.kind {
+        "store.append" => witness.appended(event.node, event.a),
+        "store.flushed" => witness.flushed(event.node, event.a, event.b),
+        _ => {}
     });
     cluster.boot();
     let mut run = Run { striker: Striker::new(cluster.clone()), cluster };

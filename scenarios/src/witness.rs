@@ -11,7 +11,9 @@ use hotfire_sim::{NodeId, World};
 use crate::history::{Delivery, History, Outcome, Place, PowerLoss, Promise, Sent, Status, Trouble, promise};
 use crate::oracle::consumer_offset::{FILES, Written};
 use crate::oracle::no_phantom::{self, Cuts};
-use crate::oracle::{Broken, Verdict, acked_not_lost, position_order, queue_matches_log, stable_read};
+use crate::oracle::{
+    Broken, Verdict, abort_marker, acked_not_lost, position_order, queue_matches_log, stable_read,
+};
 use crate::plan::Settings;
 use crate::platter::record::Record;
 use crate::platter::{BrokerDisk, Image, read_broker};
@@ -144,6 +146,13 @@ impl Witness {
         }
         let delivery = Delivery { at_ms, group: group.to_owned(), message: id, place };
         self.lock().history.delivered(delivery);
+    }
+
+    /// A broker has taken an append that begins at `at` of its log.
+    pub fn appended(&self, node: NodeId, at: u64) {
+        let Some((broker, _)) = self.nodes.iter().find(|(_, id)| **id == node) else { return };
+        let marker = self.world.platter_read(node, &format!("{STORE}/abort"), 0..1);
+        self.note(abort_marker::at_append(broker, at, marker.as_deref()));
     }
 
     /// A broker counts the bytes from `start` to `end` of its log as flushed.

@@ -11,10 +11,12 @@
 //! | I10 CHECKPOINT-TRUE | `position_order` | after each loss of power |
 //! | I16 COFFSET | `consumer_offset` | before each start, on the healed cluster after its rest, and at the end |
 //! | I17 ROUTE | `routes_converge` | while the healed cluster rests |
+//! | I18 META, of the abort marker | `abort_marker` | at each append, on the raw disk |
 //! | I19 LIVE | `progress` | while the healed cluster rests |
 //!
 //! Each oracle is a function from what was seen to a verdict, and is tested by a hand-made history that it must reject.
 
+pub mod abort_marker;
 pub mod acked_not_lost;
 pub mod consumer_offset;
 pub mod no_phantom;
