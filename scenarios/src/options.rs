@@ -61,6 +61,7 @@ fn settings(profile: &Profile, knob: &impl Fn(&str) -> Key) -> Settings {
         flush_latency_us: knob("flush_latency_us").pick(&[100, 1_000, 4_000, 12_000]),
         buggify_permille: knob("buggify_permille").pick(&[0, 0, 10, 50]),
         rest_ms: profile.rest_ms,
+        undisturbed: false,
     }
 }
 

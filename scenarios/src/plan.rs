@@ -51,6 +51,10 @@ pub struct Settings {
     pub buggify_permille: u32,
     /// How long the healed cluster is watched for routes that vanish again.
     pub rest_ms: u64,
+    /// Nothing disturbs the run: no read or write is cut in two, and at its end brokers stop in order instead of failing
+    /// once more.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub undisturbed: bool,
 }
 
 /// What clients do. Each message's own choices are keyed draws from the seed.
@@ -270,6 +274,13 @@ impl Plan {
             *counts.entry(planned.fault.kind().to_owned()).or_insert(0) += 1;
         }
         counts
+    }
+
+    /// The same cluster and the same load in a world where nothing goes wrong.
+    #[must_use]
+    pub fn undisturbed(&self) -> Plan {
+        let settings = Settings { undisturbed: true, buggify_permille: 0, ..self.settings.clone() };
+        Plan { settings, faults: Vec::new(), record: None, ..self.clone() }
     }
 
     /// # Errors

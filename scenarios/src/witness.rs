@@ -220,6 +220,11 @@ impl Witness {
         self.lock().brokers.entry(broker.to_owned()).or_default().cuts.saw(&disk);
     }
 
+    /// A broker's process has ended in order.
+    pub fn stopped(&self, broker: &str) {
+        self.lock().brokers.entry(broker.to_owned()).or_default().ready = false;
+    }
+
     /// A machine is about to lose power.
     pub fn before_power_loss(&self, node: &str) {
         let at_ms = self.world.now_ms();

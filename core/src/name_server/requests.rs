@@ -167,7 +167,7 @@ impl<R: Runtime> Requests<R> {
         let (rules, return_order) = {
             let config = lock(&self.config);
             let trust = if self.rt.mutant(Mutant::PartialRegistrationIsWhole) {
-                VersionTrust::Always
+                VersionTrust::FirstComer
             } else {
                 VersionTrust::WholeTablesOnly
             };

@@ -46,8 +46,9 @@ pub struct Registration<'a> {
 pub enum VersionTrust {
     /// Only a whole table carries its version; a single topic moves it by one step at most.
     WholeTablesOnly,
-    /// Whatever came last, and an equal version means nothing is missing: the planted bug `PartialRegistrationIsWhole`.
-    Always,
+    /// The first of an unknown broker too, a single topic's among them, and a whole table of a version that is held has
+    /// nothing new: the planted bug `PartialRegistrationIsWhole`.
+    FirstComer,
 }
 
 /// Settings that change the rules.
@@ -119,7 +120,7 @@ impl RouteInfo {
         let before = self.groups.get(from.broker_name).map(|group| &group.broker_addrs);
         let min_before = before.and_then(|addrs| addrs.keys().next().copied());
         let known = before.is_some_and(|addrs| addrs.contains_key(&from.broker_id));
-        let trusting = rules.trust == VersionTrust::Always;
+        let trusting = rules.trust == VersionTrust::FirstComer;
         if !known && from.topics.len() == 1 && !trusting {
             return Registered::Refused;
         }
@@ -139,7 +140,8 @@ impl RouteInfo {
         if from.broker_id == MASTER_ID || prime_slave {
             self.take_topics(from, &key, !known, rules);
         }
-        let version = if trusting { Some(from.version.clone()) } else { self.version_held(from, &key) };
+        let version =
+            if trusting && !known { Some(from.version.clone()) } else { self.version_held(from, &key) };
         self.live.insert(
             key.clone(),
             BrokerLive {
@@ -282,7 +284,7 @@ impl RouteInfo {
         let held = self.live.get(key).and_then(|live| live.version.as_ref());
         let changed = first || held != Some(from.version);
         let single = from.topics.len() == 1;
-        if single && rules.trust == VersionTrust::WholeTablesOnly {
+        if single {
             // Overtaken on another connection by the table that already holds a later state of this topic.
             let late = held.is_some_and(|held| {
                 held.state_version == from.version.state_version
@@ -295,7 +297,7 @@ impl RouteInfo {
         }
         let acting = from.broker_id != MASTER_ID && from.enable_acting_master == Some(true);
         for (topic, config) in from.topics {
-            let lacking = rules.trust == VersionTrust::WholeTablesOnly
+            let lacking = (single || rules.trust == VersionTrust::WholeTablesOnly)
                 && !self.topics.get(topic).is_some_and(|brokers| brokers.contains_key(from.broker_name));
             if changed || lacking {
                 let perm = if acting { config.perm & !PERM_WRITE } else { config.perm };

@@ -38,7 +38,7 @@ mutants! {
     IgnoreFlushError = "S-06",
     /// A failed flush is tried again and the second answer believed.
     RetryFailedFlush = "S-06",
-    /// The flushed position is read after the flush instead of before it.
+    /// After a slow flush the flushed position is read anew, so that it covers what was appended meanwhile.
     FlushWatermarkRace = "store: flush",
     /// Recovery takes records by length and magic only.
     RecoverWithoutCrc = "S-01",
@@ -52,7 +52,7 @@ mutants! {
     TruncateInMemory = "S-04",
     /// Dispatch goes up to the written position in SYNC_FLUSH mode.
     UnflushedVisible = "S-08",
-    /// Redispatch appends an entry that the queue already has.
+    /// Redispatch appends an entry that the queue already has, of a record that the checkpoint does not cover.
     RedispatchRepeats = "S-12",
     /// Recovery checks the body alone, not header, topic and properties.
     BodyCrcOnly = "S-09",
@@ -60,7 +60,7 @@ mutants! {
     SegmentNameNotSynced = "S-44",
     /// The abort marker is created, but neither it nor its folder is flushed.
     AbortNotSynced = "S-22",
-    /// The checkpoint claims queues complete up to what was dispatched, not to what was flushed.
+    /// The checkpoint is written between two flushes of the queues, up to what was dispatched.
     CheckpointAheadOfQueues = "S-10",
     /// A file look-up computes its index from a base that a deletion has moved already, or not yet.
     StaleFirstFile = "S-03",
@@ -76,11 +76,11 @@ mutants! {
     DeleteBeforeQueues = "store: retention",
     /// A queue's minimum stays where it was when its records are deleted.
     MinimumStays = "store: retention",
-    /// Configuration files are overwritten in place.
+    /// Configuration files are overwritten in place, and flushed afterwards.
     ConfigInPlace = "S-22",
-    /// One read is taken for one frame.
+    /// The read that completes a frame which came in parts is taken for that frame alone.
     OneReadOneFrame = "remoting: framing",
-    /// The name server takes a one-topic registration's version for the whole table's.
+    /// The name server takes the version of an unknown broker's one-topic registration for the whole table's.
     PartialRegistrationIsWhole = "N-01",
     /// The end of an old connection removes the broker that has registered again on a new one.
     LateCloseUnregisters = "N-03",

@@ -72,11 +72,13 @@ impl ConfigFile {
     /// # Errors
     /// Of any step; the version before, or `bytes`, is then what `load` gives.
     pub async fn save<R: Runtime>(rt: &R, path: &str, bytes: &[u8]) -> io::Result<()> {
+        let dir = path.rsplit_once('/').map_or(".", |(dir, _)| dir);
         if rt.mutant(Mutant::ConfigInPlace) {
             let file = fresh(rt, path).await?;
-            return file.write_at(0, bytes);
+            file.write_at(0, bytes)?;
+            file.flush(0..bytes.len() as u64).await?;
+            return rt.sync_dir(dir).await;
         }
-        let dir = path.rsplit_once('/').map_or(".", |(dir, _)| dir);
         let (new, backup) = (format!("{path}.tmp"), format!("{path}.bak"));
         let file = fresh(rt, &new).await?;
         file.write_at(0, bytes)?;

@@ -15,6 +15,8 @@ use crate::runtime::sync::Receiver;
 use crate::runtime::{Mono, Mutant, Runtime};
 
 const PAGE_BYTES: u64 = 4096;
+/// What a planted bug takes for a slow flush; a disk that is well is far from it.
+const SLOW_FLUSH: Duration = Duration::from_millis(500);
 
 pub(crate) struct Flush<R: Runtime> {
     log: Log<R>,
@@ -82,11 +84,12 @@ impl<R: Runtime> Flush<R> {
         if start >= end {
             return true;
         }
+        let begun = rt.mutant(Mutant::FlushWatermarkRace).then(|| rt.now());
         let mut flushed = log.files().flush(start..end).await;
         if flushed.is_err() && rt.mutant(Mutant::RetryFailedFlush) {
             flushed = log.files().flush(start..end).await;
         }
-        if rt.mutant(Mutant::FlushWatermarkRace) {
+        if begun.is_some_and(|begun| rt.now().since(begun) > SLOW_FLUSH) {
             end = log.position().0;
         }
         if let Err(error) = flushed {

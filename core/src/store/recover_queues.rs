@@ -351,6 +351,13 @@ impl<R: Runtime> Loader<'_, R> {
 }
 
 impl Recovering {
+    /// Bytes of the entries in `found` of records below `position`.
+    fn found_before(&self, position: u64) -> usize {
+        let entries = self.found.as_chunks::<ENTRY_BYTES>().0.iter().map(Unit::decode);
+        let before = |unit: &Unit| unit.entry().is_some_and(|entry| entry.physical_offset < position);
+        entries.take_while(before).count() * ENTRY_BYTES
+    }
+
     /// Takes the next unit of the files; false when the queue ends before it.
     fn take_unit(&mut self, unit: Unit, from: u64, last: &mut Option<u64>) -> bool {
         match unit {
@@ -398,8 +405,10 @@ impl<R: Runtime> Repair<'_, R> {
             rt.remove(path).await?;
         }
         if rt.mutant(Mutant::RedispatchRepeats) && queue.restart.is_none() {
+            // Of records that the checkpoint does not know to be in the queues.
+            let ahead = self.flush_from.map_or(usize::MAX, |from| queue.found_before(from));
             let found = std::mem::replace(&mut queue.found, queue.tail.clone());
-            queue.found.extend_from_slice(&found);
+            queue.found.extend_from_slice(found.get(ahead..).unwrap_or(&[]));
         }
         if rt.mutant(Mutant::RecoverKeepsQueueTail) && queue.tail.len() > queue.found.len() {
             let kept = queue.tail.get(queue.found.len()..).unwrap_or(&[]).to_vec();

@@ -1,5 +1,8 @@
 //! `mutants`: each planted bug under its scenario, seeds until it is found. It tests the tests: a bug that lives means that
 //! an oracle, a fault or a workload is missing.
+//!
+//! Each also runs undisturbed: the same seeds without any fault ([`Plan::undisturbed`]). A bug that needs its fault must live
+//! through all of them, else it is coarser than the entry that it recreates. [`seen_undisturbed`] says which need none, and why.
 
 use std::path::PathBuf;
 use std::sync::Mutex;
@@ -20,6 +23,9 @@ pub struct Arguments {
     /// Seeds to try for each.
     #[arg(long, default_value_t = 500)]
     pub seeds: u64,
+    /// Seeds that each must live through without faults.
+    #[arg(long, value_name = "SEEDS", default_value_t = 50)]
+    pub undisturbed: u64,
     /// This planted bug alone.
     #[arg(long)]
     pub only: Option<String>,
@@ -49,9 +55,34 @@ pub struct Entry {
     pub promise: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
+    pub undisturbed: Undisturbed,
     /// The plan that killed it, without the planted bug: the clean code must hold every promise under it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plan: Option<Plan>,
+}
+
+/// What its runs without faults came to.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Undisturbed {
+    /// It must live through all of them.
+    pub needs_its_fault: bool,
+    pub seeds_tried: u64,
+    /// The seed that showed it all the same.
+    pub seed: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub promise: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+    /// Why it needs no fault.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub because: Option<String>,
+}
+
+impl Undisturbed {
+    /// Whether it needs a fault exactly if it should.
+    fn is_as_expected(&self) -> bool {
+        self.seed.is_none() == self.needs_its_fault
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -70,6 +101,20 @@ pub fn scenario_of(mutant: Mutant) -> &'static str {
             "partition"
         }
         _ => "power_loss",
+    }
+}
+
+/// Why a planted bug is seen without any fault; `None` for one that needs its fault.
+///
+/// These are bugs of durability whose whole mechanism is an early answer. Oracles read the disk's surface at the moment of
+/// the answer, so that what a fault would take is seen to be missing before a fault comes.
+#[must_use]
+pub fn seen_undisturbed(mutant: Mutant) -> Option<&'static str> {
+    match mutant {
+        Mutant::AckBeforeFlush => Some("I1 reads the disk's surface at each acknowledgement"),
+        Mutant::UnflushedVisible => Some("I8 reads the disk's surface at each delivery"),
+        Mutant::SegmentNameNotSynced => Some("I9 reads the disk's surface at each flush, names included"),
+        _ => None,
     }
 }
 
@@ -93,9 +138,13 @@ pub fn mutants(arguments: &Arguments) -> Result<u8> {
     for entry in &matrix.mutants {
         println!("{}", line(entry));
     }
-    let alive = matrix.mutants.iter().filter(|entry| !entry.killed).count();
+    let count = |what: &dyn Fn(&Entry) -> bool| matrix.mutants.iter().filter(|entry| what(entry)).count();
+    let alive = count(&|entry| !entry.killed);
+    let need_a_fault = count(&|entry| entry.killed && entry.undisturbed.seed.is_none());
+    let unexpected = count(&|entry| !entry.undisturbed.is_as_expected());
     println!(
-        "{} planted bugs, {alive} alive, {} failures of clean code",
+        "{} planted bugs, {alive} alive, {need_a_fault} need their fault, {unexpected} not as expected without faults, \
+         {} failures of clean code",
         matrix.mutants.len(),
         matrix.clean_failures
     );
@@ -109,7 +158,7 @@ pub fn mutants(arguments: &Arguments) -> Result<u8> {
         let short = Matrix { mutants, clean_failures: matrix.clean_failures };
         println!("{}", serde_json::to_string(&short).context("write the matrix")?);
     }
-    let good = alive == 0 && matrix.clean_failures == 0;
+    let good = alive == 0 && unexpected == 0 && matrix.clean_failures == 0;
     Ok(if good { 0 } else { VerdictKind::PromiseBroken.exit_code() })
 }
 
@@ -118,10 +167,13 @@ fn run_all(chosen: &[Mutant], arguments: &Arguments, recorded: Option<&[Entry]>)
     let results = Mutex::new(Vec::new());
     let work = || {
         while let Some(mutant) = chosen.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let result = match recorded {
+            let mut result = match recorded {
                 Some(entries) => again(*mutant, entries),
                 None => hunt(*mutant, arguments.seeds),
             };
+            let (undisturbed, clean_failures) = undisturbed(*mutant, arguments.undisturbed);
+            result.0.undisturbed = undisturbed;
+            result.1 += clean_failures;
             results.lock().expect("no panic while it is held").push(result);
         }
     };
@@ -146,6 +198,7 @@ fn entry(mutant: Mutant, scenario: &str) -> Entry {
         killed: false,
         promise: None,
         detail: None,
+        undisturbed: Undisturbed::default(),
         plan: None,
     }
 }
@@ -188,6 +241,28 @@ fn again(mutant: Mutant, entries: &[Entry]) -> (Entry, u64) {
     (entry, clean_failures)
 }
 
+/// Seeds without their faults, until the bug is seen.
+fn undisturbed(mutant: Mutant, seeds: u64) -> (Undisturbed, u64) {
+    let because = seen_undisturbed(mutant).map(str::to_owned);
+    let needs_its_fault = because.is_none();
+    let mut undisturbed = Undisturbed { needs_its_fault, because, ..Undisturbed::default() };
+    let mut clean_failures = 0;
+    for seed in 0..seeds {
+        let plan = options::draw(scenario_of(mutant), seed).expect("a listed scenario").undisturbed();
+        undisturbed.seeds_tried += 1;
+        let Some(failure) = planted(&plan, mutant).failure else { continue };
+        if runner::run(&plan, &Limits::default()).failed() {
+            clean_failures += 1;
+            continue;
+        }
+        undisturbed.seed = Some(seed);
+        undisturbed.promise = Some(failure.promise);
+        undisturbed.detail = Some(failure.detail);
+        break;
+    }
+    (undisturbed, clean_failures)
+}
+
 fn planted(plan: &Plan, mutant: Mutant) -> Outcome {
     let plan = Plan { mutant: Some(mutant.name().to_owned()), ..plan.clone() };
     runner::run(&plan, &Limits::default())
@@ -204,14 +279,31 @@ fn killed(entry: &mut Entry, outcome: &Outcome, plan: Plan) {
 }
 
 fn line(entry: &Entry) -> String {
+    let Entry { name, entry: of, scenario, seeds_tried, .. } = entry;
+    let without = without_faults(&entry.undisturbed);
     match (entry.seed, &entry.promise) {
         (Some(seed), Some(promise)) => format!(
-            "{:<28} {:<24} {:<13} killed by seed {seed} after {} seeds: {promise}\n    cargo sim run {} --seed {seed} --mutant {}",
-            entry.name, entry.entry, entry.scenario, entry.seeds_tried, entry.scenario, entry.name
+            "{name:<28} {of:<24} {scenario:<13} killed by seed {seed} after {seeds_tried} seeds: {promise}; {without}\n    \
+             cargo sim run {scenario} --seed {seed} --mutant {name}",
         ),
-        _ => format!(
-            "{:<28} {:<24} {:<13} alive after {} seeds",
-            entry.name, entry.entry, entry.scenario, entry.seeds_tried
-        ),
+        _ => format!("{name:<28} {of:<24} {scenario:<13} alive after {seeds_tried} seeds; {without}"),
+    }
+}
+
+fn without_faults(undisturbed: &Undisturbed) -> String {
+    let Undisturbed { seeds_tried, seed, promise, detail, because, .. } = undisturbed;
+    match (seed, because) {
+        (None, None) => format!("without faults lives through {seeds_tried} seeds"),
+        (None, Some(because)) => {
+            format!("UNEXPECTED: without faults lives through {seeds_tried} seeds, although {because}")
+        }
+        (Some(seed), because) => {
+            let promise = promise.as_deref().unwrap_or_default();
+            let seen = format!("without faults killed by seed {seed}: {promise}");
+            match because {
+                Some(because) => format!("{seen}, since {because}"),
+                None => format!("UNEXPECTED: {seen}: {}", detail.as_deref().unwrap_or_default()),
+            }
+        }
     }
 }

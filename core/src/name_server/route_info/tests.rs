@@ -2,7 +2,8 @@ use super::*;
 
 const RULES: RegisterRules =
     RegisterRules { delete_missing_topics: false, trust: VersionTrust::WholeTablesOnly };
-const PLANTED: RegisterRules = RegisterRules { delete_missing_topics: false, trust: VersionTrust::Always };
+const PLANTED: RegisterRules =
+    RegisterRules { delete_missing_topics: false, trust: VersionTrust::FirstComer };
 
 fn version(state_version: i64, counter: i64) -> DataVersion {
     DataVersion { state_version, timestamp: 1_700_000_000_000 + counter, counter }
@@ -123,7 +124,7 @@ fn a_single_topic_that_was_overtaken_is_not_taken() {
 }
 
 #[test]
-fn with_versions_trusted_blindly_a_restarted_name_server_never_learns_the_other_topics() {
+fn with_the_first_comer_trusted_a_restarted_name_server_never_learns_the_other_topics() {
     let mut routes = RouteInfo::default();
     assert!(is_accepted(&MASTER.says(&mut routes, PLANTED, &version(0, 9), &["T"])));
     MASTER.says(&mut routes, PLANTED, &version(0, 9), &["A", "B", "T"]);

@@ -230,6 +230,7 @@ impl<R: Runtime, H: Handler<R>> Connection<R, H> {
         if !one_frame_a_read {
             self.handle_frames(usize::MAX).await?;
         }
+        let mut frames_max = if one_frame_a_read && !self.input.is_empty() { 1 } else { usize::MAX };
         while self.has_room() {
             let read = match self.read_some() {
                 Ok(0) => return Err(End::PeerClosed),
@@ -238,7 +239,7 @@ impl<R: Runtime, H: Handler<R>> Connection<R, H> {
                 Err(error) => return Err(error.into()),
             };
             let filled = self.input.len() == self.input.capacity();
-            self.handle_frames(if one_frame_a_read { 1 } else { usize::MAX }).await?;
+            self.handle_frames(std::mem::replace(&mut frames_max, usize::MAX)).await?;
             if !filled {
                 // The socket gave less than there was room for: it is empty, another read would only say so.
                 return Ok(false);
