@@ -3,6 +3,7 @@
 
 mod broker;
 mod broker_node;
+mod broker_stats;
 mod client;
 mod command_line;
 mod config_file;

@@ -1,7 +1,7 @@
 //! The broker: request code to handler.
 //!
 //! `node` is a running broker. `send_message`, `send_back`, `pull_message` (with `long_polling` and `held_pulls`),
-//! `offset_requests`, `client_requests` and `topic_requests` carry requests out; `topic_config`, `subscription_group`
+//! `offset_requests`, `client_requests`, `topic_requests` and `stats_requests` carry requests out; `topic_config`, `subscription_group`
 //! (both in a `durable_table`), `committed_offsets`, `client_table` and `lock_table` hold what they look at;
 //! `registration` tells the name servers.
 //!
@@ -27,6 +27,7 @@ mod refusal;
 mod registration;
 mod send_back;
 mod send_message;
+mod stats_requests;
 mod subscription_group;
 mod topic_config;
 mod topic_requests;
@@ -50,6 +51,7 @@ use pull_message::PullMessage;
 use refusal::{Refusal, answer_of};
 use send_back::SendBack;
 use send_message::SendMessage;
+use stats_requests::StatsRequests;
 use topic_requests::TopicRequests;
 use view_message::ViewMessage;
 
@@ -93,6 +95,7 @@ struct BrokerHandler<R: Runtime> {
     clients: Arc<ClientRequests<R>>,
     topics: TopicRequests<R>,
     views: ViewMessage<R>,
+    stats: StatsRequests<R>,
     held: Arc<LongPolling<R>>,
     /// `None`: requests may wait for their turn as long as it takes.
     wait_limits: Option<WaitLimits>,
@@ -139,6 +142,9 @@ impl<R: Runtime> BrokerHandler<R> {
             codes::UPDATE_AND_CREATE_SUBSCRIPTIONGROUP => self.topics.create_or_update_group(request).await,
             codes::GET_ALL_SUBSCRIPTIONGROUP_CONFIG => Ok(self.topics.all_groups()),
             codes::GET_SUBSCRIPTIONGROUP_CONFIG => self.topics.group(request),
+            codes::GET_BROKER_CONFIG => Ok(self.stats.config()),
+            codes::GET_TOPIC_STATS_INFO => self.stats.topic(request).await,
+            codes::GET_CONSUME_STATS => self.stats.group(request).await,
             _ => Ok(unsupported(request)),
         }
     }

@@ -31,6 +31,7 @@ use super::pull_message::PullMessage;
 use super::registration::{Presence, Registration, parse_name_servers};
 use super::send_back::SendBack;
 use super::send_message::SendMessage;
+use super::stats_requests::{SettingsText, StatsRequests};
 use super::subscription_group::SubscriptionGroups;
 use super::topic_config::Topics;
 use super::topic_requests::TopicRequests;
@@ -329,6 +330,14 @@ fn handler<R: Runtime>(
         }),
         topics: TopicRequests { topics: topics.clone(), groups: groups.clone() },
         views: ViewMessage { store: store.clone() },
+        stats: StatsRequests {
+            store: store.clone(),
+            topics: topics.clone(),
+            clients: clients.clone(),
+            offsets: offsets.clone(),
+            broker_name: config.identity.name.clone(),
+            settings: SettingsText::new(config, rt.wall_ms()),
+        },
         held: held.clone(),
         wait_limits: BrokerHandler::<R>::wait_limits(config),
         sends_in_flight: InFlightLimit::new(config.send.in_flight_max),

@@ -94,7 +94,8 @@ pub struct OffsetWrapper {
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct ConsumeStats {
-    pub consume_tps: f64,
+    /// Messages per second; `None` where nobody counts them.
+    pub consume_tps: Option<f64>,
     #[serde(deserialize_with = "queue_map")]
     pub offset_table: BTreeMap<MessageQueue, OffsetWrapper>,
 }
@@ -110,9 +111,13 @@ impl ConsumeStats {
 
     /// Writes the body, compact, with objects as keys.
     pub fn to_json(&self) -> Vec<u8> {
-        let mut text = br#"{"consumeTps":"#.to_vec();
-        text.extend_from_slice(&json::to_standard(&self.consume_tps));
-        text.extend_from_slice(br#","offsetTable":"#);
+        let mut text = b"{".to_vec();
+        if let Some(tps) = self.consume_tps {
+            text.extend_from_slice(br#""consumeTps":"#);
+            text.extend_from_slice(&json::to_standard(&tps));
+            text.push(b',');
+        }
+        text.extend_from_slice(br#""offsetTable":"#);
         queue_map_json(&mut text, &self.offset_table);
         text.push(b'}');
         text

@@ -79,7 +79,7 @@ fn queues_are_keys_as_objects() {
     };
     assert_eq!(GetConsumerStatusBody::parse(&status.to_json()).unwrap(), status);
     let stats = ConsumeStats {
-        consume_tps: 1.5,
+        consume_tps: Some(1.5),
         offset_table: BTreeMap::from([(
             queue(0),
             OffsetWrapper { broker_offset: 100, ..Default::default() },
@@ -88,7 +88,7 @@ fn queues_are_keys_as_objects() {
     assert_eq!(ConsumeStats::parse(&stats.to_json()).unwrap(), stats);
     let stats = TopicStatsTable {
         offset_table: BTreeMap::from([(queue(0), TopicOffset { max_offset: 5, ..Default::default() })]),
-        topic_put_tps: 0.0,
+        topic_put_tps: None,
     };
     assert_eq!(TopicStatsTable::parse(&stats.to_json()).unwrap(), stats);
 }

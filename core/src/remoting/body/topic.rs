@@ -131,7 +131,8 @@ pub struct TopicOffset {
 pub struct TopicStatsTable {
     #[serde(deserialize_with = "super::queue::queue_map")]
     pub offset_table: BTreeMap<MessageQueue, TopicOffset>,
-    pub topic_put_tps: f64,
+    /// Messages per second; 4.9 does not know it, `None` where nobody counts them.
+    pub topic_put_tps: Option<f64>,
 }
 
 impl TopicStatsTable {
@@ -147,8 +148,10 @@ impl TopicStatsTable {
     pub fn to_json(&self) -> Vec<u8> {
         let mut text = br#"{"offsetTable":"#.to_vec();
         queue_map_json(&mut text, &self.offset_table);
-        text.extend_from_slice(br#","topicPutTps":"#);
-        text.extend_from_slice(&json::to_standard(&self.topic_put_tps));
+        if let Some(tps) = self.topic_put_tps {
+            text.extend_from_slice(br#","topicPutTps":"#);
+            text.extend_from_slice(&json::to_standard(&tps));
+        }
         text.push(b'}');
         text
     }
