@@ -1,13 +1,16 @@
 //! A position that only rises, and those who wait for it to pass theirs.
 //!
 //! Thousands wait for a flush at once, each for the end of its own record: waiters are kept by position, so that an advance
-//! touches only those it releases. A failed watermark never rises again and releases everybody with an error.
+//! touches only those it releases, and one that releases nobody takes no lock. A failed watermark never rises again and
+//! releases everybody with an error.
 //!
 //! Invariant: `get` never decreases, and never rises after `fail`.
+//! Invariant: `lowest` is no higher than the lowest position somebody waits for. A waiter lowers it and then looks at the
+//! position, an advance raises the position and then looks at it: one of the two sees the other.
 
 use std::collections::BTreeMap;
 use std::future::poll_fn;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
@@ -22,9 +25,13 @@ struct Waiters {
     wakers: BTreeMap<(u64, u64), Waker>,
 }
 
+/// Set in `Shared::state` of a watermark that has failed; the other bits are the position.
+const FAILED: u64 = 1 << 63;
+
 struct Shared {
-    position: AtomicU64,
-    failed: AtomicBool,
+    state: AtomicU64,
+    /// `u64::MAX` when nobody waits.
+    lowest: AtomicU64,
     waiters: Mutex<Waiters>,
 }
 
@@ -42,21 +49,38 @@ impl Shared {
     fn waiters(&self) -> MutexGuard<'_, Waiters> {
         self.waiters.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn position(&self) -> u64 {
+        self.state.load(Ordering::SeqCst) & !FAILED
+    }
+
+    fn has_failed(&self) -> bool {
+        self.state.load(Ordering::SeqCst) & FAILED != 0
+    }
+
+    /// To be called after every change of the waiters, under their lock.
+    fn note_lowest(&self, waiters: &Waiters) {
+        let lowest = waiters.wakers.first_key_value().map_or(u64::MAX, |((position, _), _)| *position);
+        self.lowest.store(lowest, Ordering::SeqCst);
+    }
 }
 
 impl Watermark {
+    /// # Panics
+    /// At 2^63 and above.
     #[must_use]
     pub fn new(position: u64) -> Watermark {
+        assert!(position < FAILED, "a position of {position}");
         Watermark(Arc::new(Shared {
-            position: AtomicU64::new(position),
-            failed: AtomicBool::new(false),
+            state: AtomicU64::new(position),
+            lowest: AtomicU64::new(u64::MAX),
             waiters: Mutex::default(),
         }))
     }
 
     #[must_use]
     pub fn get(&self) -> u64 {
-        self.0.position.load(Ordering::Acquire)
+        self.0.position()
     }
 
     /// True for clones of one watermark.
@@ -67,19 +91,27 @@ impl Watermark {
 
     #[must_use]
     pub fn has_failed(&self) -> bool {
-        self.0.failed.load(Ordering::Acquire)
+        self.0.has_failed()
     }
 
     /// Raises the position (a lower one changes nothing) and wakes those it reaches, lowest position first.
+    ///
+    /// # Panics
+    /// At 2^63 and above.
     pub fn advance(&self, position: u64) {
+        assert!(position < FAILED, "a position of {position}");
+        let raise = |state: u64| (state & FAILED == 0 && state < position).then_some(position);
+        if self.0.state.fetch_update(Ordering::SeqCst, Ordering::SeqCst, raise).is_err()
+            || self.0.lowest.load(Ordering::SeqCst) > position
+        {
+            return;
+        }
         let mut released = {
             let mut waiters = self.0.waiters();
-            if self.has_failed() || position <= self.get() {
-                return;
-            }
-            self.0.position.store(position, Ordering::Release);
             let rest = waiters.wakers.split_off(&(position.saturating_add(1), 0));
-            std::mem::replace(&mut waiters.wakers, rest)
+            let released = std::mem::replace(&mut waiters.wakers, rest);
+            self.0.note_lowest(&waiters);
+            released
         };
         while let Some((_, waker)) = released.pop_first() {
             waker.wake();
@@ -90,8 +122,10 @@ impl Watermark {
     pub fn fail(&self) {
         let mut released = {
             let mut waiters = self.0.waiters();
-            self.0.failed.store(true, Ordering::Release);
-            std::mem::take(&mut waiters.wakers)
+            self.0.state.fetch_or(FAILED, Ordering::SeqCst);
+            let released = std::mem::take(&mut waiters.wakers);
+            self.0.note_lowest(&waiters);
+            released
         };
         while let Some((_, waker)) = released.pop_first() {
             waker.wake();
@@ -122,30 +156,37 @@ impl Ticket {
 
     /// Ready when the position is reached or the watermark has failed; otherwise the task of `context` will be woken.
     pub fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<(), WatermarkFailed>> {
-        if self.shared.position.load(Ordering::Acquire) >= self.position {
+        let shared = &self.shared;
+        if shared.position() >= self.position {
             return Poll::Ready(Ok(()));
         }
-        let mut waiters = self.shared.waiters();
-        // Looked at again under the lock: an advance in between would find nobody to wake.
-        if self.shared.position.load(Ordering::Acquire) >= self.position {
-            return Poll::Ready(Ok(()));
-        }
-        if self.shared.failed.load(Ordering::Acquire) {
-            return Poll::Ready(Err(WatermarkFailed));
-        }
+        let mut waiters = shared.waiters();
         let id = *self.id.get_or_insert_with(|| {
             waiters.next_id += 1;
             waiters.next_id
         });
         waiters.wakers.insert((self.position, id), context.waker().clone());
-        Poll::Pending
+        shared.note_lowest(&waiters);
+        // Looked at again: an advance or a failure before this place was taken has found nobody to wake.
+        let ended = if shared.position() >= self.position {
+            Ok(())
+        } else if shared.has_failed() {
+            Err(WatermarkFailed)
+        } else {
+            return Poll::Pending;
+        };
+        waiters.wakers.remove(&(self.position, id));
+        shared.note_lowest(&waiters);
+        Poll::Ready(ended)
     }
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
         if let Some(id) = self.id {
-            self.shared.waiters().wakers.remove(&(self.position, id));
+            let mut waiters = self.shared.waiters();
+            waiters.wakers.remove(&(self.position, id));
+            self.shared.note_lowest(&waiters);
         }
     }
 }
