@@ -11,6 +11,7 @@ use std::sync::Arc;
 use bytes::{Buf, BytesMut};
 use hotfire_core::runtime::network::{self, Network};
 use nix::sys::socket::{self, Shutdown};
+use tokio::io::Interest;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 use crate::TokioRuntime;
@@ -106,8 +107,17 @@ impl network::ReadHalf for ReadHalf {
 
     #[inline]
     fn try_read(&mut self, buf: &mut BytesMut) -> io::Result<usize> {
-        debug_assert!(buf.capacity() > buf.len(), "a read into a buffer without spare capacity");
-        self.stream.try_read_buf(buf)
+        let room = buf.capacity() - buf.len();
+        debug_assert!(room > 0, "a read into a buffer without spare capacity");
+        // A read that did not fill its room has emptied the socket. Tokio is told so, or the next `readable` would resolve at
+        // once and cost a system call that finds nothing. Bytes that come meanwhile are a new event, which this cannot clear.
+        let mut taken = None;
+        let result = self.stream.try_io(Interest::READABLE, || {
+            let count = self.stream.try_read_buf(buf)?;
+            taken = Some(count);
+            if 0 < count && count < room { Err(ErrorKind::WouldBlock.into()) } else { Ok(count) }
+        });
+        taken.map_or(result, Ok)
     }
 }
 
