@@ -17,8 +17,11 @@ use crate::runtime::storage::Backing;
 use crate::runtime::sync::{Receiver, Sender, watch};
 use crate::runtime::{Runtime, SegmentReader};
 
-/// Pages are brought in by steps of this many bytes.
-const PREFAULT_STEP_BYTES: u64 = 8 << 20;
+/// Pages are brought in by steps of this many bytes while there are too few ahead.
+pub(crate) const PREFAULT_BYTES_MAX: u64 = 8 << 20;
+/// With enough of them ahead, by steps of this many, about as fast as appends use them up: a page that is cold in the machine
+/// costs microseconds, and megabytes in one go would keep a core from the connections for many milliseconds.
+pub(crate) const PREFAULT_BYTES_MIN: u64 = 256 << 10;
 /// After a file could not be made, the task itself tries again at this pace; a waiting put makes it try at once.
 const RETRY: Duration = Duration::from_millis(1_000);
 /// Without a reason to look again it looks again after this long.
@@ -97,7 +100,7 @@ impl Allocation {
                     Err(()) => true,
                 },
                 Step::Prefault { from, upto } => {
-                    prefaulted = prefault(&log, from, upto.min(from + PREFAULT_STEP_BYTES)).await;
+                    prefaulted = prefault(&log, from, upto).await;
                     continue;
                 }
                 Step::Idle => false,

@@ -10,9 +10,9 @@
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
-use super::allocation::{Allocation, Plan, Step};
+use super::allocation::{Allocation, PREFAULT_BYTES_MAX, PREFAULT_BYTES_MIN, Plan, Step};
 use super::config::{FlushMode, StoreConfig};
 use super::error::{PutError, WhyNot};
 use super::mapped_file::MappedFile;
@@ -34,8 +34,8 @@ pub(crate) struct CommitLog<R: Runtime> {
     /// End of what is on stable storage.
     durable: Watermark,
     allocation: Allocation,
-    /// Monotonic ns at which the present holder of the tail began to wait for it; 0 when nobody appends.
-    busy_since: AtomicU64,
+    /// Monotonic ns since which appends wait for the one that holds the tail; 0 when none has waited since one ended.
+    blocked_since: AtomicU64,
 }
 
 /// What the append lock guards.
@@ -112,7 +112,7 @@ impl<R: Runtime> CommitLog<R> {
             written: Watermark::new(end),
             durable: Watermark::new(end),
             allocation: Allocation::new(),
-            busy_since: AtomicU64::new(0),
+            blocked_since: AtomicU64::new(0),
         }
     }
 
@@ -211,10 +211,10 @@ impl<R: Runtime> CommitLog<R> {
         self.tail().refuse
     }
 
-    /// How long the present append has waited for, and held, the append lock, or for the next file, as Java's holds its
-    /// lock meanwhile.
+    /// How long the present append has been in the way of others, by its lock, or by the wait for the next file, as Java's
+    /// holds its lock meanwhile.
     pub fn append_blocked_ms(&self) -> u64 {
-        let blocked_ms = match self.busy_since.load(Ordering::Relaxed) {
+        let blocked_ms = match self.blocked_since.load(Ordering::Relaxed) {
             0 => 0,
             since => self.rt.now().0.saturating_sub(since) / 1_000_000,
         };
@@ -259,16 +259,30 @@ impl<R: Runtime> CommitLog<R> {
     }
 
     fn try_append(&self, records: &[Prepared<'_>], bytes: usize, next_offset: Option<&AtomicI64>) -> Attempt {
-        // Both clocks are read before the lock: the times only have to be monotonic along the log.
-        let (now_ms, busy_since) = (self.rt.wall_ms(), self.rt.now().0.max(1));
-        let mut tail = self.tail();
-        if let Some(why) = tail.refuse {
-            return Attempt::Refused(why);
+        // Read before the lock: the times only have to be monotonic along the log.
+        let now_ms = self.rt.wall_ms();
+        let mut tail = self.tail_for_append();
+        let attempt = match tail.refuse {
+            Some(why) => Attempt::Refused(why),
+            None => tail.append(records, bytes, next_offset, now_ms),
+        };
+        if self.blocked_since.load(Ordering::Relaxed) != 0 {
+            self.blocked_since.store(0, Ordering::Relaxed);
         }
-        self.busy_since.store(busy_since, Ordering::Relaxed);
-        let attempt = tail.append(records, bytes, next_offset, now_ms);
-        self.busy_since.store(0, Ordering::Relaxed);
         attempt
+    }
+
+    /// The append lock. Who has to wait for it notes since when, and takes the note back after its own append at the latest.
+    fn tail_for_append(&self) -> MutexGuard<'_, Tail<R>> {
+        match self.tail.try_lock() {
+            Ok(tail) => return tail,
+            Err(TryLockError::Poisoned(poisoned)) => return poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => {}
+        }
+        let now = self.rt.now().0.max(1);
+        // The first who waits: an error says that somebody waits already.
+        let _ = self.blocked_since.compare_exchange(0, now, Ordering::Relaxed, Ordering::Relaxed);
+        self.tail()
     }
 
     /// What the allocation task should do now.
@@ -294,12 +308,16 @@ impl<R: Runtime> CommitLog<R> {
             return Plan { step: Step::Create { base: file_end }, next_at: end + 1 };
         }
         let (from, upto) = (prefaulted.max(end), (end + self.prefault_bytes).min(known_end));
-        // By halves, so that a page is not asked for with each append.
-        if from < upto && prefaulted < end + self.prefault_bytes / 2 {
+        // By steps, so that a page is not asked for with each append.
+        let hysteresis = PREFAULT_BYTES_MIN.min(self.prefault_bytes / 2);
+        if from < upto && prefaulted < end + self.prefault_bytes - hysteresis {
+            let behind = prefaulted < end + self.prefault_bytes / 2;
+            let bytes_max = if behind { PREFAULT_BYTES_MAX } else { PREFAULT_BYTES_MIN };
+            let upto = upto.min(from + bytes_max);
             return Plan { step: Step::Prefault { from, upto }, next_at: end + 1 };
         }
         let prefault_at =
-            if upto == known_end { u64::MAX } else { from.saturating_sub(self.prefault_bytes / 2) };
+            if upto == known_end { u64::MAX } else { from.saturating_sub(self.prefault_bytes - hysteresis) };
         let create_at = if tail.next.is_none() { lead_at } else { file_end + 1 };
         Plan { step: Step::Idle, next_at: prefault_at.min(create_at).max(end + 1) }
     }
