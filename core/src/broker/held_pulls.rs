@@ -41,6 +41,10 @@ impl<P> HeldPulls<P> {
         }
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.held.is_empty()
+    }
+
     /// Holds it; the number by which it can be taken back. Gives it back when the table is full.
     ///
     /// # Errors

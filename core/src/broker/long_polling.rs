@@ -98,6 +98,10 @@ impl<R: Runtime> LongPolling<R> {
 }
 
 impl<R: Runtime> ArrivalListener for LongPolling<R> {
+    fn is_waiting(&self) -> bool {
+        !self.tables().held.is_empty()
+    }
+
     fn on_arrival(&self, topic: &str, queue: i32, next_offset: i64, tags_code: i64) {
         let mut tables = self.tables();
         let woken = tables.held.arrived(topic, queue, next_offset, tags_code);

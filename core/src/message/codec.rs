@@ -26,6 +26,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use bytes::BufMut;
 
 use super::MessageToStore;
+use super::properties::find_byte;
 use super::sys_flag::{BORN_HOST_V6, STORE_HOST_V6};
 
 pub const MAGIC_V1: u32 = 0xDAA3_20A7;
@@ -150,17 +151,24 @@ fn record_bytes(sys_flag: i32, version_2: bool, body: usize, topic: usize, prope
 
 /// The property string around its checksum property, which is stale in a message that is stored again.
 fn without_record_crc(properties: &str) -> [&str; 2] {
-    let name = "__CRC32#\u{1}";
+    const NAME: &str = "__CRC32#\u{1}";
+    const MARK_AT: usize = 7;
+    const MARK: u8 = b'#';
+    const _: () = assert!(NAME.as_bytes()[MARK_AT] == MARK);
     let mut from = 0;
-    while let Some(found) = properties.get(from..).and_then(|rest| rest.find(name)) {
-        let start = from + found;
+    // By the one byte of the name that other names and values rarely have.
+    while let Some(mark) = properties.as_bytes().get(from..).and_then(|rest| find_byte(rest, MARK)) {
+        let (start, after) = ((from + mark).checked_sub(MARK_AT), from + mark + 1);
+        from = after;
+        let Some(start) = start else { continue };
+        let is_name =
+            properties.as_bytes().get(start..).is_some_and(|rest| rest.starts_with(NAME.as_bytes()));
         let starts_entry = start == 0 || properties.as_bytes().get(start - 1) == Some(&PROPERTY_SEPARATOR);
-        if starts_entry {
+        if is_name && starts_entry {
             let rest = properties.get(start..).unwrap_or("");
             let end = rest.find(char::from(PROPERTY_SEPARATOR)).map_or(rest.len(), |at| at + 1);
             return [properties.get(..start).unwrap_or(""), rest.get(end..).unwrap_or("")];
         }
-        from = start + name.len();
     }
     [properties, ""]
 }

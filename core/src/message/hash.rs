@@ -2,7 +2,12 @@
 
 /// `String.hashCode()`: over UTF-16 units, in wrapping 32 bits.
 pub fn java_string_hash(text: &str) -> i32 {
-    text.encode_utf16().fold(0, |hash: i32, unit| hash.wrapping_mul(31).wrapping_add(i32::from(unit)))
+    let add = |hash: i32, unit: i32| hash.wrapping_mul(31).wrapping_add(unit);
+    if text.is_ascii() {
+        // A unit is a byte.
+        return text.bytes().fold(0, |hash, byte| add(hash, i32::from(byte)));
+    }
+    text.encode_utf16().fold(0, |hash, unit| add(hash, i32::from(unit)))
 }
 
 /// The tags code of a message: the hash of its tag, 0 without one.

@@ -19,21 +19,34 @@ pub enum IdError {
 
 #[must_use]
 pub fn offset_message_id(store_host: SocketAddr, physical_offset: u64) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
     let mut text = String::with_capacity(56);
-    let mut push = |bytes: &[u8]| {
-        for byte in bytes {
-            text.push(DIGITS[usize::from(byte >> 4)] as char);
-            text.push(DIGITS[usize::from(byte & 0xF)] as char);
-        }
-    };
-    match store_host.ip() {
-        IpAddr::V4(ip) => push(&ip.octets()),
-        IpAddr::V6(ip) => push(&ip.octets()),
-    }
-    push(&u32::from(store_host.port()).to_be_bytes());
-    push(&physical_offset.to_be_bytes());
+    push_offset_message_id(&mut text, store_host, physical_offset);
     text
+}
+
+/// Appends the id to `text`.
+pub fn push_offset_message_id(text: &mut String, store_host: SocketAddr, physical_offset: u64) {
+    match store_host.ip() {
+        IpAddr::V4(ip) => push_hex(text, u64::from(ip.to_bits()), 8),
+        IpAddr::V6(ip) => {
+            push_hex(text, (ip.to_bits() >> 64) as u64, 16);
+            push_hex(text, ip.to_bits() as u64, 16);
+        }
+    }
+    push_hex(text, u64::from(store_host.port()), 8);
+    push_hex(text, physical_offset, 16);
+}
+
+/// Appends the lowest `digits` digits, at most 16.
+fn push_hex(text: &mut String, value: u64, digits: usize) {
+    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
+    let mut hex = [b'0'; 16];
+    let mut left = value;
+    for digit in hex.iter_mut().rev() {
+        *digit = DIGITS[(left & 0xF) as usize];
+        left >>= 4;
+    }
+    text.push_str(std::str::from_utf8(&hex[16 - digits..]).expect("hex digits are ASCII"));
 }
 
 /// The store host and physical offset that `text` names.

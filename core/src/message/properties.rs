@@ -94,11 +94,69 @@ pub fn find<'a>(raw: &'a str, name: &str) -> Option<&'a str> {
 
 /// The properties in order; equal names are not yet resolved.
 pub fn iter(raw: &str) -> impl Iterator<Item = (&str, &str)> {
-    raw.split(PROPERTY_SEPARATOR).filter_map(|segment| {
-        // Java counts UTF-16 units, but a segment of two with both parts non-empty cannot exist.
-        let (name, value) = segment.split_once(NAME_SEPARATOR)?;
-        (!name.is_empty() && !value.is_empty()).then_some((name, value))
-    })
+    segments(raw).map(|segment| (segment.name, segment.value))
+}
+
+/// One property as it stands in the string.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Segment<'a> {
+    pub name: &'a str,
+    pub value: &'a str,
+    /// Both, with the separator between them.
+    pub whole: &'a str,
+}
+
+/// As [`iter`], each with its own piece of the string.
+pub fn segments(raw: &str) -> Segments<'_> {
+    Segments { rest: raw }
+}
+
+/// Walks a property string. On the path of every message, several times over: hence by words of eight bytes.
+#[derive(Clone, Debug)]
+pub struct Segments<'a> {
+    rest: &'a str,
+}
+
+impl<'a> Iterator for Segments<'a> {
+    type Item = Segment<'a>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Segment<'a>> {
+        while !self.rest.is_empty() {
+            let end = find_byte(self.rest.as_bytes(), PROPERTY_SEPARATOR as u8);
+            let (whole, rest) = match end {
+                Some(end) => (self.rest.get(..end)?, self.rest.get(end + 1..)?),
+                None => (self.rest, ""),
+            };
+            self.rest = rest;
+            // Java counts UTF-16 units, but a segment of two with both parts non-empty cannot exist.
+            let Some(at) = find_byte(whole.as_bytes(), NAME_SEPARATOR as u8) else { continue };
+            let (name, value) = (whole.get(..at)?, whole.get(at + 1..)?);
+            if !name.is_empty() && !value.is_empty() {
+                return Some(Segment { name, value, whole });
+            }
+        }
+        None
+    }
+}
+
+/// Where `byte` stands first.
+#[inline]
+pub(crate) fn find_byte(bytes: &[u8], byte: u8) -> Option<usize> {
+    const ONES: u64 = u64::from_ne_bytes([0x01; 8]);
+    const HIGH_BITS: u64 = u64::from_ne_bytes([0x80; 8]);
+    let mut at = 0;
+    while let Some(word) = bytes.get(at..).and_then(<[u8]>::first_chunk) {
+        let differs = u64::from_le_bytes(*word) ^ (ONES * u64::from(byte));
+        // The lowest bit that is set marks the lowest byte that is zero; a borrow can only spoil bits above it.
+        let zeros = differs.wrapping_sub(ONES) & !differs & HIGH_BITS;
+        if zeros != 0 {
+            return Some(at + zeros.trailing_zeros() as usize / 8);
+        }
+        at += 8;
+    }
+    let rest = bytes.get(at..)?;
+    Some(at + rest.iter().position(|found| *found == byte)?)
 }
 
 impl Properties {
@@ -184,6 +242,20 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_byte_is_found_where_it_stands_first(bytes in prop::collection::vec(0u8..6, 0..40), byte in 0u8..6) {
+            prop_assert_eq!(find_byte(&bytes, byte), bytes.iter().position(|found| *found == byte));
+        }
+
+        #[test]
+        fn segments_are_the_pieces_between_separators(raw in "([aé]|\u{1}|\u{2}){0,40}") {
+            let pieces = raw.split(PROPERTY_SEPARATOR).filter_map(|whole| {
+                let (name, value) = whole.split_once(NAME_SEPARATOR)?;
+                (!name.is_empty() && !value.is_empty()).then_some(Segment { name, value, whole })
+            });
+            prop_assert_eq!(segments(&raw).collect::<Vec<_>>(), pieces.collect::<Vec<_>>());
+        }
+
         #[test]
         fn encoded_properties_read_back(
             pairs in prop::collection::btree_map("[^\u{1}\u{2}]{1,8}", "[^\u{1}\u{2}]{1,8}", 0..6),

@@ -94,6 +94,11 @@ pub enum Boundary {
 
 /// Told of each entry once it can be read. Called from dispatch: it must be short and must not wait.
 pub trait ArrivalListener: Send + Sync + 'static {
+    /// False when nobody waits for any entry. Asked once for many entries, when all of them can be read.
+    fn is_waiting(&self) -> bool {
+        true
+    }
+
     /// `next_offset` is one past the entry: the queue's maximum as the listener may now see it.
     fn on_arrival(&self, topic: &str, queue: i32, next_offset: i64, tags_code: i64);
 }

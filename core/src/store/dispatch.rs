@@ -27,6 +27,8 @@ const BATCH_BYTES: u64 = 1 << 20;
 const RETRY: Duration = Duration::from_millis(1_000);
 /// After so many tries without success puts are refused until one succeeds.
 const TRIES_MAX: u32 = 5;
+/// So many of the queues met last are looked through before the table of all is: producers go round a few queues.
+const RECENT_QUEUES: usize = 16;
 
 pub(crate) struct Dispatch<R: Runtime> {
     log: Log<R>,
@@ -51,7 +53,8 @@ pub(crate) struct Progress {
 }
 
 struct Arrival {
-    queue: Arc<ConsumeQueue>,
+    /// Index in [`Batch::queues`].
+    queue: usize,
     next_offset: i64,
     tags_code: i64,
 }
@@ -59,6 +62,8 @@ struct Arrival {
 #[derive(Default)]
 struct Batch {
     arrivals: Vec<Arrival>,
+    /// The queues of the records, as they came: one that was not met for a while may be there again.
+    queues: Vec<Arc<ConsumeQueue>>,
     touched: Vec<Arc<ConsumeQueue>>,
     end: u64,
     timestamp: i64,
@@ -169,9 +174,9 @@ impl<R: Runtime> Dispatch<R> {
         self.timestamp.fetch_max(batch.timestamp, Ordering::AcqRel);
         rt.probe("store.dispatched", from, batch.end);
         let listener = self.listener.read().unwrap_or_else(PoisonError::into_inner).clone();
-        if let Some(listener) = listener {
+        if let Some(listener) = listener.filter(|listener| listener.is_waiting()) {
             for arrival in &batch.arrivals {
-                let queue = &arrival.queue;
+                let queue = &batch.queues[arrival.queue];
                 listener.on_arrival(&queue.topic, queue.queue_id, arrival.next_offset, arrival.tags_code);
             }
         }
@@ -234,15 +239,14 @@ impl<R: Runtime> Dispatch<R> {
         n: i64,
         entry: &Entry,
     ) -> Result<(), Stopped> {
-        let same = batch.arrivals.last().map(|last| &last.queue);
-        let same = same.filter(|queue| queue.queue_id == queue_id && queue.topic == topic).cloned();
-        let queue = same.unwrap_or_else(|| self.queues.find_or_create(topic, queue_id));
+        let at = self.queue_of(batch, topic, queue_id);
+        let queue = &batch.queues[at];
         match queue.stage(n, entry) {
             Ok(first) => {
                 if first {
                     batch.touched.push(queue.clone());
                 }
-                batch.arrivals.push(Arrival { queue, next_offset: n + 1, tags_code: entry.tags_code });
+                batch.arrivals.push(Arrival { queue: at, next_offset: n + 1, tags_code: entry.tags_code });
                 Ok(())
             }
             Err(gap) => {
@@ -250,6 +254,17 @@ impl<R: Runtime> Dispatch<R> {
                 Err(Stopped::Inconsistent)
             }
         }
+    }
+
+    /// Where the queue is in `batch.queues`.
+    fn queue_of(&self, batch: &mut Batch, topic: &str, queue_id: i32) -> usize {
+        let is_it = |queue: &Arc<ConsumeQueue>| queue.queue_id == queue_id && queue.topic == topic;
+        let recent_from = batch.queues.len().saturating_sub(RECENT_QUEUES);
+        if let Some(at) = batch.queues[recent_from..].iter().position(is_it) {
+            return recent_from + at;
+        }
+        batch.queues.push(self.queues.find_or_create(topic, queue_id));
+        batch.queues.len() - 1
     }
 
     /// Writes what was staged; goes on trying while the disk takes nothing, so that a full disk leaves no trace (S-28).
