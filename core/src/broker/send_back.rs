@@ -21,7 +21,7 @@ use crate::runtime::Runtime;
 use crate::store::MessageStore;
 
 use super::names;
-use super::refusal::{Refusal, answer_of};
+use super::refusal::{Refusal, answer, answer_of};
 use super::send_message::SendMessage;
 
 /// The pause before the next try. These clients wait three seconds for the answer.
@@ -70,8 +70,9 @@ async fn put_back<R: Runtime>(
         let remark = format!("look message by offset failed, {}", header.offset);
         Refusal::new(response::SYSTEM_ERROR, remark)
     })?;
-    let mut answer = match sends.handle(message.born_host, &retry(&message, header)).await {
+    let mut done = match sends.handle(message.born_host, &retry(&message, header)).await {
         Answer::Now(answer) => answer,
+        Answer::NowJson(fields) => answer(fields.code),
         Answer::WhenReached { mark, position, deadline, finish } => {
             let left = deadline.since(rt.now());
             finish(match rt.timeout(left, mark.reached(position)).await {
@@ -84,8 +85,8 @@ async fn put_back<R: Runtime>(
             unreachable!("a send is answered in one of two ways")
         }
     };
-    answer.ext = Default::default();
-    Ok(answer)
+    done.ext = Default::default();
+    Ok(done)
 }
 
 /// The send that puts `message` into the retry topic of the group.

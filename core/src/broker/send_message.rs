@@ -11,16 +11,16 @@ use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 
 use crate::config::{BrokerConfig, Permission, SendSettings};
-use crate::message::batch::{self, BatchItem};
-use crate::message::properties::{self, NAME_SEPARATOR, PROPERTY_SEPARATOR};
+use crate::message::batch;
+use crate::message::properties::{self, NAME_SEPARATOR, PROPERTY_SEPARATOR, Segment};
 use crate::message::{MessageToStore, id, sys_flag};
-use crate::remoting::RemotingCommand;
 use crate::remoting::body::{TopicConfig, TopicFilterType};
 use crate::remoting::codes::response;
 use crate::remoting::connection::{Answer, Reached};
 use crate::remoting::headers::SendMessageHeader;
+use crate::remoting::{JsonAnswer, JsonFields, RemotingCommand, SerializeType};
 use crate::runtime::Runtime;
-use crate::store::MessageStore;
+use crate::store::{AppendedBatch, MessageStore};
 
 use super::names;
 use super::refusal::{Refusal, answer};
@@ -35,6 +35,14 @@ const NOT_STORED: [&str; 3] = [properties::WAIT, "POP_CK", properties::CLUSTER];
 const TIMER_PROPERTIES: [&str; 3] =
     [properties::TIMER_DELAY_SEC, properties::TIMER_DELAY_MS, properties::TIMER_DELIVER_MS];
 
+/// Fields of every answer.
+const MSG_REGION: &str = "MSG_REGION";
+const TRACE_ON: &str = "TRACE_ON";
+
+fn on_or_off(on: bool) -> &'static str {
+    if on { "true" } else { "false" }
+}
+
 pub(crate) struct SendMessage<R: Runtime> {
     rt: R,
     store: Arc<MessageStore<R>>,
@@ -47,6 +55,8 @@ pub(crate) struct SendMessage<R: Runtime> {
     cluster: String,
     region: String,
     trace_on: bool,
+    /// Both, as every answer to a send has them.
+    common_fields: JsonFields,
     body_bytes_max: usize,
     append_busy_ms: u64,
     flush_timeout_ms: u64,
@@ -60,6 +70,10 @@ impl<R: Runtime> SendMessage<R> {
         groups: Arc<SubscriptionGroups<R>>,
         config: &BrokerConfig,
     ) -> Self {
+        let (region, trace_on) = (config.identity.region.clone(), config.topics.trace_on);
+        let mut common_fields = JsonFields::default();
+        common_fields.text(MSG_REGION, &region);
+        common_fields.plain(TRACE_ON, on_or_off(trace_on));
         SendMessage {
             rt,
             store,
@@ -69,8 +83,9 @@ impl<R: Runtime> SendMessage<R> {
             permission: config.identity.permission,
             store_host: OnceLock::new(),
             cluster: config.identity.cluster.clone(),
-            region: config.identity.region.clone(),
-            trace_on: config.topics.trace_on,
+            region,
+            trace_on,
+            common_fields,
             body_bytes_max: config.store.message_bytes_max as usize,
             append_busy_ms: config.store.append_busy_ms,
             flush_timeout_ms: config.store.sync_flush_timeout_ms,
@@ -94,8 +109,8 @@ impl<R: Runtime> SendMessage<R> {
 
     /// Every answer to a send says the region and whether traces are wanted.
     fn decorate(&self, mut answer: RemotingCommand) -> RemotingCommand {
-        answer.ext.set_str("MSG_REGION", &self.region);
-        answer.ext.set_str("TRACE_ON", if self.trace_on { "true" } else { "false" });
+        answer.ext.set_str(MSG_REGION, &self.region);
+        answer.ext.set_str(TRACE_ON, on_or_off(self.trace_on));
         answer
     }
 
@@ -106,7 +121,8 @@ impl<R: Runtime> SendMessage<R> {
         let header = SendMessageHeader::decode_send(request.code, &request.ext)?;
         let known = self.topics.get(header.topic);
         let before = BeforeTopic {
-            now_ms: self.rt.wall_ms(),
+            // Almost always from the first day on: no need for a clock.
+            now_ms: if self.settings.accept_from_ms > 0 { self.rt.wall_ms() } else { 0 },
             accept_from_ms: self.settings.accept_from_ms,
             can_write: self.permission.can_write(),
             ordered: known.as_ref().is_some_and(|topic| topic.order),
@@ -118,7 +134,8 @@ impl<R: Runtime> SendMessage<R> {
         };
         let queue_id = choose_queue(&header, &topic, || self.rt.random_u64())?;
         let raw = header.properties.unwrap_or_default();
-        let wants = Wants::read(raw);
+        let (wants, stored_properties) =
+            if header.batch { (Wants::read(raw), String::new()) } else { self.stored_properties(raw) };
         check_features(&header, &wants)?;
         if let Some(group) = header.topic.strip_prefix(names::RETRY_PREFIX) {
             self.check_retry(&header, group).await?;
@@ -145,21 +162,33 @@ impl<R: Runtime> SendMessage<R> {
             reconsume_times: header.reconsume_times.unwrap_or(0),
             prepared_transaction_offset: 0,
             body: &body,
-            properties: "",
+            properties: &stored_properties,
             wait_for_flush: wants.flush,
         };
-        if header.batch {
-            return self.put_batch(message, raw, &wants).await;
-        }
-        let stored_properties = self.stored_properties(raw);
-        let message = MessageToStore { properties: &stored_properties, ..message };
-        let put = self.store.put(&message).await?;
-        let place = Place {
-            ids: &id::offset_message_id(store_host, put.physical_offset),
-            queue_id,
-            queue_offset: put.queue_offset,
+        let mut ids = String::new();
+        let (queue_offset, end) = if header.batch {
+            let put = self.put_batch(message, raw).await?;
+            ids.reserve(put.physical_offsets.len() * 33);
+            for offset in &put.physical_offsets {
+                if !ids.is_empty() {
+                    ids.push(',');
+                }
+                id::push_offset_message_id(&mut ids, store_host, *offset);
+            }
+            (put.queue_offset, put.end)
+        } else {
+            let put = self.store.put(&message).await?;
+            ids = id::offset_message_id(store_host, put.physical_offset);
+            (put.queue_offset, put.end)
         };
-        Ok(self.when_durable(self.sent(place, &wants), put.end, wants.flush))
+        let place = Place { ids: &ids, queue_id, queue_offset };
+        if wants.flush && self.store.must_wait() {
+            return Ok(self.when_durable(self.sent(place, &wants), end));
+        }
+        Ok(match request.serialize_type {
+            SerializeType::Json => Answer::NowJson(self.sent_json(place, &wants)),
+            SerializeType::RocketMq => Answer::Now(self.sent(place, &wants)),
+        })
     }
 
     /// The answer to a send that is stored at `place`.
@@ -174,12 +203,21 @@ impl<R: Runtime> SendMessage<R> {
         answer
     }
 
-    async fn put_batch(
-        &self,
-        message: MessageToStore<'_>,
-        raw: &str,
-        wants: &Wants<'_>,
-    ) -> Result<Answer, Refusal> {
+    /// As [`Self::sent`], without the detour through a command's fields.
+    fn sent_json(&self, place: Place<'_>, wants: &Wants<'_>) -> JsonAnswer {
+        let unique_key = wants.unique_key.unwrap_or_default();
+        let mut fields =
+            JsonFields::beginning_with(&self.common_fields, place.ids.len() + unique_key.len() + 100);
+        fields.plain("msgId", place.ids);
+        fields.int("queueId", place.queue_id);
+        fields.int("queueOffset", place.queue_offset);
+        if !unique_key.is_empty() {
+            fields.text("transactionId", unique_key);
+        }
+        JsonAnswer { code: response::SUCCESS, fields }
+    }
+
+    async fn put_batch(&self, message: MessageToStore<'_>, raw: &str) -> Result<AppendedBatch, Refusal> {
         if message.body.len() > self.body_bytes_max {
             let remark = format!(
                 "the batch has {} bytes, at most {} are allowed",
@@ -189,34 +227,35 @@ impl<R: Runtime> SendMessage<R> {
             return Err(Refusal::new(response::MESSAGE_ILLEGAL, remark));
         }
         let illegal = |error: batch::BatchError| Refusal::new(response::MESSAGE_ILLEGAL, error.to_string());
-        let items = batch::items(message.body).collect::<Result<Vec<_>, _>>().map_err(illegal)?;
-        let all_properties: Vec<String> =
-            items.iter().map(|item| self.member_properties(item.properties, raw)).collect();
-        let items: Vec<BatchItem<'_>> = items
-            .iter()
-            .zip(&all_properties)
-            .map(|(item, properties)| BatchItem { properties, ..*item })
-            .collect();
+        let mut items = batch::items(message.body).collect::<Result<Vec<_>, _>>().map_err(illegal)?;
+        let of_batch = kept_of_batch(raw);
+        // The property strings of all members, one behind the other.
+        let mut stored = String::with_capacity(
+            items.iter().map(|item| item.properties.len()).sum::<usize>()
+                + items.len() * (raw.len() + self.cluster.len() + 16),
+        );
+        let mut ends = Vec::with_capacity(items.len());
+        let mut unsupported = None;
         for item in &items {
-            check_features_of_member(&Wants::read(item.properties))?;
-        }
-        let put = self.store.put_batch(&message, &items).await?;
-        let mut ids = String::with_capacity(put.physical_offsets.len() * 33);
-        for offset in &put.physical_offsets {
-            if !ids.is_empty() {
-                ids.push(',');
+            let wants = self.push_member_properties(&mut stored, item.properties, &of_batch);
+            if unsupported.is_none() {
+                unsupported = check_features_of_member(&wants).err();
             }
-            ids.push_str(&id::offset_message_id(message.store_host, *offset));
+            ends.push(stored.len());
         }
-        let place = Place { ids: &ids, queue_id: message.queue_id, queue_offset: put.queue_offset };
-        Ok(self.when_durable(self.sent(place, wants), put.end, wants.flush))
+        if let Some(refusal) = unsupported {
+            return Err(refusal);
+        }
+        let mut begin = 0;
+        for (item, end) in items.iter_mut().zip(ends) {
+            item.properties = stored.get(begin..end).unwrap_or_default();
+            begin = end;
+        }
+        Ok(self.store.put_batch(&message, &items).await?)
     }
 
-    /// `answer` at once, or when the log is durable up to `end`.
-    fn when_durable(&self, answer: RemotingCommand, end: u64, wants_flush: bool) -> Answer {
-        if !(wants_flush && self.store.must_wait()) {
-            return Answer::Now(answer);
-        }
+    /// `answer` when the log is durable up to `end`.
+    fn when_durable(&self, answer: RemotingCommand, end: u64) -> Answer {
         Answer::WhenReached {
             mark: self.store.durable().clone(),
             position: end,
@@ -254,41 +293,64 @@ impl<R: Runtime> SendMessage<R> {
         Ok(())
     }
 
-    /// The property string as it is stored: what came, without what is not kept, and with the cluster's name.
-    fn stored_properties(&self, raw: &str) -> String {
+    /// What the properties ask for, and the string as it is stored: what came, without what is not kept, and with the
+    /// cluster's name.
+    fn stored_properties<'a>(&self, raw: &'a str) -> (Wants<'a>, String) {
         let mut stored = String::with_capacity(raw.len() + self.cluster.len() + 16);
-        let kept = properties::iter(raw).filter(|(name, _)| !NOT_STORED.contains(name));
-        for (name, value) in kept {
-            push_property(&mut stored, name, value);
-        }
-        push_property(&mut stored, properties::CLUSTER, &self.cluster);
-        stored
-    }
-
-    /// Those of a batch's member: its own, then the batch's that it lacks. A batch's unique key is not its members'.
-    fn member_properties(&self, raw: &str, of_batch: &str) -> String {
-        let mut stored = String::with_capacity(raw.len() + of_batch.len() + self.cluster.len() + 16);
-        for (name, value) in properties::iter(raw).filter(|(name, _)| *name != properties::CLUSTER) {
-            push_property(&mut stored, name, value);
-        }
-        for (name, value) in properties::iter(of_batch) {
-            let kept = name != properties::UNIQ_KEY && !NOT_STORED.contains(&name);
-            if kept && properties::find(raw, name).is_none() {
-                push_property(&mut stored, name, value);
+        let mut wants = Wants::of_none();
+        for segment in properties::segments(raw) {
+            wants.add(segment);
+            if !NOT_STORED.contains(&segment.name) {
+                push_segment(&mut stored, 0, segment.whole);
             }
         }
-        push_property(&mut stored, properties::CLUSTER, &self.cluster);
-        stored
+        self.push_cluster(&mut stored, 0);
+        (wants, stored)
+    }
+
+    /// Appends those of a batch's member: its own, then the batch's that it lacks. Answers what its string then asks for.
+    fn push_member_properties<'a>(
+        &self,
+        stored: &mut String,
+        raw: &'a str,
+        of_batch: &[Segment<'a>],
+    ) -> Wants<'a> {
+        let start = stored.len();
+        let mut wants = Wants::of_none();
+        for segment in properties::segments(raw).filter(|segment| segment.name != properties::CLUSTER) {
+            wants.add(segment);
+            push_segment(stored, start, segment.whole);
+        }
+        for segment in of_batch {
+            if properties::find(raw, segment.name).is_none() {
+                wants.add(*segment);
+                push_segment(stored, start, segment.whole);
+            }
+        }
+        self.push_cluster(stored, start);
+        wants
+    }
+
+    fn push_cluster(&self, stored: &mut String, start: usize) {
+        push_segment(stored, start, properties::CLUSTER);
+        stored.push(NAME_SEPARATOR);
+        stored.push_str(&self.cluster);
     }
 }
 
-fn push_property(into: &mut String, name: &str, value: &str) {
-    if !into.is_empty() {
+/// What members take over from their batch. Its unique key is not theirs.
+fn kept_of_batch(raw: &str) -> Vec<Segment<'_>> {
+    let kept =
+        |segment: &Segment<'_>| segment.name != properties::UNIQ_KEY && !NOT_STORED.contains(&segment.name);
+    properties::segments(raw).filter(kept).collect()
+}
+
+/// Appends one property to the string that begins at `start`.
+fn push_segment(into: &mut String, start: usize, segment: &str) {
+    if into.len() > start {
         into.push(PROPERTY_SEPARATOR);
     }
-    into.push_str(name);
-    into.push(NAME_SEPARATOR);
-    into.push_str(value);
+    into.push_str(segment);
 }
 
 fn not_known_durable(mut answer: RemotingCommand, why: &str) -> RemotingCommand {
@@ -374,20 +436,28 @@ struct Wants<'a> {
 }
 
 impl<'a> Wants<'a> {
+    /// Without a property: the answer waits for the flush.
+    fn of_none() -> Wants<'a> {
+        Wants { flush: true, ..Wants::default() }
+    }
+
     fn read(raw: &'a str) -> Wants<'a> {
-        let mut wants = Wants { flush: true, ..Wants::default() };
-        for (name, value) in properties::iter(raw) {
-            match name {
-                properties::WAIT => wants.flush = value.eq_ignore_ascii_case("true"),
-                properties::DELAY => wants.delay_level = value.parse().unwrap_or(0),
-                properties::TRAN_MSG => wants.transaction = value.eq_ignore_ascii_case("true"),
-                properties::UNIQ_KEY => wants.unique_key = Some(value),
-                properties::INNER_NUM => wants.inner_count = true,
-                _ if TIMER_PROPERTIES.contains(&name) => wants.timer = Some(name),
-                _ => {}
-            }
-        }
+        let mut wants = Wants::of_none();
+        properties::segments(raw).for_each(|segment| wants.add(segment));
         wants
+    }
+
+    #[inline]
+    fn add(&mut self, Segment { name, value, .. }: Segment<'a>) {
+        match name {
+            properties::WAIT => self.flush = value.eq_ignore_ascii_case("true"),
+            properties::DELAY => self.delay_level = value.parse().unwrap_or(0),
+            properties::TRAN_MSG => self.transaction = value.eq_ignore_ascii_case("true"),
+            properties::UNIQ_KEY => self.unique_key = Some(value),
+            properties::INNER_NUM => self.inner_count = true,
+            _ if TIMER_PROPERTIES.contains(&name) => self.timer = Some(name),
+            _ => {}
+        }
     }
 }
 

@@ -19,7 +19,7 @@
 use std::future::Future;
 use std::pin::Pin;
 
-use crate::remoting::{RemotingCommand, SerializeType};
+use crate::remoting::{JsonAnswer, RemotingCommand, SerializeType};
 use crate::runtime::sync::Watermark;
 use crate::runtime::{Mono, Runtime};
 
@@ -67,6 +67,8 @@ pub trait Handler<R: Runtime>: Send + Sync + 'static {
 /// How a request is answered. The connection sets opaque, response flag and serialization of the response.
 pub enum Answer {
     Now(RemotingCommand),
+    /// As `Now`, to a request that came in JSON.
+    NowJson(JsonAnswer),
     /// Nothing will be sent.
     Never,
     /// Sent when `mark` reaches `position`, has failed, or `deadline` passes. Costs a place in a queue, not a task.

@@ -14,8 +14,9 @@
 mod binary;
 mod json_header;
 
-use super::{Body, RemotingCommand, SerializeType};
+use super::{Body, JsonAnswer, RemotingCommand, SerializeType};
 use bytes::{Buf, BufMut, BytesMut};
+pub(super) use json_header::put_text as put_json_text;
 
 /// Longest frame, its length word included.
 ///
@@ -147,9 +148,25 @@ pub fn encode(command: &RemotingCommand, head: &mut BytesMut) {
         SerializeType::Json => json_header::encode(command, head),
         SerializeType::RocketMq => binary::encode(command, head),
     }
+    put_prefix(head, start, serialize_type, command.body.len());
+}
+
+/// Appends the frame of `answer`, which has no body.
+///
+/// # Panics
+/// As [`encode`].
+pub fn encode_json_answer(opaque: i32, answer: &JsonAnswer, head: &mut BytesMut) {
+    let start = head.len();
+    head.put_u64(0);
+    json_header::encode_answer(opaque, answer, head);
+    put_prefix(head, start, SerializeType::Json, 0);
+}
+
+/// Fills in the first 8 bytes of the frame that begins at `start` and whose header is written.
+fn put_prefix(head: &mut BytesMut, start: usize, serialize_type: SerializeType, body_bytes: usize) {
     let header_bytes = head.len() - start - PREFIX_BYTES;
     assert!(header_bytes <= 0x00FF_FFFF, "a header of {header_bytes} bytes");
-    let length = i32::try_from(4 + header_bytes + command.body.len()).expect("a frame below 2 GiB");
+    let length = i32::try_from(4 + header_bytes + body_bytes).expect("a frame below 2 GiB");
     let header_word =
         (serialize_type as u32) << 24 | u32::try_from(header_bytes).expect("24 bits, checked above");
     let mut prefix = head.get_mut(start..).expect("written above");

@@ -18,6 +18,7 @@ pub mod ext_fields;
 pub mod frame;
 pub mod headers;
 pub mod json;
+pub mod json_answer;
 pub mod language;
 pub mod peer;
 pub mod server;
@@ -26,6 +27,7 @@ pub mod suite;
 pub use body_chunks::Body;
 pub use ext_fields::ExtFields;
 pub use headers::{HeaderError, TypedHeader};
+pub use json_answer::{JsonAnswer, JsonFields};
 pub use language::LanguageCode;
 
 /// Set in `flag` of a response.

@@ -7,7 +7,7 @@ use std::io::IoSlice;
 
 use bytes::{Buf, Bytes, BytesMut};
 
-use crate::remoting::{RemotingCommand, frame};
+use crate::remoting::{JsonAnswer, RemotingCommand, frame};
 
 /// Up to this many bytes, copying a body chunk behind its header is cheaper than a slice of its own in the write.
 const COPIED_CHUNK_BYTES_MAX: usize = 256;
@@ -33,6 +33,10 @@ impl Output {
             }
             self.push_chunk(chunk.clone());
         }
+    }
+
+    pub(super) fn push_json(&mut self, opaque: i32, answer: &JsonAnswer) {
+        frame::encode_json_answer(opaque, answer, &mut self.tail);
     }
 
     fn push_chunk(&mut self, chunk: Bytes) {

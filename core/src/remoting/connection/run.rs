@@ -8,7 +8,7 @@ use std::future::poll_fn;
 use std::io;
 use std::marker::PhantomData;
 use std::net::SocketAddr;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
 
@@ -19,7 +19,7 @@ use super::output::Output;
 use super::waiting::{Waiting, WaitingAnswer};
 use super::{Answer, ConnectionHandle, ConnectionLimits, Handler, InFlightPermit, RequestKey};
 use crate::remoting::codes::response;
-use crate::remoting::{RemotingCommand, frame};
+use crate::remoting::{RemotingCommand, SerializeType, frame};
 use crate::runtime::{Mono, Mutant, ReadHalf, Runtime, WriteHalf};
 
 const READ_BYTES_MIN: usize = 4 << 10;
@@ -97,6 +97,7 @@ pub(in crate::remoting) async fn run_with_handle<R: Runtime, H: Handler<R>>(
         is_stalled: false,
         is_draining: false,
         read_at: now,
+        now,
         active_at: now,
         progress_at: now,
     };
@@ -152,6 +153,9 @@ struct Connection<R: Runtime, H> {
     is_draining: bool,
     /// When the bytes in `input` were read, at the latest.
     read_at: Mono,
+    /// When the request that is handled got its turn, or the first of those that were handled in one go with it: the clock
+    /// is looked at once for all of them, and after one that had to wait.
+    now: Mono,
     active_at: Mono,
     /// Since when the peer has taken nothing of `output`.
     progress_at: Mono,
@@ -271,6 +275,10 @@ impl<R: Runtime, H: Handler<R>> Connection<R, H> {
 
     async fn handle_frames(&mut self, count_max: usize) -> Result<(), End> {
         self.is_stalled = false;
+        if self.input.is_empty() {
+            return Ok(());
+        }
+        self.now = self.rt.now();
         for _ in 0..count_max {
             if !self.has_room() {
                 self.is_stalled = !self.input.is_empty();
@@ -293,7 +301,7 @@ impl<R: Runtime, H: Handler<R>> Connection<R, H> {
     async fn handle_request(&mut self, request: RemotingCommand) {
         let key = request.key();
         if let Some(limit_ms) = self.handler.wait_limit_ms(request.code) {
-            let waited_ms = self.rt.now().since(self.read_at).as_millis();
+            let waited_ms = self.now.since(self.read_at).as_millis();
             if waited_ms > u128::from(limit_ms) {
                 let queued = self.waiting.len() + self.shared().later();
                 let remark = format!(
@@ -311,7 +319,18 @@ impl<R: Runtime, H: Handler<R>> Connection<R, H> {
             Some(permit) => permit,
             None => None,
         };
-        let answer = self.handler.handle(&self.handle, request).await;
+        let mut polls = 0;
+        let answer = {
+            let mut handling = pin!(self.handler.handle(&self.handle, request));
+            poll_fn(|context| {
+                polls += 1;
+                handling.as_mut().poll(context)
+            })
+            .await
+        };
+        if polls > 1 {
+            self.now = self.rt.now();
+        }
         self.take_answer(key, answer, permit);
     }
 
@@ -329,6 +348,12 @@ impl<R: Runtime, H: Handler<R>> Connection<R, H> {
     fn take_answer(&mut self, key: RequestKey, answer: Answer, permit: Option<InFlightPermit>) {
         match answer {
             Answer::Now(response) => self.send(&key, response),
+            Answer::NowJson(answer) => {
+                debug_assert_eq!(key.serialize_type, SerializeType::Json, "the request came in JSON");
+                if !key.oneway {
+                    self.output.push_json(key.opaque, &answer);
+                }
+            }
             Answer::Never => {}
             // Nobody hears the end of a one-way request, so nothing is kept for it.
             Answer::WhenReached { .. } if key.oneway => {}
@@ -441,7 +466,7 @@ impl<R: Runtime, H: Handler<R>> Connection<R, H> {
             return End::Stopped;
         }
         let give_up = self.rt.sleep(std::time::Duration::from_secs(1));
-        let mut give_up = std::pin::pin!(give_up);
+        let mut give_up = pin!(give_up);
         loop {
             self.input.clear();
             crate::select! {

@@ -10,7 +10,7 @@
 
 use super::{FIELDS_MAX, FrameError};
 use crate::remoting::{
-    ExtFields, LanguageCode, RemotingCommand,
+    ExtFields, FLAG_RESPONSE, JsonAnswer, LanguageCode, OUR_VERSION, RemotingCommand,
     ext_fields::{Entries, Span},
     json,
 };
@@ -201,14 +201,32 @@ impl Scanner {
             return Some(());
         }
         loop {
-            let name = self.string()?;
-            self.take(b':')?;
+            let name = match self.letter_name() {
+                Some(name) => name,
+                None => {
+                    let name = self.string()?;
+                    self.take(b':')?;
+                    name
+                }
+            };
             self.skip_space();
             member(self, name)?;
             if self.take(b',').is_none() {
                 return self.take(b'}');
             }
         }
+    }
+
+    /// A name of one letter with its colon, as most fields of a send have; nothing is taken of anything else.
+    #[inline]
+    fn letter_name(&mut self) -> Option<Span> {
+        match self.bytes.get(self.at..)?.first_chunk()? {
+            [b'"', b'a'..=b'z', b'"', b':'] => {}
+            _ => return None,
+        }
+        let start = self.at + 1;
+        self.at += 4;
+        Span::new(start, start + 1)
     }
 
     fn fields(&mut self) -> Option<Entries> {
@@ -261,8 +279,13 @@ impl Scanner {
 
     fn integer(&mut self) -> Option<i32> {
         let digits = self.digits()?;
-        let digits = self.bytes.get(digits.range())?;
-        std::str::from_utf8(digits).ok()?.parse().ok()
+        let (negative, digits) = match self.bytes.get(digits.range())? {
+            [b'-', digits @ ..] => (true, digits),
+            digits => (false, digits),
+        };
+        // At most 18 digits, so that the sum fits.
+        let sum = digits.iter().fold(0_i64, |sum, digit| sum * 10 + i64::from(digit - b'0'));
+        i32::try_from(if negative { -sum } else { sum }).ok()
     }
 
     /// A text in double quotes; its escapes are decoded in place.
@@ -375,8 +398,26 @@ pub(super) fn encode(command: &RemotingCommand, head: &mut BytesMut) {
     head.put_u8(b'}');
 }
 
+/// As [`encode`] for a response of ours.
+pub(super) fn encode_answer(opaque: i32, answer: &JsonAnswer, head: &mut BytesMut) {
+    let mut digits = itoa::Buffer::new();
+    let fields = answer.fields.as_bytes();
+    head.reserve(160 + fields.len());
+    head.put_slice(b"{\"code\":");
+    head.put_slice(digits.format(answer.code).as_bytes());
+    if !fields.is_empty() {
+        head.put_slice(b",\"extFields\":{");
+        head.put_slice(fields);
+        head.put_u8(b'}');
+    }
+    const _: () = assert!(FLAG_RESPONSE == 1 && OUR_VERSION == 409);
+    head.put_slice(b",\"flag\":1,\"language\":\"JAVA\",\"opaque\":");
+    head.put_slice(digits.format(opaque).as_bytes());
+    head.put_slice(b",\"serializeTypeCurrentRPC\":\"JSON\",\"version\":409}");
+}
+
 /// A JSON text. Control characters become `\u00XX`: property strings are full of U+0001 and U+0002.
-fn put_text(head: &mut BytesMut, text: &str) {
+pub(in crate::remoting) fn put_text(head: &mut BytesMut, text: &str) {
     const HEX: &[u8; 16] = b"0123456789abcdef";
     head.put_u8(b'"');
     let mut rest = text.as_bytes();
