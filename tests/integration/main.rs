@@ -16,6 +16,7 @@ mod registration;
 mod replay;
 mod send_back;
 mod store;
+mod store_check;
 mod store_crash;
 mod store_golden;
 mod store_retention;

@@ -17,7 +17,9 @@ use crate::remoting::peer::Peers;
 use crate::remoting::server::Server;
 use crate::runtime::sync::{Receiver, Sender, watch};
 use crate::runtime::{Runtime, Task};
-use crate::store::{FlushMode, MessageStore, ReadLimits, RecoverError, Retention, StopError, StoreConfig};
+use crate::store::{
+    FlushMode, MessageStore, ReadLimits, RecoverError, Retention, StopError, StoreConfig, commit_log_dirs,
+};
 
 use super::client_requests::ClientRequests;
 use super::client_table::ClientTable;
@@ -206,6 +208,7 @@ fn store_config<R: Runtime>(rt: &R, config: &BrokerConfig) -> StoreConfig {
     let defaults = StoreConfig::new(settings.root.clone());
     let memory_bytes = rt.memory_bytes();
     StoreConfig {
+        commit_log_dirs: commit_log_dirs(&settings.commit_log_dirs),
         commit_log_file_bytes: settings.commit_log_file_bytes,
         consume_queue_file_bytes: settings.consume_queue_file_bytes,
         flush: match settings.flush {

@@ -133,6 +133,8 @@ settings! {
     /// The data folder and how it is written.
     StoreSettings {
         "storePathRootDir" root: String = "store".to_owned();
+        /// One folder, or several with commas between them, among which the files are spread. Empty: `commitlog` in the root.
+        "storePathCommitLog" commit_log_dirs: String = String::new();
         "mappedFileSizeCommitLog" commit_log_file_bytes: u64 = 1 << 30;
         "mappedFileSizeConsumeQueue" consume_queue_file_bytes: u64 = 6_000_000;
         "flushDiskType" flush: FlushDisk = FlushDisk::Async;

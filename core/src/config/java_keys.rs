@@ -155,7 +155,6 @@ pub(super) const BROKER: &[&str] = &[
     "slaveReadEnable",
     "slaveTimeout",
     "splitRegistrationSize",
-    "storePathCommitLog",
     "storeReplyMessageEnable",
     "storeType",
     "timerMaxDelaySec",

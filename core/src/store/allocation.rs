@@ -118,7 +118,8 @@ impl Allocation {
     }
 
     async fn create<R: Runtime>(&self, log: &CommitLog<R>, base: u64) -> Result<(), ()> {
-        let made = mapped_file::create(log.rt(), log.dir(), base, log.file_bytes(), Backing::Mapped).await;
+        let made = mapped_file::create(log.rt(), log.dir_of(base), base, log.file_bytes(), Backing::Mapped);
+        let made = made.await;
         let outcome = match made {
             Ok((file, writer)) => {
                 log.rt().probe("store.file", base, log.file_bytes());

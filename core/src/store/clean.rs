@@ -40,7 +40,8 @@ pub(crate) struct Clean<R: Runtime> {
     rt: R,
     retention: Retention,
     /// Of the log and of the queues: they may lie on different disks.
-    folders: [String; 2],
+    log_folders: Vec<String>,
+    queue_folder: String,
     log: Log<R>,
     queues: Arc<ConsumeQueues<R>>,
     dispatch: Arc<Dispatch<R>>,
@@ -84,14 +85,14 @@ impl<R: Runtime> Clean<R> {
     pub fn new(
         rt: R,
         retention: Retention,
-        folders: [String; 2],
+        (log_folders, queue_folder): (Vec<String>, String),
         log: Log<R>,
         queues: Arc<ConsumeQueues<R>>,
         dispatch: Arc<Dispatch<R>>,
         queue_flush: Arc<QueueFlush<R>>,
     ) -> Clean<R> {
         let (asked, wake) = (AtomicU32::new(0), Notify::new());
-        Clean { rt, retention, folders, log, queues, dispatch, queue_flush, asked, wake }
+        Clean { rt, retention, log_folders, queue_folder, log, queues, dispatch, queue_flush, asked, wake }
     }
 
     /// An operator wants expired files deleted now, whatever the hour: this look and some of the next.
@@ -163,14 +164,20 @@ impl<R: Runtime> Clean<R> {
     /// How full the fuller of the disks is; puts are refused, or taken again, accordingly.
     async fn fill(&self) -> Fill {
         let (mut fill, mut read_only) = (Fill::Normal, false);
-        for folder in &self.folders {
-            match self.rt.disk_usage(folder).await {
-                Ok(usage) => {
-                    fill = fill.max(self.retention.fill(usage));
-                    read_only |= usage.read_only;
+        for folders in [self.log_folders.as_slice(), std::slice::from_ref(&self.queue_folder)] {
+            let mut emptiest = None;
+            for folder in folders {
+                match self.rt.disk_usage(folder).await {
+                    Ok(usage) => {
+                        let fill = self.retention.fill(usage);
+                        // Java counts the emptiest of several folders of the log.
+                        emptiest = Some(emptiest.map_or(fill, |other: Fill| other.min(fill)));
+                        read_only |= usage.read_only;
+                    }
+                    Err(error) => tracing::warn!(folder, %error, "look how full the disk is"),
                 }
-                Err(error) => tracing::warn!(folder, %error, "look how full the disk is"),
             }
+            fill = fill.max(emptiest.unwrap_or(Fill::Normal));
         }
         let change = |why: WhyNot, begins: bool, ends: bool| {
             let refused = self.log.is_refused_because(why);
@@ -288,10 +295,17 @@ impl<R: Runtime> Clean<R> {
         state.held = Some(Held { file, since: now, looked_at: None });
     }
 
+    async fn sync_log_folders(&self) -> io::Result<()> {
+        for folder in &self.log_folders {
+            self.rt.sync_dir(folder).await?;
+        }
+        Ok(())
+    }
+
     /// Deletes the file that was taken out, unless somebody holds it; true when there is none any more.
     async fn delete_held(&self, state: &mut State<R>, trigger: Trigger) -> io::Result<bool> {
         if state.unsynced {
-            self.rt.sync_dir(&self.folders[0]).await?;
+            self.sync_log_folders().await?;
             state.unsynced = false;
         }
         let now = self.rt.now();
@@ -316,7 +330,7 @@ impl<R: Runtime> Clean<R> {
         state.unsynced = !self.rt.mutant(Mutant::DeleteUnsynced);
         self.rt.probe("store.deleted", file.base, file.end());
         if state.unsynced {
-            self.rt.sync_dir(&self.folders[0]).await?;
+            self.sync_log_folders().await?;
             state.unsynced = false;
         }
         if self.rt.mutant(Mutant::StaleFirstFile) {

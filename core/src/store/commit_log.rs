@@ -23,7 +23,7 @@ use crate::runtime::{Runtime, SegmentWriter};
 
 pub(crate) struct CommitLog<R: Runtime> {
     rt: R,
-    dir: String,
+    dirs: Vec<String>,
     flush: FlushMode,
     segment_timeout_ms: u64,
     prefault_bytes: u64,
@@ -83,18 +83,19 @@ pub(crate) struct Recovered<R: Runtime> {
 }
 
 impl<R: Runtime> CommitLog<R> {
-    pub fn new(rt: R, dir: String, config: &StoreConfig, recovered: Recovered<R>) -> CommitLog<R> {
+    pub fn new(rt: R, dirs: Vec<String>, config: &StoreConfig, recovered: Recovered<R>) -> CommitLog<R> {
         let Recovered { files, writer, end, last_timestamp } = recovered;
         let base = match (&writer, files.last()) {
             (Some(_), Some(last)) => last.base,
             _ => end,
         };
+        assert!(!dirs.is_empty(), "the log has a folder");
         if let Some(writer) = &writer {
             assert_eq!(base + writer.written() as u64, end, "the last file ends where the log ends");
         }
         CommitLog {
             rt,
-            dir,
+            dirs,
             flush: config.flush,
             segment_timeout_ms: config.segment_timeout_ms,
             prefault_bytes: config.prefault_bytes,
@@ -120,8 +121,10 @@ impl<R: Runtime> CommitLog<R> {
         &self.rt
     }
 
-    pub fn dir(&self) -> &str {
-        &self.dir
+    /// The folder for the file that begins at `base`: Java spreads the files evenly, in the order of the folders' names.
+    pub fn dir_of(&self, base: u64) -> &str {
+        let index = (base / self.file_bytes()) % self.dirs.len() as u64;
+        self.dirs.get(index as usize).expect("the index is below their number")
     }
 
     pub fn file_bytes(&self) -> u64 {

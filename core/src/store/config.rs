@@ -21,6 +21,8 @@ pub enum FlushMode {
 pub struct StoreConfig {
     /// `storePathRootDir`.
     pub root: String,
+    /// `storePathCommitLog`: one folder or several, among which the files are spread. None: `commitlog` in the root.
+    pub commit_log_dirs: Vec<String>,
     /// `mappedFileSizeCommitLog`.
     pub commit_log_file_bytes: u64,
     /// `mappedFileSizeConsumeQueue`; a multiple of 20.
@@ -79,6 +81,27 @@ impl Default for ReadLimits {
     }
 }
 
+/// The folders that `storePathCommitLog` names, in the order in which Java fills them.
+#[must_use]
+pub fn commit_log_dirs(setting: &str) -> Vec<String> {
+    let dirs = setting.split(',').map(|dir| dir.trim().trim_end_matches('/').to_owned());
+    let mut dirs: Vec<String> = dirs.filter(|dir| !dir.is_empty()).collect();
+    dirs.sort();
+    dirs.dedup();
+    dirs
+}
+
+/// Folders below `root`, for a directory that now is at `moved_to`.
+#[must_use]
+pub fn moved_dirs(dirs: Vec<String>, root: &str, moved_to: &str) -> Vec<String> {
+    let (root, moved_to) = (root.trim_end_matches('/'), moved_to.trim_end_matches('/'));
+    let moved = dirs.into_iter().map(|dir| match dir.strip_prefix(root) {
+        Some(below) if below.starts_with('/') => format!("{moved_to}{below}"),
+        _ => dir,
+    });
+    moved.collect()
+}
+
 /// Java's default of `messageDelayLevel`, in ms.
 const DELAY_LEVELS_MS: [i64; 18] = [
     1_000, 5_000, 10_000, 30_000, 60_000, 120_000, 180_000, 240_000, 300_000, 360_000, 420_000, 480_000,
@@ -91,6 +114,7 @@ impl StoreConfig {
     pub fn new(root: impl Into<String>) -> StoreConfig {
         StoreConfig {
             root: root.into(),
+            commit_log_dirs: Vec::new(),
             commit_log_file_bytes: 1 << 30,
             consume_queue_file_bytes: 6_000_000,
             flush: FlushMode::Async,
@@ -125,5 +149,18 @@ impl StoreConfig {
             return wrong("mappedFileSizeConsumeQueue", queue, "a file has whole entries of 20 bytes");
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folders_of_the_log_are_sorted_and_move_with_their_root() {
+        let dirs = commit_log_dirs("/s/b/, /s/a,,/t/c");
+        assert_eq!(dirs, ["/s/a", "/s/b", "/t/c"]);
+        assert_eq!(moved_dirs(dirs, "/s", "x/"), ["x/a", "x/b", "/t/c"]);
+        assert_eq!(commit_log_dirs(""), [""; 0]);
     }
 }

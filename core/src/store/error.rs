@@ -79,6 +79,11 @@ pub enum RecoverError {
     FileMissing { file: String, expected: u64, found: u64 },
     #[error("{file}: begins at {base}, which is no multiple of {file_bytes} bytes")]
     FileBase { file: String, base: u64, file_bytes: u64 },
+    /// Records are damaged that were durable: no crash explains it, and a cut would lose what lies behind.
+    #[error(
+        "{file}: the log at {at}: expected a whole record, since the log was durable up to {durable}; found: {found}"
+    )]
+    Damaged { file: String, at: u64, durable: u64, found: ScanEnd },
     #[error("{setting}: {found} is out of range: {why}")]
     Setting { setting: &'static str, found: u64, why: &'static str },
     /// Recovery itself met a disk that does not keep what it is told to: some files were already cut.
@@ -87,6 +92,19 @@ pub enum RecoverError {
 }
 
 impl RecoverError {
+    /// The files are not what a crash leaves: a look with `store check` tells more, and a repair may help.
+    #[must_use]
+    pub fn is_damage(&self) -> bool {
+        matches!(
+            self,
+            RecoverError::FileLength { .. }
+                | RecoverError::FileName { .. }
+                | RecoverError::FileMissing { .. }
+                | RecoverError::FileBase { .. }
+                | RecoverError::Damaged { .. }
+        )
+    }
+
     pub(crate) fn io(action: &'static str, path: &str) -> impl FnOnce(io::Error) -> RecoverError {
         let path = path.to_owned();
         move |source| RecoverError::Io { action, path, source }

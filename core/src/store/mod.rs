@@ -6,7 +6,7 @@
 //! Map: `commit_log` (appends), `mapped_file` and `mapped_file_queue` (its files), `allocation` (the next one, ahead), `flush`
 //! (group commit), `dispatch` (log to queues), `consume_queue`, `consume_queues`, `queue_files`, `queue_entry` (queues),
 //! `queue_flush` and `checkpoint` (where recovery may begin), `retention` and `clean` (what is deleted, and when a full disk refuses puts), `recovery`, `recover_log`, `recover_queues` (opening a directory),
-//! `read` (what consumers ask), `check` (the same look, without changing anything), `config_file` (durable small files).
+//! `read` (what consumers ask), `check` (the same look, without changing anything), `resync` (where records go on behind damage), `config_file` (durable small files).
 //!
 //! Queue files are opened when somebody reads them and a bounded number is open, so what reads a queue (`get`,
 //! `offset_by_time`, `store_time`) is async; offsets known in memory (`min_offset`, `max_offset`) and the log (`message_at`) are not.
@@ -37,6 +37,7 @@ mod read;
 mod recover_log;
 mod recover_queues;
 mod recovery;
+mod resync;
 mod retention;
 
 use std::io;
@@ -44,7 +45,7 @@ use std::slice;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use answer::{Appended, AppendedBatch, ArrivalListener, Boundary, GetStatus, Read};
-pub use config::{FlushMode, ReadLimits, StoreConfig};
+pub use config::{FlushMode, ReadLimits, StoreConfig, commit_log_dirs, moved_dirs};
 pub use config_file::ConfigFile;
 pub use error::{PutError, RecoverError, StopError, WhyNot};
 pub use retention::{DeleteHours, Retention};
@@ -87,11 +88,11 @@ impl<R: Runtime> MessageStore<R> {
     /// [`RecoverError`]: nothing was changed, unless it is `Repair`.
     pub async fn open(rt: R, config: StoreConfig) -> Result<Arc<Self>, RecoverError> {
         config.check()?;
-        let paths = Paths::new(&config.root);
-        let lock = make_folders(&rt, &paths).await?;
+        let paths = Paths::new(&config.root, &config.commit_log_dirs);
+        let lock = take_lock(&rt, &paths).await?;
         let opened = recovery::open(&rt, &config, &paths).await?;
         let mark = opened.checkpoint.positions().map_or(0, |own| own.scan_from);
-        let log = Arc::new(CommitLog::new(rt.clone(), paths.commit_log.clone(), &config, opened.log));
+        let log = Arc::new(CommitLog::new(rt.clone(), paths.commit_logs.clone(), &config, opened.log));
         let queues = Arc::new(opened.queues);
         let offsets = QueueOffsets::default();
         for queue in queues.all() {
@@ -113,7 +114,7 @@ impl<R: Runtime> MessageStore<R> {
         let clean = Arc::new(Clean::new(
             rt.clone(),
             config.retention.clone(),
-            [paths.commit_log.clone(), paths.consume_queue.clone()],
+            (paths.commit_logs.clone(), paths.consume_queue.clone()),
             log.clone(),
             queues.clone(),
             dispatch.clone(),
@@ -338,22 +339,21 @@ impl<R: Runtime> MessageStore<R> {
     }
 }
 
-/// Makes the folders, with durable names, and takes the lock.
-async fn make_folders<R: Runtime>(rt: &R, paths: &Paths) -> Result<R::Lock, RecoverError> {
-    for dir in [&paths.root, &paths.commit_log, &paths.consume_queue] {
-        if rt.stat(dir).await.is_err() {
-            rt.create_dir_all(dir).await.map_err(RecoverError::io("create", dir))?;
-        }
+/// Takes the directory's lock. The directory itself is made, with a durable name; nothing else is written, since a look at
+/// what is there may show that nothing must be.
+async fn take_lock<R: Runtime>(rt: &R, paths: &Paths) -> Result<R::Lock, RecoverError> {
+    let root = paths.root.as_str();
+    if rt.stat(root).await.is_err() {
+        rt.create_dir_all(root).await.map_err(RecoverError::io("create", root))?;
     }
     let lock = rt.lock_file(&paths.lock).await;
     let lock = lock.map_err(|source| match source.kind() {
         io::ErrorKind::WouldBlock => RecoverError::InUse { dir: paths.root.clone(), source },
         _ => RecoverError::Io { action: "lock", path: paths.lock.clone(), source },
     })?;
-    // Also when they were there: the process that made them may have died before this.
-    let parent = paths.root.rsplit_once('/').map_or(".", |(parent, _)| parent);
-    let parent = if parent.is_empty() { "/" } else { parent };
-    for dir in [paths.root.as_str(), parent] {
+    // Also when it was there: the process that made it may have died before this.
+    let parent = recovery::parent(root);
+    for dir in [root, parent] {
         rt.sync_dir(dir).await.map_err(RecoverError::io("flush", dir))?;
     }
     Ok(lock)

@@ -14,6 +14,8 @@ const PRE_BLANK_SIZE: u32 = 0x7FFF_FFFF;
 
 /// The topic whose queues carry due times.
 const SCHEDULE_TOPIC: &str = "SCHEDULE_TOPIC_XXXX";
+/// Addresses of the extension are below all hashes.
+const EXTENSION_ADDRESS_MAX: i64 = i32::MIN as i64 - 1;
 /// What Java adds for a level its table does not know, in ms.
 const UNKNOWN_LEVEL_MS: i64 = 1_000;
 
@@ -49,6 +51,11 @@ impl Entry {
         self.physical_offset.saturating_add(u64::from(self.size))
     }
 
+    /// In the place of the tag's hash stands the address of a unit of the queue's extension.
+    pub fn is_extended(&self) -> bool {
+        self.tags_code <= EXTENSION_ADDRESS_MAX
+    }
+
     /// The entry of `record`; `None` for prepared and rolled back messages, which no consumer sees.
     pub fn of(record: &Record<'_>, delay_levels_ms: &[i64]) -> Option<Entry> {
         let seen = matches!(
@@ -64,6 +71,24 @@ impl Entry {
             tags_code: tags_code(record, delay_levels_ms),
         })
     }
+}
+
+/// The queues besides its own that Java has put `record` into, and its offset in each.
+pub(crate) fn light_queues<'a>(record: &Record<'a>) -> impl Iterator<Item = (&'a str, i32, i64)> {
+    let (properties, queue_id) = (record.properties, record.queue_id);
+    // Most records are spared the look at each property.
+    let find = |name| if properties.contains(name) { properties::find(properties, name) } else { None };
+    let offsets = find(properties::INNER_MULTI_QUEUE_OFFSET).unwrap_or_default();
+    let queues = if offsets.is_empty() { None } else { find(properties::INNER_MULTI_DISPATCH) };
+    let queues = queues.unwrap_or_default();
+    let same_count = queues.split(',').count() == offsets.split(',').count();
+    let pairs = queues.split(',').zip(offsets.split(',')).filter(move |_| same_count);
+    pairs.filter_map(move |(queue, offset)| {
+        let queue_id = if queue.starts_with("%LMQ%") { 0 } else { queue_id };
+        let offset = offset.parse().ok().filter(|offset| *offset >= 0)?;
+        let plain = !queue.is_empty() && !queue.contains(['/', '\0']) && queue != "." && queue != "..";
+        plain.then_some((queue, queue_id, offset))
+    })
 }
 
 fn tags_code(record: &Record<'_>, delay_levels_ms: &[i64]) -> i64 {

@@ -129,7 +129,7 @@ impl<R: Runtime> MessageStore<R> {
             }
             collected.next_begin += 1;
             collected.last_offset = entry.physical_offset;
-            let wanted = filter(entry.tags_code);
+            let wanted = filter(self.tags_code(entry));
             if wanted && entry.physical_offset >= log_min {
                 collected.push(entry, self.log.file_bytes());
             } else {
@@ -163,6 +163,18 @@ impl<R: Runtime> MessageStore<R> {
         let suggest_slave = behind > self.config.hot_bytes;
         let (min, max) = (queue.min(), queue.max());
         Read { status, next_begin, min, max, messages, count, suggest_slave }
+    }
+
+    /// The hash of the entry's tag. Where Java keeps it in the queue's extension the record itself has it too.
+    fn tags_code(&self, entry: &Entry) -> i64 {
+        if !entry.is_extended() {
+            return entry.tags_code;
+        }
+        let view = self.log.files().view(entry.physical_offset, entry.size as usize);
+        let Some(Ok(view)) = view else { return entry.tags_code };
+        let record = codec::decode(view.as_ref(), Check::Lengths).ok();
+        let entry = record.and_then(|record| Entry::of(&record, &self.config.delay_levels_ms));
+        entry.map_or(0, |entry| entry.tags_code)
     }
 
     /// Whole records from `start` to `end`, checked to begin with one.

@@ -29,13 +29,15 @@ const CUT_PATIENCE: Duration = Duration::from_secs(1);
 
 /// The log's files as found, none changed yet.
 pub(crate) struct LogFiles<R: Runtime> {
-    dir: String,
+    dirs: Vec<String>,
     file_bytes: u64,
     files: Vec<Found<R>>,
     /// Files that hold nothing of the log, to be removed: never used, or left by a cut that a crash interrupted.
     unused: Vec<String>,
     /// The first file that does not continue the one before it.
     gap: Option<Gap>,
+    /// What recovery cannot repair. Nothing behind the first such file is among `files`.
+    pub refusals: Vec<RecoverError>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,23 +90,28 @@ pub(crate) struct Scan {
 }
 
 impl<R: Runtime> LogFiles<R> {
-    /// Finds and opens the files of `dir`.
+    /// Finds and opens the files of `dirs`. Files that are not what they must be are named in `refusals`.
     ///
     /// # Errors
-    /// What the files are not. Nothing was changed.
-    pub async fn open(rt: &R, dir: &str, file_bytes: u64) -> Result<LogFiles<R>, RecoverError> {
+    /// Of the system. Nothing was changed.
+    pub async fn open(rt: &R, dirs: &[String], file_bytes: u64) -> Result<LogFiles<R>, RecoverError> {
+        let mut refusals = Vec::new();
         let mut names = Vec::new();
-        for entry in list(rt, dir).await? {
-            let path = format!("{dir}/{}", entry.name);
-            if entry.is_dir {
-                continue;
+        for dir in dirs {
+            for entry in list(rt, dir).await? {
+                let path = format!("{dir}/{}", entry.name);
+                if entry.is_dir {
+                    continue;
+                }
+                let Some(base) = parse_file_name(&entry.name) else {
+                    refusals.push(RecoverError::FileName { file: path });
+                    continue;
+                };
+                let stat = rt.stat(&path).await.map_err(RecoverError::io("look at", &path))?;
+                names.push((base, path, stat.len));
             }
-            let Some(base) = parse_file_name(&entry.name) else {
-                return Err(RecoverError::FileName { file: path });
-            };
-            let stat = rt.stat(&path).await.map_err(RecoverError::io("look at", &path))?;
-            names.push((base, path, stat.len));
         }
+        names.sort();
         let mut unused = Vec::new();
         while let Some((_, path, len)) = names.last() {
             // A power loss while the file was made: it was never handed out for appends (S-18).
@@ -114,7 +121,7 @@ impl<R: Runtime> LogFiles<R> {
                 break;
             }
         }
-        check_files(&names, file_bytes)?;
+        refuse_files(&mut names, file_bytes, &mut refusals);
         let continues =
             |pair: &[(u64, String, u64)]| matches!(pair, [before, file] if before.0 + file_bytes == file.0);
         let mut gap = None;
@@ -132,7 +139,7 @@ impl<R: Runtime> LogFiles<R> {
                 rt.open_segment(&path, len, Backing::Mapped).await.map_err(RecoverError::io("map", &path))?;
             files.push(Found { file: MappedFile { base, path, reader: writer.reader() }, writer });
         }
-        Ok(LogFiles { dir: dir.to_owned(), file_bytes, files, unused, gap })
+        Ok(LogFiles { dirs: dirs.to_vec(), file_bytes, files, unused, gap, refusals })
     }
 
     /// A file is missing in the middle of the log: the scan came to the place where it should begin.
@@ -146,6 +153,12 @@ impl<R: Runtime> LogFiles<R> {
             }
             _ => Ok(()),
         }
+    }
+
+    /// The file that holds the byte at `at`, else the last one.
+    pub fn file_at(&self, at: u64) -> Option<&MappedFile<R>> {
+        let holds = |found: &&Found<R>| (found.file.base..found.file.end()).contains(&at);
+        self.files.iter().find(holds).or(self.files.last()).map(|found| &found.file)
     }
 
     /// Offset of the first byte that is kept.
@@ -222,7 +235,7 @@ impl<R: Runtime> LogFiles<R> {
         scan: &Scan,
         untouched: bool,
     ) -> Result<Recovered<R>, RecoverError> {
-        let LogFiles { dir, files, unused, .. } = self;
+        let LogFiles { dirs, files, unused, .. } = self;
         let end = scan.end;
         let mut removed = false;
         for path in &unused {
@@ -255,7 +268,9 @@ impl<R: Runtime> LogFiles<R> {
         // Not only for what was removed: a process that died between a file's creation and this left a name that a power
         // loss takes, with all that is written to the file from now on.
         if removed || !untouched {
-            rt.sync_dir(&dir).await.map_err(RecoverError::repair(&dir))?;
+            for dir in &dirs {
+                rt.sync_dir(dir).await.map_err(RecoverError::repair(dir))?;
+            }
         }
         rt.probe("store.recovered", from, end);
         Ok(Recovered { files: kept, writer, end, last_timestamp: scan.last_timestamp })
@@ -270,16 +285,28 @@ pub(crate) async fn list<R: Runtime>(rt: &R, dir: &str) -> Result<Vec<DirEntry>,
     }
 }
 
-fn check_files(files: &[(u64, String, u64)], file_bytes: u64) -> Result<(), RecoverError> {
-    for (base, path, len) in files {
+/// Names the files that are of no use. `files` ends at the first of them: what lies behind does not continue it.
+fn refuse_files(files: &mut Vec<(u64, String, u64)>, file_bytes: u64, refusals: &mut Vec<RecoverError>) {
+    let mut usable = None;
+    let mut last = None;
+    for (index, (base, path, len)) in files.iter().enumerate() {
+        let before = refusals.len();
         if *len != file_bytes {
-            return Err(RecoverError::FileLength { file: path.clone(), expected: file_bytes, found: *len });
+            refusals.push(RecoverError::FileLength { file: path.clone(), expected: file_bytes, found: *len });
+        } else if base % file_bytes != 0 {
+            refusals.push(RecoverError::FileBase { file: path.clone(), base: *base, file_bytes });
+        } else if last == Some(*base) {
+            let expected = base.saturating_add(file_bytes);
+            refusals.push(RecoverError::FileMissing { file: path.clone(), expected, found: *base });
         }
-        if base % file_bytes != 0 {
-            return Err(RecoverError::FileBase { file: path.clone(), base: *base, file_bytes });
+        if refusals.len() > before && usable.is_none() {
+            // A file that is only too short or too long can still be read to its end.
+            let readable = *len != file_bytes && *len > 0 && base % file_bytes == 0 && last != Some(*base);
+            usable = Some(if readable { index + 1 } else { index });
         }
+        last = Some(*base);
     }
-    Ok(())
+    files.truncate(usable.unwrap_or(files.len()));
 }
 
 async fn is_zero<R: Runtime>(rt: &R, path: &str, len: u64) -> Result<bool, RecoverError> {

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
 
-use super::check::QueueReport;
+use super::check::{LookedQueue, QueueReport};
 use super::consume_queue::{ConsumeQueue, Extent};
 use super::consume_queues::ConsumeQueues;
 use super::error::RecoverError;
@@ -23,6 +23,9 @@ const CHUNK_BYTES: usize = 64 << 10;
 static ZEROS: [u8; CHUNK_BYTES] = [0; CHUNK_BYTES];
 /// Whole entries, about a page.
 const FIRST_READ_BYTES: usize = 4_000;
+
+/// Names of light queues begin so.
+const LIGHT_PREFIX: &str = "%LMQ%";
 
 /// How far behind a queue's end its file is searched for entries that a cut or a power loss left there. They are set to
 /// zero, since Java, and whoever reads the file, takes them for entries once the queue has grown up to them.
@@ -74,6 +77,10 @@ struct Recovering {
     restart: Option<i64>,
     /// The entries of the scan, as bytes.
     found: Vec<u8>,
+    /// Files that are not what they must be: recovery refuses.
+    refusals: Vec<RecoverError>,
+    /// Those that were taken out, as text.
+    refused: Vec<String>,
 }
 
 pub(crate) struct RecoveringQueues {
@@ -90,7 +97,7 @@ impl RecoveringQueues {
     /// Reads all queues below `root`, and `look_behind` their ends.
     ///
     /// # Errors
-    /// Of reading, and files of another length. Nothing was changed.
+    /// Of reading. Nothing was changed.
     pub async fn load<R: Runtime>(
         rt: &R,
         root: &str,
@@ -121,8 +128,18 @@ impl RecoveringQueues {
         self.queues.is_empty()
     }
 
+    /// Takes out what recovery cannot repair.
+    pub fn take_refusals(&mut self) -> Vec<RecoverError> {
+        let queues = self.queues.values_mut().flat_map(BTreeMap::values_mut);
+        let taken = queues.flat_map(|queue| {
+            queue.refused.extend(queue.refusals.iter().map(ToString::to_string));
+            std::mem::take(&mut queue.refusals)
+        });
+        taken.collect()
+    }
+
     /// What recovery would leave of each queue, and what it would have to change. Exact when the scan began at the start of the log.
-    pub fn report(&self) -> Vec<QueueReport> {
+    pub fn report(&self) -> Vec<LookedQueue> {
         let queues = self.queues.iter().flat_map(|(topic, queues)| {
             queues.iter().map(move |(queue_id, queue)| (topic, *queue_id, queue))
         });
@@ -142,7 +159,9 @@ impl RecoveringQueues {
         let expected = queue.expected();
         let gap = || QueueGap { topic: topic.to_owned(), queue_id, expected, found: n };
         let begins = queue.files.is_empty() && queue.found.is_empty() && queue.restart.is_none();
-        if n == expected || queue.has_already(entry) {
+        if let Some(here) = queue.has_already(entry) {
+            queue.found.extend_from_slice(&here);
+        } else if n == expected {
             queue.found.extend_from_slice(&entry.encode());
         } else if begins && n > 0 && from_min {
             queue.begin_anew(n, entry);
@@ -159,6 +178,28 @@ impl RecoveringQueues {
             tracing::warn!(topic, queue_id, expected, found = n, "the log gives a queue offset twice");
         }
         Ok(())
+    }
+
+    /// Takes the entry of a record that is also in another queue than its own, where Java has put it (light queues). Whether
+    /// a broker does so is a setting of it, so only queues that are there are continued, and light ones made again.
+    pub fn take_light(&mut self, topic: &str, queue_id: i32, n: i64, entry: &Entry) {
+        let from_min = self.from_min;
+        let found = self.queues.get_mut(topic).and_then(|queues| queues.get_mut(&queue_id));
+        let queue = match found {
+            Some(queue) => queue,
+            None if topic.starts_with(LIGHT_PREFIX) && (n == 0 || from_min) => {
+                self.queues.entry(topic.to_owned()).or_default().entry(queue_id).or_default()
+            }
+            None => return,
+        };
+        let empty = queue.files.is_empty() && queue.found.is_empty() && queue.restart.is_none();
+        if let Some(here) = queue.has_already(entry) {
+            queue.found.extend_from_slice(&here);
+        } else if n == queue.expected() {
+            queue.found.extend_from_slice(&entry.encode());
+        } else if empty && n > 0 {
+            queue.begin_anew(n, entry);
+        }
     }
 
     /// Brings the files in accord with the scan and gives the queues. Entries of records from `flush_from` on are then durable.
@@ -215,18 +256,23 @@ impl Recovering {
         self.restart.unwrap_or(self.kept) + (self.found.len() / ENTRY_BYTES) as i64
     }
 
-    /// The entry on disk at the place where the scan stands is this one: whatever offset the record states, the queue has it.
-    fn has_already(&self, entry: &Entry) -> bool {
+    /// The entry on disk at the place where the scan stands, when it is this one: whatever offset the record states, the
+    /// queue has it. In the place of the tag's hash it may point at a unit of the queue's extension.
+    fn has_already(&self, entry: &Entry) -> Option<[u8; ENTRY_BYTES]> {
         let at = self.found.len();
-        self.restart.is_none() && self.tail.get(at..at + ENTRY_BYTES) == Some(&entry.encode()[..])
+        let here = self.tail.get(at..at + ENTRY_BYTES).filter(|_| self.restart.is_none())?;
+        let here: [u8; ENTRY_BYTES] = here.try_into().expect("the range has that length");
+        let on_disk = Unit::decode(&here).entry()?;
+        let tags_code = if on_disk.is_extended() { on_disk.tags_code } else { entry.tags_code };
+        (Entry { tags_code, ..*entry } == on_disk).then_some(here)
     }
 
-    fn report(&self, topic: &str, queue: i32, from_min: bool) -> QueueReport {
+    fn report(&self, topic: &str, queue: i32, from_min: bool) -> LookedQueue {
         let first = self.restart.unwrap_or(self.kept);
         let first_file = self.files.first().map_or(first, |base| (base / ENTRY) as i64);
         let min = if from_min { first } else { first_file };
         let max = self.expected();
-        let mut problems = Vec::new();
+        let mut problems = self.refused.clone();
         let (on_disk, in_log) = (self.tail.len() / ENTRY_BYTES, self.found.len() / ENTRY_BYTES);
         let pairs = self.tail.chunks(ENTRY_BYTES).zip(self.found.chunks(ENTRY_BYTES));
         let same = pairs.take_while(|(old, new)| old == new).count();
@@ -243,7 +289,8 @@ impl Recovering {
             problems.push("bytes behind the last entry are not zero".to_owned());
         }
         problems.extend(self.unused.iter().map(|path| format!("{path} holds no entries")));
-        QueueReport { topic: topic.to_owned(), queue, min, max, entries: max - min, problems }
+        let report = QueueReport { topic: topic.to_owned(), queue, min, max, entries: max - min, problems };
+        LookedQueue { report, lost: on_disk.saturating_sub(in_log) as u64 }
     }
 
     fn begin_anew(&mut self, n: i64, entry: &Entry) {
@@ -270,12 +317,19 @@ impl<R: Runtime> Loader<'_, R> {
         for entry in names.into_iter().filter(|entry| !entry.is_dir) {
             let path = format!("{dir}/{}", entry.name);
             let Some(base) = parse_file_name(&entry.name) else {
-                return Err(RecoverError::FileName { file: path });
+                queue.refusals.push(RecoverError::FileName { file: path });
+                continue;
             };
             let file = self.rt.open_file(&path, true).await.map_err(RecoverError::io("open", &path))?;
             let len = file.len().map_err(RecoverError::io("look at", &path))?;
             if len != 0 && len != self.file_bytes {
-                return Err(RecoverError::FileLength { file: path, expected: self.file_bytes, found: len });
+                let expected = self.file_bytes;
+                queue.refusals.push(RecoverError::FileLength { file: path, expected, found: len });
+                continue;
+            }
+            if base % self.file_bytes != 0 {
+                queue.refusals.push(RecoverError::FileBase { file: path, base, file_bytes: self.file_bytes });
+                continue;
             }
             let continues = queue.files.last().is_none_or(|last| last + self.file_bytes == base);
             if len == 0 || !continues || !queue.unused.is_empty() {
@@ -520,7 +574,8 @@ mod tests {
     }
 
     fn found(queues: &RecoveringQueues, topic: &str) -> (i64, i64) {
-        let report = queues.report().into_iter().find(|queue| queue.topic == topic).expect("a queue");
+        let mut reports = queues.report().into_iter().map(|looked| looked.report);
+        let report = reports.find(|queue| queue.topic == topic).expect("a queue");
         (report.min, report.max)
     }
 
@@ -560,7 +615,7 @@ mod tests {
 
     #[test]
     fn a_report_says_what_recovery_would_change() {
-        let problems = |queues: &RecoveringQueues| queues.report().remove(0).problems;
+        let problems = |queues: &RecoveringQueues| queues.report().remove(0).report.problems;
         let behind = queues(false, &[entry(1_000)]);
         assert_eq!(problems(&behind), ["1 entries point behind the log"]);
         let mut other = queues(false, &[entry(1_000)]);

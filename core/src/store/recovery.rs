@@ -7,6 +7,7 @@
 //! Order: everything is looked at before anything is changed; the abort marker is durable before the first change, so that a
 //! crash in the middle of a recovery is followed by another one; the checkpoint moves last.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::ops::ControlFlow;
 
@@ -15,10 +16,11 @@ use super::commit_log::Recovered;
 use super::config::StoreConfig;
 use super::consume_queues::ConsumeQueues;
 use super::error::{RecoverError, ScanEnd};
-use super::queue_entry::Entry;
+use super::queue_entry::{Entry, light_queues};
 use super::queue_files::QueueFiles;
-use super::recover_log::{LogFiles, Scan};
+use super::recover_log::{LogFiles, Scan, list};
 use super::recover_queues::{LookBehind, QueueGap, RecoveringQueues};
+use crate::message::codec::Record;
 use crate::runtime::storage::File;
 use crate::runtime::{Mutant, Runtime};
 
@@ -26,19 +28,24 @@ use crate::runtime::{Mutant, Runtime};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Paths {
     pub root: String,
-    pub commit_log: String,
+    /// A file is in one of them; Java spreads the files over several.
+    pub commit_logs: Vec<String>,
     pub consume_queue: String,
+    pub batch_consume_queue: String,
     pub checkpoint: String,
     pub abort: String,
     pub lock: String,
 }
 
 impl Paths {
-    pub fn new(root: &str) -> Paths {
+    pub fn new(root: &str, commit_logs: &[String]) -> Paths {
+        let commit_logs =
+            if commit_logs.is_empty() { vec![format!("{root}/commitlog")] } else { commit_logs.to_vec() };
         Paths {
             root: root.to_owned(),
-            commit_log: format!("{root}/commitlog"),
+            commit_logs,
             consume_queue: format!("{root}/consumequeue"),
+            batch_consume_queue: format!("{root}/batchconsumequeue"),
             checkpoint: format!("{root}/checkpoint"),
             abort: format!("{root}/abort"),
             lock: format!("{root}/lock"),
@@ -62,6 +69,8 @@ pub(crate) struct Survey<R: Runtime> {
     /// Where the scan began.
     pub from: u64,
     pub scan: Scan,
+    /// What recovery cannot repair.
+    pub refusals: Vec<RecoverError>,
 }
 
 /// Whether the last process ended in order.
@@ -85,29 +94,33 @@ pub(crate) async fn survey<R: Runtime>(
     config: &StoreConfig,
     paths: &Paths,
 ) -> Result<Survey<R>, RecoverError> {
-    survey_of(rt, config, paths, false).await
+    let mut survey = look(rt, config, paths, Look::AsRecovery, |_| {}).await?;
+    if survey.refusals.is_empty() { Ok(survey) } else { Err(survey.refusals.swap_remove(0)) }
 }
 
-/// The same look, with the whole log read.
+/// How much of a directory is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Look {
+    AsRecovery,
+    /// All of the log.
+    Whole,
+}
+
+/// The look itself, which goes as far as it can where recovery would refuse. `observe` is shown each record of the scan,
+/// and some of them twice when the scan has to begin again further back.
 ///
 /// # Errors
-/// As [`survey`].
-pub(crate) async fn survey_from_start<R: Runtime>(
+/// Of the system. Nothing was changed.
+pub(crate) async fn look<R: Runtime>(
     rt: &R,
     config: &StoreConfig,
     paths: &Paths,
+    look: Look,
+    mut observe: impl FnMut(&Record<'_>),
 ) -> Result<Survey<R>, RecoverError> {
-    survey_of(rt, config, paths, true).await
-}
-
-async fn survey_of<R: Runtime>(
-    rt: &R,
-    config: &StoreConfig,
-    paths: &Paths,
-    whole: bool,
-) -> Result<Survey<R>, RecoverError> {
+    let whole = look == Look::Whole;
     let clean = was_clean(rt, paths).await?;
-    let files = LogFiles::open(rt, &paths.commit_log, config.commit_log_file_bytes).await?;
+    let mut files = LogFiles::open(rt, &paths.commit_logs, config.commit_log_file_bytes).await?;
     let read = checkpoint::load(rt, &paths.checkpoint).await;
     let checkpoint = read.map_err(RecoverError::io("read", &paths.checkpoint))?;
     let own = checkpoint.positions();
@@ -134,19 +147,38 @@ async fn survey_of<R: Runtime>(
             from = files.min();
             continue;
         }
+        let batch_queues = list(rt, &paths.batch_consume_queue).await?;
         let mut gap: Option<QueueGap> = None;
         let scan = files
             .scan(rt, from, record_crc_from, |record| {
+                observe(record);
                 let Some(entry) = Entry::of(record, &config.delay_levels_ms) else {
                     return ControlFlow::Continue(());
                 };
+                for (topic, queue_id, n) in light_queues(record) {
+                    queues.take_light(topic, queue_id, n, &entry);
+                }
+                // Java keeps the places of these in queues of another form, whose offsets are no entry numbers.
+                if batch_queues.iter().any(|topic| topic.name == record.topic) {
+                    return ControlFlow::Continue(());
+                }
                 gap = queues.take(record.topic, record.queue_id, record.queue_offset, &entry).err();
                 if gap.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
             })
             .await?;
         let Some(gap) = gap else {
-            files.check_gap(&scan)?;
-            return Ok(Survey { files, queues, checkpoint, clean, from, scan });
+            let mut refusals = std::mem::take(&mut files.refusals);
+            refusals.extend(files.check_gap(&scan).err());
+            let durable = own.map_or(0, |own| own.queues_durable);
+            if let Some(file) = files.file_at(scan.end)
+                && scan.end < durable
+                && refusals.is_empty()
+            {
+                let (file, at, found) = (file.path.clone(), scan.end, scan.why);
+                refusals.push(RecoverError::Damaged { file, at, durable, found });
+            }
+            refusals.extend(queues.take_refusals());
+            return Ok(Survey { files, queues, checkpoint, clean, from, scan, refusals });
         };
         assert!(!from_min, "a scan from the start of the log finds no gap: {gap:?}");
         tracing::warn!(?gap, from, "a queue is not complete: the whole log is read");
@@ -165,7 +197,8 @@ pub(crate) async fn open<R: Runtime>(
     paths: &Paths,
 ) -> Result<Opened<R>, RecoverError> {
     let survey = survey(rt, config, paths).await?;
-    let Survey { files, queues: recovering, checkpoint, clean, from, scan } = survey;
+    make_folders(rt, paths).await?;
+    let Survey { files, queues: recovering, checkpoint, clean, from, scan, .. } = survey;
     if scan.why != ScanEnd::Clean {
         tracing::warn!(end = scan.end, why = %scan.why, "the log ends at a record that is not whole");
         rt.probe("store.damaged", scan.end, 0);
@@ -201,6 +234,31 @@ pub(crate) async fn open<R: Runtime>(
         .await
         .map_err(RecoverError::repair(&paths.checkpoint))?;
     Ok(Opened { log: Recovered { last_timestamp: newest, ..log }, queues, checkpoint })
+}
+
+/// Makes the folders of log and queues, with durable names.
+async fn make_folders<R: Runtime>(rt: &R, paths: &Paths) -> Result<(), RecoverError> {
+    let mut parents = BTreeSet::new();
+    for dir in paths.commit_logs.iter().chain([&paths.consume_queue]) {
+        if rt.stat(dir).await.is_err() {
+            rt.create_dir_all(dir).await.map_err(RecoverError::io("create", dir))?;
+        }
+        parents.insert(parent(dir));
+    }
+    // Also when they were there: the process that made them may have died before this.
+    for dir in parents {
+        rt.sync_dir(dir).await.map_err(RecoverError::io("flush", dir))?;
+    }
+    Ok(())
+}
+
+/// The folder that holds `path`.
+pub(crate) fn parent(path: &str) -> &str {
+    match path.rsplit_once('/') {
+        Some(("", _)) => "/",
+        Some((parent, _)) => parent,
+        None => ".",
+    }
 }
 
 /// Creates the abort marker and makes it durable: from here on a crash is known as one (S-22).

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use hotfire_core::broker::Broker;
+use hotfire_core::store::{commit_log_dirs, moved_dirs};
 use hotfire_runtime::TokioRuntime;
 
 use super::path_text;
@@ -42,7 +43,13 @@ pub async fn run(args: Args) -> Outcome {
         config.set("namesrvAddr", list).map_err(Failure::usage)?;
     }
     if let Some(dir) = &args.data {
-        config.set("storePathRootDir", path_text(dir)?).map_err(Failure::usage)?;
+        let (root, dirs) = (config.store.root.clone(), commit_log_dirs(&config.store.commit_log_dirs));
+        let dir = path_text(dir)?;
+        if !dirs.is_empty() {
+            let dirs = moved_dirs(dirs, &root, dir).join(",");
+            config.set("storePathCommitLog", &dirs).map_err(Failure::usage)?;
+        }
+        config.set("storePathRootDir", dir).map_err(Failure::usage)?;
     }
     if let Some(addr) = args.listen {
         config.set_listen(addr);
