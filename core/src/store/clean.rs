@@ -29,7 +29,7 @@ use super::queue_flush::QueueFlush;
 use super::retention::{AgeClock, Fill, Retention, local_hour};
 use crate::message::codec::{self, BLANK_BYTES, Check, Head};
 use crate::runtime::sync::Receiver;
-use crate::runtime::{Mono, Mutant, Runtime, SegmentReader};
+use crate::runtime::{Mono, Runtime, SegmentReader};
 
 /// Looks that an operator's request lasts.
 const ASKED_LOOKS: u32 = 20;
@@ -231,16 +231,12 @@ impl<R: Runtime> Clean<R> {
             if trigger == Trigger::Nothing || !self.may_go(&file).await {
                 return Ok(());
             }
-            if trigger == Trigger::Age && !self.is_expired(state, &file, &next).await? {
+            if trigger == Trigger::Age && !self.is_expired(state, &file, &next) {
                 return Ok(());
             }
             drop((file, next));
             self.take_out(state, trigger);
             if !self.delete_held(state, trigger).await? {
-                if self.rt.mutant(Mutant::DeleteGoesOn) {
-                    state.held = None;
-                    continue;
-                }
                 return Ok(());
             }
         }
@@ -254,7 +250,7 @@ impl<R: Runtime> Clean<R> {
         if file.end() >= complete {
             return false;
         }
-        if file.end() < self.queue_flush.claimed().get() || self.rt.mutant(Mutant::DeleteBeforeQueues) {
+        if file.end() < self.queue_flush.claimed().get() {
             return true;
         }
         self.queue_flush.ask();
@@ -262,34 +258,25 @@ impl<R: Runtime> Clean<R> {
         matches!(self.rt.timeout(CHECKPOINT_PATIENCE, covered).await, Ok(Ok(())))
     }
 
-    async fn is_expired(
-        &self,
-        state: &State<R>,
-        file: &MappedFile<R>,
-        next: &MappedFile<R>,
-    ) -> io::Result<bool> {
+    fn is_expired(&self, state: &State<R>, file: &MappedFile<R>, next: &MappedFile<R>) -> bool {
         let reserved_ms = i64::try_from(self.retention.reserved_ms).unwrap_or(i64::MAX);
-        if self.rt.mutant(Mutant::AgeByFileTime) {
-            let modified_ms = self.rt.stat(&file.path).await?.modified_ms;
-            return Ok(modified_ms.saturating_add(reserved_ms) <= self.rt.wall_ms());
-        }
         // No record of a file is newer than the first one behind it. Java's times may go back: the later of two is taken.
-        let (Some(first), Some(behind)) = (first_time(file), first_time(next)) else { return Ok(false) };
+        let (Some(first), Some(behind)) = (first_time(file), first_time(next)) else { return false };
         let (wall_ms, now) = (self.rt.wall_ms(), self.rt.now());
         if first.max(behind).saturating_add(reserved_ms) > state.clock.now_ms(wall_ms, now) {
-            return Ok(false);
+            return false;
         }
-        Ok(match state.full_since.get(&file.base) {
+        match state.full_since.get(&file.base) {
             Some(since) => now.since(*since) >= Duration::from_millis(self.retention.reserved_ms),
             None => file.end() <= state.began_at,
-        })
+        }
     }
 
     fn take_out(&self, state: &mut State<R>, trigger: Trigger) {
         assert!(state.held.is_none(), "one file is deleted at a time");
         let base = self.log.min();
         self.rt.probe("store.taken_out", base, u64::from(trigger == Trigger::Space));
-        let file = self.log.files().take_first(base, self.rt.mutant(Mutant::StaleFirstFile));
+        let file = self.log.files().take_first(base);
         tracing::info!(path = %file.path, ?trigger, "delete a CommitLog file");
         let now = self.rt.now();
         state.held = Some(Held { file, since: now, looked_at: None });
@@ -327,15 +314,10 @@ impl<R: Runtime> Clean<R> {
             _ => {}
         }
         state.held = None;
-        state.unsynced = !self.rt.mutant(Mutant::DeleteUnsynced);
+        state.unsynced = true;
         self.rt.probe("store.deleted", file.base, file.end());
-        if state.unsynced {
-            self.sync_log_folders().await?;
-            state.unsynced = false;
-        }
-        if self.rt.mutant(Mutant::StaleFirstFile) {
-            self.log.files().first_was_taken();
-        }
+        self.sync_log_folders().await?;
+        state.unsynced = false;
         Ok(true)
     }
 
@@ -346,10 +328,8 @@ impl<R: Runtime> Clean<R> {
             if stop.get() {
                 return Ok(false);
             }
-            if !rt.mutant(Mutant::MinimumStays) {
-                let min = queue.first_kept(files, log_min).await?;
-                queue.raise_min(min);
-            }
+            let min = queue.first_kept(files, log_min).await?;
+            queue.raise_min(min);
             let claimed = self.queue_flush.claimed().get();
             while queue.delete_first_file(rt, files, claimed).await? {
                 rt.probe("store.queue_file_deleted", queue.number(), log_min);
