@@ -11,6 +11,11 @@ use hotfire_core::client::producer::{Producer, ProducerConfig, SendOutcome, Send
 use hotfire_core::client::{Client, ClientConfig, Message, Received};
 use hotfire_core::config::{BrokerConfig, NameServerConfig};
 use hotfire_core::name_server::NameServer;
+use hotfire_core::remoting::RemotingCommand;
+use hotfire_core::remoting::codes::{request, response};
+use hotfire_core::remoting::headers::{
+    CreateTopicHeader, OffsetResponse, QueryConsumerOffsetHeader, UnregisterBrokerHeader,
+};
 use hotfire_core::runtime::Runtime;
 use hotfire_runtime::TokioRuntime;
 use hotfire_sim::{Limits, SimRuntime, World, run_seed};
@@ -41,11 +46,22 @@ async fn start_name_server<R: Runtime>(place: &Place<R>, port: u16) -> NameServe
 }
 
 async fn start_broker<R: Runtime>(place: &Place<R>, name_server: SocketAddr, port: u16) -> Broker<R> {
+    start_named_broker(place, "broker-a", name_server, port).await
+}
+
+/// Its name is the folder of its store too.
+async fn start_named_broker<R: Runtime>(
+    place: &Place<R>,
+    name: &str,
+    name_server: SocketAddr,
+    port: u16,
+) -> Broker<R> {
     let mut config = BrokerConfig::default();
     config.set_listen(SocketAddr::new(place.ip, port));
+    config.identity.name = name.to_owned();
     config.identity.ip1 = place.ip.to_string();
     config.registration.name_servers = name_server.to_string();
-    config.set("storePathRootDir", "store").expect("a key of ours");
+    config.set("storePathRootDir", name).expect("a key of ours");
     config.set("mappedFileSizeCommitLog", "16777216").expect("a key of ours");
     Broker::start(place.servers.clone(), config).await.expect("a broker")
 }
@@ -252,6 +268,105 @@ async fn a_broker_that_comes_back_is_used_again<R: Runtime>(place: Place<R>) {
     client.stop().await;
     broker.stop().await.expect("a clean stop");
     name_server.stop().await;
+}
+
+async fn tell(client: &Client<SimRuntime>, addr: SocketAddr, request: RemotingCommand) -> RemotingCommand {
+    client.peers().call(&addr.to_string(), request, LIMIT).await.expect("an answer")
+}
+
+/// Makes the topic, with so many queues, and has the broker register it.
+async fn make_topic(client: &Client<SimRuntime>, broker: SocketAddr, queues: i32) {
+    let header = CreateTopicHeader {
+        topic: "Topic".to_owned(),
+        default_topic: "TBW102".to_owned(),
+        read_queue_nums: queues,
+        write_queue_nums: queues,
+        perm: 6,
+        topic_filter_type: "SINGLE_TAG".to_owned(),
+        ..CreateTopicHeader::default()
+    };
+    let request = RemotingCommand::request(request::UPDATE_AND_CREATE_TOPIC).with_header(&header);
+    assert_eq!(tell(client, broker, request).await.code, response::SUCCESS);
+}
+
+/// What `group` has committed for queue 0 of the topic at the broker.
+async fn committed(client: &Client<SimRuntime>, broker: SocketAddr) -> i64 {
+    let header = QueryConsumerOffsetHeader {
+        consumer_group: "group".to_owned(),
+        topic: "Topic".to_owned(),
+        queue_id: 0,
+        set_zero_if_not_found: None,
+    };
+    let request = RemotingCommand::request(request::QUERY_CONSUMER_OFFSET).with_header(&header);
+    tell(client, broker, request).await.header::<OffsetResponse>().expect("an offset").offset
+}
+
+/// The client asks for routes while the name server misses one of two brokers, and forgets its address; the name server
+/// knows it again when the next commit is due, long before the client asks for routes or pulls anew.
+async fn an_offset_is_told_to_a_broker_that_was_missing_from_a_route(place: Place<SimRuntime>) {
+    let rt = place.clients.clone();
+    let at = |ms: u64| {
+        let rt = rt.clone();
+        let begun = rt.now();
+        async move { rt.sleep_until(begun.after_ms(ms)).await }
+    };
+    let name_server = start_name_server(&place, 0).await;
+    let brokers = [
+        start_named_broker(&place, "broker-a", name_server.local_addr(), 0).await,
+        start_named_broker(&place, "broker-b", name_server.local_addr(), 0).await,
+    ];
+    let observer = start_client(&place, name_server.local_addr());
+    // Brokers register once more 10 s after their start, then every 30 s.
+    at(11_000).await;
+    for broker in &brokers {
+        make_topic(&observer, broker.local_addr(), 1).await;
+    }
+    send_all(&observer, "Topic", (0..2).map(|index| index.to_string())).await;
+
+    let [a, b] = [brokers[0].local_addr(), brokers[1].local_addr()];
+    let (asks, commits, late) = (at(12_000), at(20_000), at(21_000));
+    let config = ClientConfig {
+        route_interval: Duration::from_secs(12),
+        ..ClientConfig::new(vec![name_server.local_addr().to_string()], IpAddr::V4(Ipv4Addr::LOCALHOST))
+    };
+    let client = Client::start(place.clients.clone(), config);
+    let config = ConsumerConfig {
+        commit_interval: Duration::from_secs(20),
+        rebalance_interval: Duration::from_secs(3_600),
+        pull_suspend: Duration::from_secs(60),
+        ..consumer_config("group", "Topic", "*")
+    };
+    let (consumer, seen) = listen(&client, config);
+    until(&rt, "both messages", || seen.count() == 2).await;
+
+    let header = UnregisterBrokerHeader {
+        broker_name: "broker-b".to_owned(),
+        broker_addr: b.to_string(),
+        cluster_name: BrokerConfig::default().identity.cluster,
+        broker_id: 0,
+    };
+    let bye = RemotingCommand::request(request::UNREGISTER_BROKER).with_header(&header);
+    assert_eq!(tell(&observer, name_server.local_addr(), bye).await.code, response::SUCCESS);
+    asks.await;
+    until(&rt, "broker-b forgotten", || client.routes().master("broker-b").is_none()).await;
+    make_topic(&observer, b, 2).await;
+    assert_eq!((committed(&observer, a).await, committed(&observer, b).await), (0, 0));
+    commits.await;
+    assert!(client.routes().master("broker-b").is_none(), "nothing but a commit asks again");
+    late.await;
+    assert_eq!((committed(&observer, a).await, committed(&observer, b).await), (1, 1));
+    consumer.stop().await;
+    client.stop().await;
+    observer.stop().await;
+    for broker in brokers {
+        broker.stop().await.expect("a clean stop");
+    }
+    name_server.stop().await;
+}
+
+#[test]
+fn an_offset_outlives_a_route_that_missed_its_broker() {
+    in_simulation(an_offset_is_told_to_a_broker_that_was_missing_from_a_route);
 }
 
 fn on_sockets<F: Future<Output = ()> + Send + 'static>(case: impl FnOnce(Place<TokioRuntime>) -> F) {

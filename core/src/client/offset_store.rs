@@ -1,6 +1,6 @@
 //! How far a group has consumed each of its queues: the next offset to consume, in memory and at the queue's master.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::Shared;
@@ -64,9 +64,26 @@ impl<R: Runtime> OffsetStore<R> {
 
     /// Tells the masters the offsets of `assigned`; the others are forgotten, since they have another owner. Unanswered
     /// as in Java: what is lost now is told again in 5 s.
+    ///
+    /// A broker that the last routes did not name has no address here, while its queues stay ours until the next
+    /// rebalance and may stay ours after it. Then the name servers are asked again, last, since they may not answer.
+    ///
+    /// # Source
+    /// apache/rocketmq, `RemoteBrokerOffsetStore#updateConsumeOffsetToBroker`.
     pub(super) async fn persist_all(&self, assigned: &[MessageQueue]) {
         self.offsets().retain(|queue, _| assigned.contains(queue));
-        for queue in assigned {
+        let (reachable, lost): (Vec<_>, Vec<_>) =
+            assigned.iter().partition(|queue| self.get(queue).is_none() || self.addr(queue).is_ok());
+        for queue in reachable {
+            self.persist(queue).await;
+        }
+        let topics: BTreeSet<&String> = lost.iter().map(|queue| &queue.topic).collect();
+        for topic in topics {
+            if let Err(error) = self.shared.routes.refresh(topic).await {
+                tracing::debug!(topic, %error, "no address to commit offsets at");
+            }
+        }
+        for queue in lost {
             self.persist(queue).await;
         }
     }
