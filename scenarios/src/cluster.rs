@@ -3,7 +3,7 @@
 //! Servers and clients are the code that production runs. A client's progress (which message is next) is kept outside of
 //! its process, as a shop's order book would be, so that a restarted producer goes on where the old one died.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -11,6 +11,7 @@ use std::time::Duration;
 use hotfire_core::broker::Broker;
 use hotfire_core::config::{BrokerConfig, FlushDisk, NameServerConfig};
 use hotfire_core::name_server::NameServer;
+use hotfire_core::remoting::body::MessageQueue;
 use hotfire_core::runtime::Runtime as _;
 use hotfire_sim::{NodeId, SimRuntime, World};
 
@@ -43,7 +44,11 @@ pub struct Cluster {
     pub witness: Witness,
     pub nodes: Arc<BTreeMap<String, NodeId>>,
     pub progress: Arc<Mutex<Progress>>,
+    members: Arc<Mutex<BTreeMap<u32, Queues>>>,
 }
+
+/// What a consumer holds, whenever it is asked.
+type Queues = Box<dyn Fn() -> Vec<MessageQueue> + Send>;
 
 #[must_use]
 pub fn address(node: &str) -> Ipv4Addr {
@@ -76,11 +81,34 @@ impl Cluster {
             nodes.insert(name.clone(), world.add_node(&name, address(&name)));
         }
         let witness = Witness::new(world.clone(), nodes.clone(), plan.settings.clone());
-        Cluster { world, plan: Arc::new(plan), witness, nodes: Arc::new(nodes), progress: Arc::default() }
+        Cluster {
+            world,
+            plan: Arc::new(plan),
+            witness,
+            nodes: Arc::new(nodes),
+            progress: Arc::default(),
+            members: Arc::default(),
+        }
     }
 
     pub fn progress<T>(&self, change: impl FnOnce(&mut Progress) -> T) -> T {
         change(&mut self.progress.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// A consumer has started; what its last life held it holds no more.
+    pub fn holds(&self, index: u32, queues: impl Fn() -> Vec<MessageQueue> + Send + 'static) {
+        self.members.lock().unwrap_or_else(PoisonError::into_inner).insert(index, Box::new(queues));
+    }
+
+    /// What each consumer holds now, with its group.
+    #[must_use]
+    pub fn held(&self) -> BTreeSet<(u32, (String, MessageQueue))> {
+        let members = self.members.lock().unwrap_or_else(PoisonError::into_inner);
+        let holding = |(index, queues): (&u32, &Queues)| {
+            let group = consume::group(*index % self.plan.settings.groups);
+            queues().into_iter().map(|queue| (*index, (group.clone(), queue))).collect::<Vec<_>>()
+        };
+        members.iter().flat_map(holding).collect()
     }
 
     #[must_use]
@@ -158,7 +186,8 @@ pub async fn try_again(rt: &SimRuntime) {
     rt.fatal("could not start").await;
 }
 
-fn broker_config(settings: &Settings, name: &str) -> BrokerConfig {
+#[must_use]
+pub fn broker_config(settings: &Settings, name: &str) -> BrokerConfig {
     let mut config = BrokerConfig::default();
     config.identity.name = name.to_owned();
     config.identity.listen_port = BROKER_PORT;

@@ -18,13 +18,21 @@ pub fn group(index: u32) -> String {
     format!("group-{index}")
 }
 
+/// A consumer's settings: the usual ones, from the first message on.
+#[must_use]
+pub fn config(group: &str, topics: Vec<String>) -> ConsumerConfig {
+    ConsumerConfig {
+        subscriptions: topics.into_iter().map(|topic| (topic, "*".to_owned())).collect(),
+        from: ConsumeFrom::First,
+        ..ConsumerConfig::new(group, "", "")
+    }
+}
+
 pub async fn run(rt: SimRuntime, cluster: Cluster, index: u32) {
     let name = names::consumer(index);
     let group = group(index % cluster.plan.settings.groups);
     let client = Client::start(rt.clone(), client_config(&cluster, &name));
-    let mut config = ConsumerConfig::new(group.clone(), "", "");
-    config.subscriptions = cluster.topics().into_iter().map(|topic| (topic, "*".to_owned())).collect();
-    config.from = ConsumeFrom::First;
+    let config = config(&group, cluster.topics());
     let (told, told_group) = (cluster.clone(), group.clone());
     let listener = move |messages: Vec<Received>| {
         let (cluster, group) = (told.clone(), told_group.clone());
@@ -37,6 +45,7 @@ pub async fn run(rt: SimRuntime, cluster: Cluster, index: u32) {
     };
     let consumer =
         PushConsumer::start(&client, config, listener).expect("a group and subscriptions are given");
+    cluster.holds(index, consumer.watch_queues());
     rt.stop_requested().await;
     consumer.stop().await;
     client.stop().await;

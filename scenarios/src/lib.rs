@@ -9,7 +9,7 @@
 //! | `platter` | an independent reader of a broker's raw disk |
 //! | `oracle` | the promises, one file each |
 //! | `scenario` | the list |
-//! | `runner`, `routes` | one plan, from boot to verdict; what name servers know |
+//! | `runner`, `routes`, `commits` | one plan, from boot to verdict; what name servers know; which offsets are on disk, and when they must be |
 //! | `report`, `command` | how it is told, exit codes; the command line |
 //!
 //! Invariant: oracles judge by what clients saw and by raw bytes. What the code under test says about itself is a claim to be
@@ -18,6 +18,7 @@
 
 pub mod cluster;
 pub mod command;
+pub mod commits;
 pub mod consume;
 pub mod draw;
 pub mod faults;

@@ -3,7 +3,7 @@
 //! 1. Faults and load, until the faults have ended (70 % of the load's time).
 //! 2. The healed cluster: every send gets an outcome, name servers agree, each group gets every message in every log, all
 //!    within [`HEALED_MS`]; else no progress (exit 11). Then a few more messages, which must be answered at once.
-//! 3. Rest: nothing may be forgotten again.
+//! 3. Rest: nothing may be forgotten again, and what was consumed is committed.
 //! 4. All brokers fail once more (as the scenario has it), start, recover, stop in order: raw disks are judged. In a plan that
 //!    nothing disturbs they stop in order before that start too.
 
@@ -15,6 +15,7 @@ use hotfire_core::runtime::Mutant;
 use hotfire_sim::{Outcome as SimOutcome, RunResult, World, run_seed};
 
 use crate::cluster::Cluster;
+use crate::commits::{self, CommitWatch};
 use crate::faults::strike::{Moment, Striker, moments, set_disk_speed, set_network};
 use crate::oracle::{Broken, Final, consumer_offset, judge, progress, queue_matches_log, queue_order};
 use crate::plan::{Plan, Settings, names};
@@ -31,8 +32,8 @@ const LOOK_MS: u64 = 500;
 const SETTLE_MS: u64 = 5_000;
 /// The last messages are sent and delivered within this.
 const PROOF_MS: u64 = 60_000;
-/// A consumer tells its offsets every 5 s; with room for the way and for the flush.
-const COMMIT_MS: u64 = 9_000;
+/// Between two looks at a cluster that rests.
+const REST_LOOK_MS: u64 = 2_000;
 /// A broker recovers, or stops in order, within this.
 const START_MS: u64 = 60_000;
 /// Events kept with a failure.
@@ -307,33 +308,28 @@ impl Run {
         verdict.map_err(|broken| self.broken(broken))
     }
 
+    /// Until the files of the brokers say what was consumed, and not less than the scenario's rest.
     async fn rest(&mut self, routes: &mut RouteWatch) -> Phase {
         let settings = &self.cluster.plan.settings;
         if settings.store_alone {
             return Ok(());
         }
-        let committed_ms = COMMIT_MS + settings.offset_persist_interval_ms;
-        let end_ms = self.cluster.world.now_ms() + settings.rest_ms.max(committed_ms);
-        while self.cluster.world.now_ms() < end_ms {
-            self.cluster.world.sleep(Duration::from_millis(2_000)).await;
+        let rest_ms = settings.rest_ms.max(commits::told_within(settings).as_millis() as u64);
+        let rested_ms = self.cluster.world.now_ms() + rest_ms;
+        let mut commits = CommitWatch::start(&self.cluster);
+        loop {
+            commits.look(&self.cluster);
+            self.cluster.world.sleep(Duration::from_millis(REST_LOOK_MS)).await;
             routes.look(&self.cluster);
             self.check()?;
-        }
-        self.judge_committed()
-    }
-
-    /// Everything is consumed, for longer than clients keep an offset to themselves and brokers off the disk.
-    fn judge_committed(&self) -> Phase {
-        let topics = self.cluster.topics();
-        for name in names::brokers(&self.cluster.plan.settings) {
-            let image = self.cluster.witness.durable(&name).0;
-            let disk = self.cluster.witness.cached(&name).1;
-            for group in self.cluster.groups() {
-                let verdict = consumer_offset::committed(&name, &image, CONFIG, &disk, &group, &topics);
-                verdict.map_err(|broken| self.broken(broken))?;
+            if self.cluster.world.now_ms() < rested_ms {
+                continue;
+            }
+            let progress = commits.judge(&self.cluster).map_err(|broken| self.broken(broken))?;
+            if progress == commits::Progress::Done {
+                return Ok(());
             }
         }
-        Ok(())
     }
 
     /// Clients stop; brokers fail once more, start, recover and stop in order.

@@ -34,7 +34,7 @@ mod topic_requests;
 mod view_message;
 
 pub use durable_table::TableError;
-pub use node::{Broker, BrokerStopError, StartError};
+pub use node::{Broker, BrokerStopError, CLIENT_SCAN_INTERVAL, StartError};
 
 use std::sync::Arc;
 

@@ -44,7 +44,8 @@ use super::{BrokerHandler, address};
 const REGISTER_PATIENCE: Duration = Duration::from_secs(2);
 /// What requests under way may still take when the broker stops: longer than the longest wait for a flush.
 const STOP_PATIENCE: Duration = Duration::from_secs(6);
-const CLIENT_SCAN_INTERVAL: Duration = Duration::from_secs(10);
+/// Between two looks for clients that have been silent for `channelExpiredTimeout`.
+pub const CLIENT_SCAN_INTERVAL: Duration = Duration::from_secs(10);
 
 /// The broker did not start; nothing of it runs.
 #[derive(Debug, thiserror::Error)]

@@ -208,6 +208,13 @@ impl<R: Runtime> PushConsumer<R> {
         lock(&self.owned).keys().cloned().collect()
     }
 
+    /// Tells the queues that are ours whenever it is asked, for whoever watches the consumer from outside.
+    #[must_use]
+    pub fn watch_queues(&self) -> impl Fn() -> Vec<MessageQueue> + Send + Sync + use<R> {
+        let owned = self.owned.clone();
+        move || lock(&owned).keys().cloned().collect()
+    }
+
     /// Lets running listeners end, commits offsets, tells the brokers that the consumer is gone.
     pub async fn stop(self) {
         self.stop.send(true);

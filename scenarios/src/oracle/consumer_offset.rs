@@ -70,36 +70,32 @@ pub fn at_end(broker: &str, image: &Image, folder: &str, disk: &BrokerDisk) -> V
     Ok(())
 }
 
-/// Judges a broker whose queues `group` has consumed to their ends, so long ago that the file must say it.
-///
-/// # Errors
-/// The first queue of `topics` for which it says less.
-pub fn committed(
-    broker: &str,
-    image: &Image,
-    folder: &str,
-    disk: &BrokerDisk,
-    group: &str,
-    topics: &[String],
-) -> Verdict {
+/// A queue whose end the file does not say.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Behind {
+    pub topic: String,
+    pub queue: i32,
+    pub max: i64,
+    /// What the file says; `None` when it does not know the queue.
+    pub committed: Option<i64>,
+}
+
+/// The queues of `topics` that `group` has consumed to their ends, as far as messages go, and whose offsets are not in the
+/// file: committing takes a while, how long is the caller's to say.
+#[must_use]
+pub fn behind(image: &Image, folder: &str, disk: &BrokerDisk, group: &str, topics: &[String]) -> Vec<Behind> {
     let offsets = match config::load(image, &format!("{folder}/consumerOffset.json")) {
         Version::Whole(value) => consumer_offsets(&value),
         Version::Absent | Version::Broken => BTreeMap::new(),
     };
-    for ((topic, queue), entries) in &disk.queues {
-        let max = entries.max();
-        if max == 0 || !topics.contains(topic) {
-            continue;
-        }
-        let offset = offsets.get(&(format!("{topic}@{group}"), *queue)).copied();
-        if offset != Some(max) {
-            let detail = format!(
-                "{broker}: {group} has consumed {topic} queue {queue} to its end at {max}, and the file holds {offset:?}"
-            );
-            return Err(Broken::new("I16", detail));
-        }
-    }
-    Ok(())
+    let ends = disk.queues.iter().map(|((topic, queue), entries)| (topic, *queue, entries.max()));
+    ends.filter(|(topic, _, max)| *max > 0 && topics.contains(topic))
+        .map(|(topic, queue, max)| {
+            let committed = offsets.get(&(format!("{topic}@{group}"), queue)).copied();
+            Behind { topic: topic.clone(), queue, max, committed }
+        })
+        .filter(|behind| behind.committed != Some(behind.max))
+        .collect()
 }
 
 #[cfg(test)]
@@ -120,13 +116,16 @@ mod tests {
     }
 
     #[test]
-    fn a_commit_that_never_reached_the_file_is_rejected() {
+    fn a_commit_that_never_reached_the_file_is_found() {
         let disk = disk(&[(1_000_000, 0), (1_000_001, 1)]);
         let topics = ["topic-0".to_owned()];
-        let judge = |text| committed("broker-a", &image(text), "store/config", &disk, "group-0", &topics);
-        assert_eq!(judge(r#"{"offsetTable":{"topic-0@group-0":{0:2}}}"#), Ok(()));
-        assert!(judge(r#"{"offsetTable":{"topic-0@group-0":{0:1}}}"#).is_err());
-        assert!(judge(r#"{"offsetTable":{}}"#).is_err());
+        let committed = |text| {
+            let behind = behind(&image(text), "store/config", &disk, "group-0", &topics);
+            behind.into_iter().map(|behind| behind.committed).collect::<Vec<_>>()
+        };
+        assert_eq!(committed(r#"{"offsetTable":{"topic-0@group-0":{0:2}}}"#), []);
+        assert_eq!(committed(r#"{"offsetTable":{"topic-0@group-0":{0:1}}}"#), [Some(1)]);
+        assert_eq!(committed(r#"{"offsetTable":{}}"#), [None]);
     }
 
     #[test]
