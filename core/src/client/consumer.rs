@@ -209,7 +209,6 @@ impl<R: Runtime> PushConsumer<R> {
     }
 
     /// Tells the queues that are ours whenever it is asked, for whoever watches the consumer from outside.
-    #[must_use]
     pub fn watch_queues(&self) -> impl Fn() -> Vec<MessageQueue> + Send + Sync + use<R> {
         let owned = self.owned.clone();
         move || lock(&owned).keys().cloned().collect()
