@@ -2,8 +2,8 @@
 //!
 //! CommitLog files go first, one after the other from the oldest on; then the minimum of each queue is moved to its first
 //! entry that still has a record, and queue files without such entries go. One deletion is: no look-up finds the file any
-//! more; wait for those who read it; remove the name; flush the folder. Only then comes the next one, so that whatever a
-//! crash or a power loss undoes, the files that are left have no hole.
+//! more; wait for those who read it; remove the name; flush the folder. Only then comes the next one, and the queue files, so
+//! that whatever a crash or a power loss undoes, the files that are left have no hole, and each record left has its entry.
 //!
 //! Readers that have bytes of a file keep its mapping alive, so no deletion can harm them. It waits for them all the same:
 //! their blocks are not free before, and a disk that is nearly full would lose file after file for nothing.
@@ -61,8 +61,8 @@ struct State<R: Runtime> {
     held: Option<Held<R>>,
     /// The name of a deleted file may still be on the disk.
     unsynced: bool,
-    /// The log's minimum that the queues know of.
-    queues_know: Option<u64>,
+    /// The log's minimum that the queues know of, and whether their files have gone as well.
+    queues_know: Option<(u64, bool)>,
 }
 
 struct Held<R: Runtime> {
@@ -139,9 +139,11 @@ impl<R: Runtime> Clean<R> {
             tracing::error!(%error, "delete CommitLog files");
         }
         let log_min = self.log.min();
-        if state.queues_know != Some(log_min) {
-            match self.clean_queues(log_min, stop).await {
-                Ok(true) => state.queues_know = Some(log_min),
+        // A crash would bring back a file whose name is still there; its records must then have their entries.
+        let files_too = state.held.is_none() && !state.unsynced;
+        if state.queues_know != Some((log_min, files_too)) {
+            match self.clean_queues(log_min, files_too, stop).await {
+                Ok(true) => state.queues_know = Some((log_min, files_too)),
                 Ok(false) => {}
                 Err(error) => tracing::error!(%error, "delete queue files"),
             }
@@ -321,8 +323,14 @@ impl<R: Runtime> Clean<R> {
         Ok(true)
     }
 
-    /// Moves the minimum of each queue behind what the log has lost, and deletes files that lie below. True when all is done.
-    async fn clean_queues(&self, log_min: u64, stop: &mut Receiver<bool>) -> io::Result<bool> {
+    /// Moves the minimum of each queue behind what the log has lost, and with `files_too` deletes files that lie below. True
+    /// when all is done.
+    async fn clean_queues(
+        &self,
+        log_min: u64,
+        files_too: bool,
+        stop: &mut Receiver<bool>,
+    ) -> io::Result<bool> {
         let (rt, files) = (&self.rt, &self.queues.files);
         for queue in self.queues.all() {
             if stop.get() {
@@ -331,7 +339,7 @@ impl<R: Runtime> Clean<R> {
             let min = queue.first_kept(files, log_min).await?;
             queue.raise_min(min);
             let claimed = self.queue_flush.claimed().get();
-            while queue.delete_first_file(rt, files, claimed).await? {
+            while files_too && queue.delete_first_file(rt, files, claimed).await? {
                 rt.probe("store.queue_file_deleted", queue.number(), log_min);
                 if !self.pause(self.retention.queue_file_pause_ms, stop).await {
                     return Ok(false);
