@@ -40,7 +40,14 @@ impl Storage for TokioRuntime {
     }
 
     async fn open_segment(&self, path: &str, written: usize, backing: Backing) -> io::Result<SegmentWriter> {
-        self.on_path(path, move |path| SegmentWriter::open(open(path, false)?, written, backing)).await
+        self.on_path(path, move |path| {
+            let ahead = match backing {
+                Backing::Mapped => None,
+                Backing::Pooled => Some(open(path, false)?),
+            };
+            SegmentWriter::open(open(path, false)?, written, ahead)
+        })
+        .await
     }
 
     async fn list(&self, dir: &str) -> io::Result<Vec<DirEntry>> {

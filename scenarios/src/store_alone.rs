@@ -150,9 +150,16 @@ async fn put(rt: &SimRuntime, cluster: &Cluster, store: &Store, name: &str, oper
         return rt.sleep(REFUSED_PAUSE).await;
     };
     let mut status = Status::Ok;
-    if store.must_wait() && first.wait {
-        match rt.timeout(SYNC_FLUSH_TIMEOUT, store.durable().reached(end)).await {
+    if store.must_wait() {
+        let mark = if first.wait { store.durable() } else { store.committed() };
+        let waited = rt.timeout(SYNC_FLUSH_TIMEOUT, mark.reached(end)).await;
+        if !matches!(waited, Ok(Ok(()))) && !store.keep(end) {
+            drafts.iter().for_each(|draft| cluster.witness.ended(draft, Outcome::Refused { code: 14 }));
+            return rt.sleep(REFUSED_PAUSE).await;
+        }
+        match waited {
             Ok(Ok(())) => {}
+            _ if !first.wait => {}
             Ok(Err(_)) => {
                 return drafts.iter().for_each(|draft| cluster.witness.ended(draft, Outcome::Unknown));
             }

@@ -20,6 +20,7 @@ use crate::remoting::connection::{Answer, Reached};
 use crate::remoting::headers::SendMessageHeader;
 use crate::remoting::{JsonAnswer, JsonFields, RemotingCommand, SerializeType};
 use crate::runtime::Runtime;
+use crate::runtime::sync::Watermark;
 use crate::store::{AppendedBatch, MessageStore};
 
 use super::names;
@@ -182,8 +183,10 @@ impl<R: Runtime> SendMessage<R> {
             (put.queue_offset, put.end)
         };
         let place = Place { ids: &ids, queue_id, queue_offset };
-        if wants.flush && self.store.must_wait() {
-            return Ok(self.when_durable(self.sent(place, &wants), end));
+        if self.store.must_wait() {
+            let answer = self.sent(place, &wants);
+            let flushed = wants.flush;
+            return Ok(if flushed { self.when_durable(answer, end) } else { self.when_kept(answer, end) });
         }
         Ok(match request.serialize_type {
             SerializeType::Json => Answer::NowJson(self.sent_json(place, &wants)),
@@ -256,15 +259,35 @@ impl<R: Runtime> SendMessage<R> {
 
     /// `answer` when the log is durable up to `end`.
     fn when_durable(&self, answer: RemotingCommand, end: u64) -> Answer {
+        let store = self.store.clone();
+        let finish = move |reached| match reached {
+            Reached::Yes => answer,
+            _ if !store.keep(end) => not_kept(),
+            Reached::TimedOut => not_known_durable(answer, "the flush did not end in time"),
+            Reached::Failed => not_known_durable(answer, "the flush failed"),
+        };
+        self.when_reached(self.store.durable(), end, finish)
+    }
+
+    /// `answer` when the log outlives the process up to `end`.
+    fn when_kept(&self, answer: RemotingCommand, end: u64) -> Answer {
+        let store = self.store.clone();
+        let finish =
+            move |reached| if reached == Reached::Yes || store.keep(end) { answer } else { not_kept() };
+        self.when_reached(self.store.committed(), end, finish)
+    }
+
+    fn when_reached(
+        &self,
+        mark: &Watermark,
+        end: u64,
+        finish: impl FnOnce(Reached) -> RemotingCommand + Send + 'static,
+    ) -> Answer {
         Answer::WhenReached {
-            mark: self.store.durable().clone(),
+            mark: mark.clone(),
             position: end,
             deadline: self.rt.now().after_ms(self.flush_timeout_ms),
-            finish: Box::new(move |reached| match reached {
-                Reached::Yes => answer,
-                Reached::TimedOut => not_known_durable(answer, "the flush did not end in time"),
-                Reached::Failed => not_known_durable(answer, "the flush failed"),
-            }),
+            finish: Box::new(finish),
         }
     }
 
@@ -356,6 +379,11 @@ fn push_segment(into: &mut String, start: usize, segment: &str) {
 fn not_known_durable(mut answer: RemotingCommand, why: &str) -> RemotingCommand {
     answer.code = response::FLUSH_DISK_TIMEOUT;
     answer.with_remark(format!("stored, but not known to be on disk: {why}"))
+}
+
+/// It is not whole in its file, and as no write succeeds any more it never will be.
+fn not_kept() -> RemotingCommand {
+    answer(response::SERVICE_NOT_AVAILABLE).with_remark("not stored: the log could not be written")
 }
 
 fn unsupported(feature: &str) -> Refusal {

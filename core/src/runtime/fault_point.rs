@@ -52,6 +52,10 @@ mutants! {
     TruncateInMemory = "S-04",
     /// Dispatch goes up to the written position in SYNC_FLUSH mode.
     UnflushedVisible = "S-08",
+    /// A put that does not wait for its flush is answered while it is in no file yet.
+    AckInThePool = "store: pool",
+    /// What waits in memory for the end of a file is dropped when the next file takes over.
+    RollLosesPool = "store: pool",
     /// Redispatch appends an entry that the queue already has, of a record that the checkpoint does not cover.
     RedispatchRepeats = "S-12",
     /// Recovery checks the body alone, not header, topic and properties.

@@ -13,7 +13,6 @@ use tokio::sync::Notify;
 use super::commit_log::CommitLog;
 use super::error::PutError;
 use super::mapped_file;
-use crate::runtime::storage::Backing;
 use crate::runtime::sync::{Receiver, Sender, watch};
 use crate::runtime::{Runtime, SegmentReader};
 
@@ -118,7 +117,7 @@ impl Allocation {
     }
 
     async fn create<R: Runtime>(&self, log: &CommitLog<R>, base: u64) -> Result<(), ()> {
-        let made = mapped_file::create(log.rt(), log.dir_of(base), base, log.file_bytes(), Backing::Mapped);
+        let made = mapped_file::create(log.rt(), log.dir_of(base), base, log.file_bytes(), log.backing());
         let made = made.await;
         let outcome = match made {
             Ok((file, writer)) => {

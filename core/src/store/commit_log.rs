@@ -6,9 +6,13 @@
 //!
 //! Invariant: store times do not decrease along the log.
 //! Invariant: a queue's next offset rises only with a record that was published (S-19).
-//! Invariant: `durable` <= `written`, and `durable` rises only by a flush that succeeded.
+//! Where appends are pooled ([`Backing::Pooled`]), [`CommitLog::commit`] gives them to the system; before it they are in no
+//! file, not read by anybody and not acknowledged.
+//!
+//! Invariant: `durable` <= `committed` <= `written`, and `durable` rises only by a flush that succeeded.
 
 use std::collections::BTreeSet;
+use std::io;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
@@ -19,18 +23,24 @@ use super::mapped_file::MappedFile;
 use super::mapped_file_queue::MappedFileQueue;
 use crate::message::codec::{self, BLANK_BYTES, Place, Prepared};
 use crate::runtime::sync::Watermark;
-use crate::runtime::{Runtime, SegmentWriter};
+use crate::runtime::{Backing, Mutant, Runtime, SegmentReader, SegmentWriter};
+
+/// Bytes that may wait in memory for the flush; puts above them are refused.
+const POOL_BYTES_MAX: u64 = 64 << 20;
 
 pub(crate) struct CommitLog<R: Runtime> {
     rt: R,
     dirs: Vec<String>,
     flush: FlushMode,
+    backing: Backing,
     segment_timeout_ms: u64,
     prefault_bytes: u64,
     files: MappedFileQueue<R>,
     tail: Mutex<Tail<R>>,
-    /// End of what was published.
+    /// End of what was appended.
     written: Watermark,
+    /// End of what is in the files and may be read: `written` itself unless appends are pooled.
+    committed: Watermark,
     /// End of what is on stable storage.
     durable: Watermark,
     allocation: Allocation,
@@ -44,6 +54,8 @@ struct Tail<R: Runtime> {
     writer: Option<R::SegmentWriter>,
     /// Offset of the first byte of `writer`'s file; without a writer, of the first file to make.
     base: u64,
+    /// Files that are full and hold appends which are not committed.
+    uncommitted: Vec<R::SegmentWriter>,
     /// The file after it, made ahead.
     next: Option<R::SegmentWriter>,
     /// A put waits for `next`.
@@ -93,16 +105,24 @@ impl<R: Runtime> CommitLog<R> {
         if let Some(writer) = &writer {
             assert_eq!(base + writer.written() as u64, end, "the last file ends where the log ends");
         }
+        let written = Watermark::new(end);
+        let backing = config.backing();
+        let committed = match backing {
+            Backing::Mapped => written.clone(),
+            Backing::Pooled => Watermark::new(end),
+        };
         CommitLog {
             rt,
             dirs,
             flush: config.flush,
+            backing,
             segment_timeout_ms: config.segment_timeout_ms,
             prefault_bytes: config.prefault_bytes,
             files: MappedFileQueue::new(config.commit_log_file_bytes, files),
             tail: Mutex::new(Tail {
                 writer,
                 base,
+                uncommitted: Vec::new(),
                 next: None,
                 next_wanted: false,
                 appended: false,
@@ -110,7 +130,8 @@ impl<R: Runtime> CommitLog<R> {
                 refuse: Some(WhyNot::NotStarted),
                 passing: BTreeSet::new(),
             }),
-            written: Watermark::new(end),
+            written,
+            committed,
             durable: Watermark::new(end),
             allocation: Allocation::new(),
             blocked_since: AtomicU64::new(0),
@@ -143,20 +164,29 @@ impl<R: Runtime> CommitLog<R> {
         &self.written
     }
 
+    /// The position up to which the files hold the log: it outlives the process. It fails with the first write that fails.
+    pub fn committed(&self) -> &Watermark {
+        &self.committed
+    }
+
     pub fn durable(&self) -> &Watermark {
         &self.durable
+    }
+
+    pub fn backing(&self) -> Backing {
+        self.backing
     }
 
     pub fn must_wait(&self) -> bool {
         self.flush == FlushMode::Sync
     }
 
-    /// What dispatch may show to consumers: flushed bytes in SYNC_FLUSH, else all.
+    /// What dispatch may show to consumers: flushed bytes in SYNC_FLUSH, else all that can be read.
     pub fn visible(&self) -> &Watermark {
-        if self.must_wait() && !self.rt.mutant(crate::runtime::Mutant::UnflushedVisible) {
+        if self.must_wait() && !self.rt.mutant(Mutant::UnflushedVisible) {
             &self.durable
         } else {
-            &self.written
+            &self.committed
         }
     }
 
@@ -171,8 +201,38 @@ impl<R: Runtime> CommitLog<R> {
 
     /// The end of the log and the store time of its last record, of one moment.
     pub fn position(&self) -> (u64, i64) {
-        let tail = self.tail();
-        (tail.end(), tail.last_timestamp)
+        self.tail().position()
+    }
+
+    /// Nothing more is ever durable, and puts are refused; what was appended before is kept as well as can be.
+    pub fn fail(&self) {
+        self.refuse_because(WhyNot::FlushFailed);
+        // Its failure is noted where it counts.
+        let _ = self.commit();
+        self.durable.fail();
+    }
+
+    /// Writes what was appended into the files, where it is pooled, and answers the end of the log and the store time of
+    /// its last record, of one moment.
+    ///
+    /// # Errors
+    /// Of the first write that failed, in this call or before: `committed` has failed, and a record above it is not whole in
+    /// its file and never will be.
+    pub fn commit(&self) -> io::Result<(u64, i64)> {
+        let mut tail = self.tail();
+        if self.backing == Backing::Mapped {
+            return Ok(tail.position());
+        }
+        if self.committed.has_failed() {
+            return Err(io::Error::other("an earlier write of the log has failed"));
+        }
+        let (written, position) = (tail.commit(), tail.position());
+        // Still under the lock: a commit that fails never hides one before it that did not.
+        match written {
+            Ok(()) => self.committed.advance(position.0),
+            Err(_) => self.committed.fail(),
+        }
+        written.map(|()| position)
     }
 
     /// The store has been started: puts are taken, unless a passing reason holds.
@@ -195,7 +255,7 @@ impl<R: Runtime> CommitLog<R> {
     /// A passing reason holds no longer; puts are taken again when it was the last one (S-28).
     pub fn recover_from(&self, why: WhyNot) {
         assert!(why.passes(), "{why:?} does not pass");
-        if self.rt.mutant(crate::runtime::Mutant::DiskFullSticks) {
+        if self.rt.mutant(Mutant::DiskFullSticks) {
             return;
         }
         let mut tail = self.tail();
@@ -264,11 +324,17 @@ impl<R: Runtime> CommitLog<R> {
     fn try_append(&self, records: &[Prepared<'_>], bytes: usize, next_offset: Option<&AtomicI64>) -> Attempt {
         // Read before the lock: the times only have to be monotonic along the log.
         let now_ms = self.rt.wall_ms();
+        if self.written.get().saturating_sub(self.committed.get()) > POOL_BYTES_MAX {
+            return Attempt::Refused(WhyNot::FlushBehind);
+        }
         let mut tail = self.tail_for_append();
         let attempt = match tail.refuse {
             Some(why) => Attempt::Refused(why),
             None => tail.append(records, bytes, next_offset, now_ms),
         };
+        if !tail.uncommitted.is_empty() && self.rt.mutant(Mutant::RollLosesPool) {
+            tail.uncommitted.clear();
+        }
         if self.blocked_since.load(Ordering::Relaxed) != 0 {
             self.blocked_since.store(0, Ordering::Relaxed);
         }
@@ -331,6 +397,7 @@ impl<R: Runtime> CommitLog<R> {
         let mut tail = self.tail();
         tail.base = tail.end();
         tail.writer = None;
+        tail.uncommitted.clear();
         tail.next.take()?;
         Some(self.files.pop_unused()?.path.clone())
     }
@@ -349,6 +416,18 @@ impl<R: Runtime> CommitLog<R> {
 impl<R: Runtime> Tail<R> {
     fn end(&self) -> u64 {
         self.base + self.writer.as_ref().map_or(0, SegmentWriter::written) as u64
+    }
+
+    fn position(&self) -> (u64, i64) {
+        (self.end(), self.last_timestamp)
+    }
+
+    fn commit(&mut self) -> io::Result<()> {
+        while let Some(full) = self.uncommitted.first_mut() {
+            full.commit(usize::MAX)?;
+            self.uncommitted.remove(0);
+        }
+        self.writer.as_mut().map_or(Ok(()), |writer| writer.commit(usize::MAX))
     }
 
     fn append(
@@ -401,7 +480,8 @@ impl<R: Runtime> Tail<R> {
             writer.advance(writer.capacity() - writer.written());
             self.base += writer.capacity() as u64;
         }
-        self.writer = Some(next);
+        let full = self.writer.replace(next);
+        self.uncommitted.extend(full.filter(|full| full.reader().written() < full.capacity()));
         true
     }
 }

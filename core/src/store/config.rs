@@ -2,6 +2,7 @@
 
 use super::error::RecoverError;
 use super::retention::Retention;
+use crate::runtime::Backing;
 
 /// A file holds at least a small record and its blank record.
 const LOG_FILE_BYTES_MIN: u64 = 512;
@@ -134,6 +135,16 @@ impl StoreConfig {
             hot_bytes: 1 << 30,
             read_limits: ReadLimits::default(),
             retention: Retention::default(),
+        }
+    }
+
+    /// Where appends to the log go. With SYNC_FLUSH nobody reads or acknowledges a record before its flush, so appends are
+    /// gathered in memory and each flush writes its group in one piece: a store into the mapping would cost a page fault
+    /// after every flush, since the flush makes the page read-only.
+    pub(crate) fn backing(&self) -> Backing {
+        match self.flush {
+            FlushMode::Sync => Backing::Pooled,
+            FlushMode::Async => Backing::Mapped,
         }
     }
 

@@ -50,6 +50,9 @@ pub enum WhyNot {
     /// A queue does not continue where the log says: the next start rebuilds it.
     #[error("the log and a queue contradict each other")]
     Inconsistent,
+    /// Told to single puts: appends wait in memory for a flush that does not come.
+    #[error("too many bytes wait for the flush")]
+    FlushBehind,
     /// A record that was appended cannot be read back.
     #[error("the log cannot be read back")]
     Unreadable,

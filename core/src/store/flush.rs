@@ -5,12 +5,12 @@
 //!
 //! Invariant: after a failed flush nothing more is ever durable: the pages may be gone, whatever a later flush answers (S-06).
 
+use std::io;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use super::commit_log::Log;
 use super::config::{FlushMode, StoreConfig};
-use super::error::WhyNot;
 use crate::runtime::sync::Receiver;
 use crate::runtime::{Mono, Mutant, Runtime};
 
@@ -79,8 +79,14 @@ impl<R: Runtime> Flush<R> {
         if log.durable().has_failed() {
             return false;
         }
-        let (mut end, timestamp) = log.position();
         let start = log.durable().get();
+        let (mut end, timestamp) = match log.commit() {
+            Ok(position) => position,
+            Err(error) => {
+                self.fail(start, log.written().get(), &error, "write the CommitLog");
+                return false;
+            }
+        };
         if start >= end {
             return true;
         }
@@ -90,21 +96,25 @@ impl<R: Runtime> Flush<R> {
             flushed = log.files().flush(start..end).await;
         }
         if begun.is_some_and(|begun| rt.now().since(begun) > SLOW_FLUSH) {
-            end = log.position().0;
+            end = log.commit().map_or(end, |(end, _)| end);
         }
-        if let Err(error) = flushed {
-            tracing::error!(start, end, %error, "flush the CommitLog: the store takes no more writes");
-            rt.probe("store.flush_failed", start, end);
-            if !rt.mutant(Mutant::IgnoreFlushError) {
-                log.refuse_because(WhyNot::FlushFailed);
-                log.durable().fail();
-                return false;
-            }
+        if let Err(error) = flushed
+            && !rt.mutant(Mutant::IgnoreFlushError)
+        {
+            self.fail(start, end, &error, "flush the CommitLog");
+            return false;
         }
         self.durable_timestamp.store(timestamp, Ordering::Release);
         log.durable().advance(end);
         rt.probe("store.flushed", start, end);
         true
+    }
+
+    /// Ends the writing for good.
+    fn fail(&self, start: u64, end: u64, error: &io::Error, action: &str) {
+        tracing::error!(start, end, %error, "{action}: the store takes no more writes");
+        self.log.rt().probe("store.flush_failed", start, end);
+        self.log.fail();
     }
 }
 

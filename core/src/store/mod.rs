@@ -281,6 +281,22 @@ impl<R: Runtime> MessageStore<R> {
         if self.rt.mutant(Mutant::AckBeforeFlush) { self.log.written() } else { self.log.durable() }
     }
 
+    /// The position up to which the log outlives the process. With SYNC_FLUSH a put that does not wait for its flush waits
+    /// for this, else it is there at once.
+    #[must_use]
+    pub fn committed(&self) -> &Watermark {
+        if self.rt.mutant(Mutant::AckInThePool) { self.log.written() } else { self.log.committed() }
+    }
+
+    /// Whether the record that ends at `end` outlives the process, for a put whose wait has ended without success: what is
+    /// pooled is written now, flush or no flush. If not, it is not stored.
+    #[must_use]
+    pub fn keep(&self, end: u64) -> bool {
+        // The watermark tells how it went.
+        let _ = self.log.commit();
+        self.log.committed().get() >= end
+    }
+
     /// Whether a put that waits is answered only when [`Self::durable`] has reached its end: SYNC_FLUSH.
     #[must_use]
     pub fn must_wait(&self) -> bool {

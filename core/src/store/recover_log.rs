@@ -224,7 +224,8 @@ impl<R: Runtime> LogFiles<R> {
     }
 
     /// Ends the log at `end`: what lies behind is removed or set to zero, durably, and what lies before, from `from` on, is
-    /// written again and flushed, since a failed flush before the crash may have left pages that are in memory only.
+    /// written again and flushed, since a failed flush before the crash may have left pages that are in memory only. Appends
+    /// will go where `backing` says.
     ///
     /// # Errors
     /// `Repair`: the disk does not keep what it is told.
@@ -234,6 +235,7 @@ impl<R: Runtime> LogFiles<R> {
         from: u64,
         scan: &Scan,
         untouched: bool,
+        backing: Backing,
     ) -> Result<Recovered<R>, RecoverError> {
         let LogFiles { dirs, files, unused, .. } = self;
         let end = scan.end;
@@ -257,8 +259,12 @@ impl<R: Runtime> LogFiles<R> {
             }
             if end < file.end() {
                 let path = file.path.clone();
-                let (file, cut) =
+                let mut cut =
                     cut(rt, file, own, end, untouched).await.map_err(RecoverError::repair(&path))?;
+                if backing != Backing::Mapped {
+                    cut = reopen(rt, cut, end, backing).await.map_err(RecoverError::repair(&path))?;
+                }
+                let (file, cut) = cut;
                 kept.push(file);
                 writer = Some(cut);
             } else {
@@ -438,6 +444,19 @@ async fn make_durable<R: Runtime>(
     file.reader.flush(start..stop).await
 }
 
+/// The file anew, with its tail at `end`.
+async fn reopen<R: Runtime>(
+    rt: &R,
+    (file, writer): (MappedFile<R>, R::SegmentWriter),
+    end: u64,
+    backing: Backing,
+) -> io::Result<(MappedFile<R>, R::SegmentWriter)> {
+    let MappedFile { base, path, reader } = file;
+    drop((writer, reader));
+    let writer = rt.open_segment(&path, (end - base) as usize, backing).await?;
+    Ok((MappedFile { base, path, reader: writer.reader() }, writer))
+}
+
 /// The last file with its tail at `end`, ready for appends.
 async fn cut<R: Runtime>(
     rt: &R,
@@ -449,9 +468,7 @@ async fn cut<R: Runtime>(
     let to = (end - file.base) as usize;
     let MappedFile { base, path, reader } = file;
     if untouched || rt.mutant(Mutant::TruncateInMemory) {
-        drop((writer, reader));
-        let writer = rt.open_segment(&path, to, Backing::Mapped).await?;
-        return Ok((MappedFile { base, path, reader: writer.reader() }, writer));
+        return reopen(rt, (MappedFile { base, path, reader }, writer), end, Backing::Mapped).await;
     }
     if rt.mutant(Mutant::RecoverByRewrite) {
         let valid = reader.view(0, to)?.as_ref().to_vec();

@@ -211,7 +211,7 @@ pub(crate) async fn open<R: Runtime>(
     let log_min = files.min();
     // Below it the last life's flushes vouch for log and queues; what lies above may be in memory only.
     let durable_below = known_end.unwrap_or(from).clamp(from, scan.end);
-    let log = files.finish(rt, durable_below, &scan, untouched).await?;
+    let log = files.finish(rt, durable_below, &scan, untouched, config.backing()).await?;
     let open_files = QueueFiles::new(rt.clone(), config.open_queue_files_max);
     let queues = ConsumeQueues::new(paths.consume_queue.clone(), open_files, config.consume_queue_file_bytes);
     recovering.finish(rt, &queues, log_min, (!untouched).then_some(durable_below)).await?;

@@ -95,7 +95,7 @@ struct Matrix {
 #[must_use]
 pub fn scenario_of(mutant: Mutant) -> &'static str {
     match mutant {
-        Mutant::RedispatchRepeats => "broker_crash",
+        Mutant::RedispatchRepeats | Mutant::AckInThePool => "broker_crash",
         Mutant::RecoverByRewrite | Mutant::AbortNotSynced => "store",
         Mutant::OneReadOneFrame | Mutant::PartialRegistrationIsWhole | Mutant::LateCloseUnregisters => {
             "partition"
@@ -112,6 +112,7 @@ pub fn scenario_of(mutant: Mutant) -> &'static str {
 pub fn seen_undisturbed(mutant: Mutant) -> Option<&'static str> {
     match mutant {
         Mutant::AckBeforeFlush => Some("I1 reads the disk's surface at each acknowledgement"),
+        Mutant::RollLosesPool => Some("the broker cannot read back what it never wrote, and stops"),
         Mutant::UnflushedVisible => Some("I8 reads the disk's surface at each delivery"),
         Mutant::SegmentNameNotSynced => Some("I9 reads the disk's surface at each flush, names included"),
         _ => None,
