@@ -200,6 +200,7 @@ pub fn broker_config(settings: &Settings, name: &str) -> BrokerConfig {
     config.store.flush = if settings.sync_flush { FlushDisk::Sync } else { FlushDisk::Async };
     config.store.commit_log_file_bytes = settings.commit_log_file_bytes;
     config.store.consume_queue_file_bytes = settings.queue_file_bytes;
+    (config.index.slots, config.index.entries) = settings.index_file;
     config.store.flush_interval_ms = settings.flush_interval_ms;
     config.store.flush_thorough_interval_ms = settings.flush_thorough_interval_ms;
     config.store.queue_flush_interval_ms = settings.queue_flush_interval_ms;

@@ -49,6 +49,10 @@ fn settings(profile: &Profile, knob: &impl Fn(&str) -> Key) -> Settings {
         // Files of a few KiB: a run then crosses many file ends, which is where recovery has its cases.
         commit_log_file_bytes: knob("commit_log_file_bytes").pick(&[4, 8, 12, 16, 24, 32, 64]) * 1024,
         queue_file_bytes: knob("queue_file_bytes").pick(&[5, 13, 20, 50, 205, 400]) * 20,
+        index_file: (
+            knob("index_slots").pick(&[3, 16, 100]) as u32,
+            knob("index_entries").pick(&[20, 60, 300]) as u32,
+        ),
         flush_interval_ms: knob("flush_interval_ms").pick(&[50, 200, 500]),
         flush_thorough_interval_ms: knob("flush_thorough_interval_ms").pick(&[1_000, 3_000, 10_000]),
         queue_flush_interval_ms: knob("queue_flush_interval_ms").pick(&[200, 1_000]),

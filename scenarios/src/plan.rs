@@ -37,6 +37,9 @@ pub struct Settings {
     pub sync_flush: bool,
     pub commit_log_file_bytes: u64,
     pub queue_file_bytes: u64,
+    /// Slots and entries of an index file.
+    #[serde(default = "index_file")]
+    pub index_file: (u32, u32),
     pub flush_interval_ms: u64,
     pub flush_thorough_interval_ms: u64,
     pub queue_flush_interval_ms: u64,
@@ -55,6 +58,11 @@ pub struct Settings {
     /// once more.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub undisturbed: bool,
+}
+
+/// For plans that were recorded before there was an index.
+fn index_file() -> (u32, u32) {
+    (16, 200)
 }
 
 /// What clients do. Each message's own choices are keyed draws from the seed.

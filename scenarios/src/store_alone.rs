@@ -9,6 +9,7 @@ use std::time::Duration;
 use hotfire_core::message::batch::BatchItem;
 use hotfire_core::message::{MessageToStore, StoredMessage};
 use hotfire_core::runtime::Runtime as _;
+use hotfire_core::store::index::Geometry;
 use hotfire_core::store::{FlushMode, MessageStore, StoreConfig};
 use hotfire_sim::SimRuntime;
 
@@ -59,6 +60,8 @@ fn store_config(settings: &Settings) -> StoreConfig {
     let mut config = StoreConfig::new(STORE);
     config.commit_log_file_bytes = settings.commit_log_file_bytes;
     config.consume_queue_file_bytes = settings.queue_file_bytes;
+    let (slots, entries) = settings.index_file;
+    config.index_geometry = Geometry { slots, entries };
     config.flush = if settings.sync_flush { FlushMode::Sync } else { FlushMode::Async };
     config.flush_interval_ms = settings.flush_interval_ms;
     config.flush_thorough_interval_ms = settings.flush_thorough_interval_ms;

@@ -123,6 +123,88 @@ fn a_message_is_stored_as_java_stores_it() {
     });
 }
 
+fn query(key: &str, unique_key: bool, max_num: i32) -> RemotingCommand {
+    RemotingCommand::request(ask::QUERY_MESSAGE).with_header(&QueryMessageHeader {
+        topic: "Life".to_owned(),
+        key: key.to_owned(),
+        max_num,
+        begin_timestamp: 0,
+        end_timestamp: i64::MAX,
+        unique_key,
+    })
+}
+
+/// Bodies of the messages with that key, and the last position in the index, once there are `count`.
+async fn queried(client: &Client, request: &RemotingCommand, count: usize) -> (Vec<String>, i64) {
+    loop {
+        let answer = client.ask(request.clone()).await;
+        let last: QueryMessageResponse = answer.header().expect("a header in every answer");
+        let found = if answer.code == response::SUCCESS { bodies(&answer) } else { Vec::new() };
+        if found.len() == count {
+            return (found, last.index_last_update_phyoffset);
+        }
+        // The index follows dispatch.
+        assert_eq!(answer.code, response::QUERY_NOT_FOUND);
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[test]
+fn messages_are_queried_by_key_and_by_unique_key() {
+    run(async {
+        let dir = TempDir::new("query");
+        let mut settings = config();
+        settings.set("defaultQueryMaxNum", "2").expect("a known key");
+        let broker = start(&dir, &settings).await;
+        let client = Client::of(&broker);
+        for n in 0..5 {
+            let properties = format!("KEYS\u{1}order k{n}\u{2}UNIQ_KEY\u{1}U{n}\u{2}");
+            client.done(send(&send_header("Life", n % 4, &properties), format!("body {n}"))).await;
+        }
+        let (last, at) = queried(&client, &query("k4", false, 32), 1).await;
+        assert_eq!(last, ["body 4"]);
+        assert!(at > 0);
+        let (all, _) = queried(&client, &query("order", false, 32), 5).await;
+        assert_eq!(
+            all,
+            ["body 0", "body 1", "body 2", "body 3", "body 4"],
+            "the oldest first, as Java sorts them"
+        );
+        assert_eq!(
+            queried(&client, &query("order", false, 2), 2).await.0,
+            ["body 3", "body 4"],
+            "the newest two"
+        );
+        assert_eq!(queried(&client, &query("U3", true, 0), 1).await.0, ["body 3"], "its own limit counts");
+        assert_eq!(queried(&client, &query("U3", false, 32), 1).await.0, ["body 3"]);
+        for nothing in [
+            query("order", true, 32),
+            query("order", false, 0),
+            query("order", false, -1),
+            query("", false, 9),
+        ] {
+            let answer = client.ask(nothing).await;
+            assert_eq!(answer.code, response::QUERY_NOT_FOUND);
+            assert_eq!(answer.remark.as_deref(), Some("can not find message, maybe time range not correct"));
+            let last: QueryMessageResponse = answer.header().expect("a header");
+            assert_eq!((last.index_last_update_timestamp, last.index_last_update_phyoffset), (0, 0));
+        }
+        // Clients that do not know the flag leave it out.
+        let mut plain = RemotingCommand::request(ask::QUERY_MESSAGE);
+        for (name, value) in [("topic", "Life"), ("key", "U3"), ("maxNum", "32"), ("beginTimestamp", "0")] {
+            plain.ext.set_str(name, value);
+        }
+        plain.ext.set("endTimestamp", i64::MAX);
+        assert_eq!(queried(&client, &plain, 1).await.0, ["body 3"]);
+        broker.stop().await.expect("a clean stop");
+        settings.set("messageIndexEnable", "false").expect("a known key");
+        let broker = start(&dir, &settings).await;
+        let answer = Client::of(&broker).ask(query("order", false, 32)).await;
+        assert_eq!(answer.code, response::QUERY_NOT_FOUND);
+        broker.stop().await.expect("a clean stop");
+    });
+}
+
 #[test]
 fn a_batch_has_consecutive_offsets_and_an_id_for_each_member() {
     run(async {
@@ -248,7 +330,7 @@ fn what_is_not_allowed_or_not_there_is_refused_and_named() {
             assert_eq!(answer.ext.get("MSG_REGION"), Some("DefaultRegion"), "also in refusals");
         }
         assert_eq!(max_offset(&client, "Life", 0).await, 0, "nothing of it was stored");
-        for code in [ask::CONSUMER_SEND_MSG_BACK, ask::END_TRANSACTION, ask::QUERY_MESSAGE, 200_050, 9999] {
+        for code in [ask::CONSUMER_SEND_MSG_BACK, ask::END_TRANSACTION, 200_050, 9999] {
             let answer = client.ask(RemotingCommand::request(code)).await;
             assert_eq!(answer.code, response::REQUEST_CODE_NOT_SUPPORTED);
             assert_eq!(answer.remark, Some(format!(" request type {code} not supported")));

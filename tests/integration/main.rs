@@ -19,5 +19,6 @@ mod store;
 mod store_check;
 mod store_crash;
 mod store_golden;
+mod store_index;
 mod store_retention;
 mod transcripts;

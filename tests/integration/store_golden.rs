@@ -10,6 +10,7 @@ use std::sync::Mutex;
 use flate2::read::GzDecoder;
 use hotfire_core::message::{StoredMessage, properties};
 use hotfire_core::store::check::{Verdict, check};
+use hotfire_core::store::index::Geometry;
 use hotfire_core::store::{Boundary, FlushMode, GetStatus, StoreConfig};
 use hotfire_runtime::TokioRuntime;
 use serde_json::Value;
@@ -48,6 +49,10 @@ pub fn config(manifest: &Value) -> StoreConfig {
     StoreConfig {
         commit_log_file_bytes: size("mappedFileSizeCommitLog"),
         consume_queue_file_bytes: size("mappedFileSizeConsumeQueue"),
+        index_geometry: Geometry {
+            slots: size("maxHashSlotNum") as u32,
+            entries: size("maxIndexNum") as u32,
+        },
         flush: FlushMode::Async,
         ..StoreConfig::new("store")
     }

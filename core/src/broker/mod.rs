@@ -127,6 +127,7 @@ impl<R: Runtime> BrokerHandler<R> {
             codes::SEARCH_OFFSET_BY_TIMESTAMP => self.offsets.by_time(request).await,
             codes::GET_EARLIEST_MSG_STORETIME => self.offsets.earliest_store_time(request).await,
             codes::VIEW_MESSAGE_BY_ID => self.views.by_offset(request),
+            codes::QUERY_MESSAGE => self.views.by_key(request).await,
             codes::HEART_BEAT => self.clients.heartbeat(connection, request).await,
             codes::UNREGISTER_CLIENT => self.clients.unregister(connection, request),
             codes::GET_CONSUMER_LIST_BY_GROUP => self.clients.consumer_list(request),

@@ -17,6 +17,7 @@ use crate::remoting::peer::Peers;
 use crate::remoting::server::Server;
 use crate::runtime::sync::{Receiver, Sender, watch};
 use crate::runtime::{Runtime, Task};
+use crate::store::index::Geometry;
 use crate::store::{
     FlushMode, MessageStore, ReadLimits, RecoverError, Retention, StopError, StoreConfig, commit_log_dirs,
 };
@@ -205,7 +206,7 @@ impl<R: Runtime> Broker<R> {
 }
 
 fn store_config<R: Runtime>(rt: &R, config: &BrokerConfig) -> StoreConfig {
-    let BrokerConfig { store: settings, reads, retention, .. } = config;
+    let BrokerConfig { store: settings, index, reads, retention, .. } = config;
     let defaults = StoreConfig::new(settings.root.clone());
     let memory_bytes = rt.memory_bytes();
     StoreConfig {
@@ -223,6 +224,9 @@ fn store_config<R: Runtime>(rt: &R, config: &BrokerConfig) -> StoreConfig {
         queue_flush_interval_ms: settings.queue_flush_interval_ms,
         queue_flush_least_pages: settings.queue_flush_least_pages,
         queue_flush_thorough_interval_ms: settings.queue_flush_thorough_interval_ms,
+        index: index.enabled,
+        index_geometry: Geometry { slots: index.slots, entries: index.entries },
+        query_count_max: index.count_max,
         message_bytes_max: settings.message_bytes_max as usize,
         hot_bytes: memory_bytes
             .map_or(defaults.hot_bytes, |bytes| bytes / 100 * reads.memory_percent.min(100)),
@@ -333,7 +337,7 @@ fn handler<R: Runtime>(
             settings: config.clients.clone(),
         }),
         topics: TopicRequests { topics: topics.clone(), groups: groups.clone() },
-        views: ViewMessage { store: store.clone() },
+        views: ViewMessage { store: store.clone(), unique_count_max: config.index.unique_count_max },
         stats: StatsRequests {
             store: store.clone(),
             topics: topics.clone(),

@@ -1,17 +1,20 @@
-//! Looking one message up by where it lies: code 33. By key needs the index, which is not there: 12 is not supported.
+//! Looking messages up: by where one lies (code 33), and by key (code 12).
 
 use std::sync::Arc;
 
 use crate::remoting::RemotingCommand;
 use crate::remoting::codes::response;
-use crate::remoting::headers::ViewMessageHeader;
+use crate::remoting::headers::{QueryMessageHeader, QueryMessageResponse, ViewMessageHeader};
 use crate::runtime::Runtime;
 use crate::store::MessageStore;
+use crate::store::index::By;
 
 use super::refusal::{Refusal, answer};
 
 pub(crate) struct ViewMessage<R: Runtime> {
     pub store: Arc<MessageStore<R>>,
+    /// Messages that a look-up by unique key gives at most, whatever it asks for.
+    pub unique_count_max: usize,
 }
 
 impl<R: Runtime> ViewMessage<R> {
@@ -23,5 +26,32 @@ impl<R: Runtime> ViewMessage<R> {
             return Err(Refusal::new(response::SYSTEM_ERROR, remark));
         };
         Ok(answer(response::SUCCESS).with_body(record))
+    }
+
+    /// The newest messages that have the key; in the body the oldest of them comes first.
+    ///
+    /// # Source
+    /// apache/rocketmq 4.9.7, `QueryMessageProcessor#queryMessage` and `DefaultMessageStore#queryMessage`.
+    pub async fn by_key(&self, request: &RemotingCommand) -> Result<RemotingCommand, Refusal> {
+        let header: QueryMessageHeader = request.header()?;
+        let (by, count_max) = match header.unique_key {
+            true => (By::UniqueKey, self.unique_count_max),
+            false => (By::Key, usize::try_from(header.max_num).unwrap_or(0)),
+        };
+        let times = (header.begin_timestamp, header.end_timestamp);
+        let mut found = self.store.query(by, &header.topic, &header.key, times, count_max).await;
+        if found.records.is_empty() {
+            let nothing =
+                QueryMessageResponse { index_last_update_timestamp: 0, index_last_update_phyoffset: 0 };
+            return Ok(answer(response::QUERY_NOT_FOUND)
+                .with_header(&nothing)
+                .with_remark("can not find message, maybe time range not correct"));
+        }
+        found.records.reverse();
+        let last_update = QueryMessageResponse {
+            index_last_update_timestamp: found.last_update_ms,
+            index_last_update_phyoffset: i64::try_from(found.last_update).unwrap_or(i64::MAX),
+        };
+        Ok(answer(response::SUCCESS).with_header(&last_update).with_body(found.records))
     }
 }

@@ -152,6 +152,22 @@ settings! {
 }
 
 settings! {
+    /// Looking messages up by key.
+    IndexSettings {
+        /// Off, nothing is found by key; on again, what came meanwhile is filed later.
+        "messageIndexEnable" enabled: bool = true;
+        /// Slots of an index file. Files of another form are made again from the log.
+        "maxHashSlotNum" slots: u32 = 5_000_000;
+        /// Entries of an index file.
+        "maxIndexNum" entries: u32 = 20_000_000;
+        /// Messages that a look-up gives at most.
+        "maxMsgsNumBatch" count_max: usize = 64;
+        /// Messages that a look-up by unique key gives at most.
+        "defaultQueryMaxNum" unique_count_max: usize = 32;
+    }
+}
+
+settings! {
     /// What one pull may give.
     ReadSettings {
         /// What lies so far from the log's end, in percent of the machine's memory, counts as in memory.

@@ -17,8 +17,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 pub use error::{ConfigError, Warning};
 pub use groups::{
-    BrokerIdentity, ClientSettings, NameServerSettings, PullSettings, ReadSettings, Registration,
-    RetentionSettings, SendSettings, StoreSettings, TopicSettings,
+    BrokerIdentity, ClientSettings, IndexSettings, NameServerSettings, PullSettings, ReadSettings,
+    Registration, RetentionSettings, SendSettings, StoreSettings, TopicSettings,
 };
 pub use value::{FlushDisk, MasterId, Permission, ReservedTime, Role};
 
@@ -63,6 +63,7 @@ pub struct BrokerConfig {
     pub pull: PullSettings,
     pub clients: ClientSettings,
     pub store: StoreSettings,
+    pub index: IndexSettings,
     pub reads: ReadSettings,
     pub retention: RetentionSettings,
     sources: BTreeMap<&'static str, Source>,
@@ -177,6 +178,7 @@ impl Groups for BrokerConfig {
             &self.pull,
             &self.clients,
             &self.store,
+            &self.index,
             &self.reads,
             &self.retention,
         ]
@@ -191,6 +193,7 @@ impl Groups for BrokerConfig {
             &mut self.pull,
             &mut self.clients,
             &mut self.store,
+            &mut self.index,
             &mut self.reads,
             &mut self.retention,
         ]

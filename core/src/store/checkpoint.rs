@@ -9,6 +9,10 @@
 //!   80..88   the position up to which queues are complete and durable
 //!   88..96   from here on every record carries a record checksum; 2^64 - 1 for nowhere
 //!   96..100  CRC-32 of bytes 0..96
+//!   104..112 everything below is in the index, durably
+//!   112..120 the name of the index file that was added to last, as a number; 0 for none
+//!   120..124 the number of its next entry: those below are durable
+//!   124..128 CRC-32 of bytes 0..124; no index is claimed when it does not fit
 //! Java keeps bytes 64 and up as they are and changes those below, so that the sum shows whether it ran since: our fields
 //! are then worth nothing, and Java's times may be ahead of its queues (S-10).
 //!
@@ -26,7 +30,10 @@ const MARK: &[u8; 8] = b"HOTFIRE1";
 const MARK_AT: usize = 64;
 const CRC_AT: usize = 96;
 const END: usize = 100;
-const _: () = assert!(END <= SECTOR_BYTES);
+const INDEX_AT: usize = 104;
+const INDEX_CRC_AT: usize = 124;
+const INDEX_END: usize = 128;
+const _: () = assert!(INDEX_END <= SECTOR_BYTES);
 
 /// No record is known to carry a record checksum.
 pub(crate) const NO_RECORD_CRC: u64 = u64::MAX;
@@ -39,6 +46,19 @@ pub(crate) struct Checkpoint {
     pub master_flushed_offset: i64,
     pub confirm_offset: i64,
     pub own: Own,
+    /// Only ever there when `own` is valid.
+    pub index: Option<IndexClaim>,
+}
+
+/// How far the index is durable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct IndexClaim {
+    /// The records below are in it.
+    pub position: u64,
+    /// The file that was added to last; 0 for none.
+    pub file: u64,
+    /// The entries of it that are durable have numbers below.
+    pub next: u32,
 }
 
 /// The fields that Java does not have.
@@ -62,6 +82,7 @@ pub(crate) struct Positions {
 impl Checkpoint {
     /// A file that is too short, as a power loss during its creation leaves it, says nothing.
     pub fn decode(bytes: &[u8]) -> Checkpoint {
+        let Some(index) = bytes.get(..INDEX_END) else { return Checkpoint::default() };
         let Some(bytes) = bytes.first_chunk::<END>() else { return Checkpoint::default() };
         let field = |at: usize| {
             let bytes = bytes.get(at..at + 8).expect("fields lie in the first 100 bytes");
@@ -84,6 +105,7 @@ impl Checkpoint {
             index_ms: field(16),
             master_flushed_offset: field(24),
             confirm_offset: field(32),
+            index: matches!(own, Own::Valid(_)).then(|| IndexClaim::decode(index)).flatten(),
             own,
         }
     }
@@ -103,6 +125,13 @@ impl Checkpoint {
                 bytes.extend_from_slice(&position.to_be_bytes());
             }
             bytes.extend_from_slice(&crc32fast::hash(&bytes).to_be_bytes());
+            if let Some(IndexClaim { position, file, next }) = self.index {
+                bytes.resize(INDEX_AT, 0);
+                bytes.extend_from_slice(&position.to_be_bytes());
+                bytes.extend_from_slice(&file.to_be_bytes());
+                bytes.extend_from_slice(&next.to_be_bytes());
+                bytes.extend_from_slice(&crc32fast::hash(&bytes).to_be_bytes());
+            }
         }
         bytes.resize(CHECKPOINT_BYTES as usize, 0);
         bytes
@@ -118,6 +147,23 @@ impl Checkpoint {
     /// Java's start time for a recovery: it takes 3 s off for what its clock and its threads may differ.
     pub fn min_ms(&self) -> i64 {
         self.physic_ms.min(self.logic_ms).saturating_sub(3_000).max(0)
+    }
+}
+
+impl IndexClaim {
+    /// The claim in the first bytes of a checkpoint, if there is one.
+    fn decode(bytes: &[u8]) -> Option<IndexClaim> {
+        let (covered, sum) = bytes.split_at_checked(INDEX_CRC_AT)?;
+        if sum != crc32fast::hash(covered).to_be_bytes() {
+            return None;
+        }
+        let (position, rest) = covered.get(INDEX_AT..)?.split_first_chunk()?;
+        let (file, next) = rest.split_first_chunk()?;
+        Some(IndexClaim {
+            position: u64::from_be_bytes(*position),
+            file: u64::from_be_bytes(*file),
+            next: u32::from_be_bytes(*next.first_chunk()?),
+        })
     }
 }
 
@@ -173,7 +219,14 @@ mod tests {
 
     fn sample() -> Checkpoint {
         let own = Positions { scan_from: 7, queues_durable: 9, record_crc_from: NO_RECORD_CRC };
-        Checkpoint { physic_ms: 10_000, logic_ms: 9_000, own: Own::Valid(own), ..Checkpoint::default() }
+        let index = Some(IndexClaim { position: 8, file: 20_261_123_115_857_418, next: 5 });
+        Checkpoint {
+            physic_ms: 10_000,
+            logic_ms: 9_000,
+            own: Own::Valid(own),
+            index,
+            ..Checkpoint::default()
+        }
     }
 
     #[test]
@@ -190,7 +243,17 @@ mod tests {
         let mut bytes = sample().encode();
         bytes[15] ^= 1;
         assert_eq!(Checkpoint::decode(&bytes).own, Own::Stale);
+        assert_eq!(Checkpoint::decode(&bytes).index, None);
         bytes[MARK_AT] = 0;
         assert_eq!(Checkpoint::decode(&bytes).own, Own::Absent);
+    }
+
+    #[test]
+    fn a_damaged_claim_of_the_index_is_none_and_leaves_the_rest() {
+        let mut bytes = sample().encode();
+        bytes[INDEX_AT + 7] ^= 1;
+        assert_eq!(Checkpoint::decode(&bytes), Checkpoint { index: None, ..sample() });
+        let without = Checkpoint { index: None, ..sample() };
+        assert_eq!(Checkpoint::decode(&without.encode()), without);
     }
 }

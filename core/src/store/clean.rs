@@ -24,6 +24,7 @@ use super::commit_log::Log;
 use super::consume_queues::ConsumeQueues;
 use super::dispatch::Dispatch;
 use super::error::WhyNot;
+use super::index::Index;
 use super::mapped_file::MappedFile;
 use super::queue_flush::QueueFlush;
 use super::retention::{AgeClock, Fill, Retention, local_hour};
@@ -46,6 +47,7 @@ pub(crate) struct Clean<R: Runtime> {
     queues: Arc<ConsumeQueues<R>>,
     dispatch: Arc<Dispatch<R>>,
     queue_flush: Arc<QueueFlush<R>>,
+    index: Arc<Index<R>>,
     asked: AtomicU32,
     wake: Notify,
 }
@@ -89,10 +91,22 @@ impl<R: Runtime> Clean<R> {
         log: Log<R>,
         queues: Arc<ConsumeQueues<R>>,
         dispatch: Arc<Dispatch<R>>,
-        queue_flush: Arc<QueueFlush<R>>,
+        (queue_flush, index): (Arc<QueueFlush<R>>, Arc<Index<R>>),
     ) -> Clean<R> {
         let (asked, wake) = (AtomicU32::new(0), Notify::new());
-        Clean { rt, retention, log_folders, queue_folder, log, queues, dispatch, queue_flush, asked, wake }
+        Clean {
+            rt,
+            retention,
+            log_folders,
+            queue_folder,
+            log,
+            queues,
+            dispatch,
+            queue_flush,
+            index,
+            asked,
+            wake,
+        }
     }
 
     /// An operator wants expired files deleted now, whatever the hour: this look and some of the next.
@@ -146,6 +160,9 @@ impl<R: Runtime> Clean<R> {
                 Ok(true) => state.queues_know = Some((log_min, files_too)),
                 Ok(false) => {}
                 Err(error) => tracing::error!(%error, "delete queue files"),
+            }
+            if let Err(error) = self.index.delete_below(log_min).await {
+                tracing::error!(%error, "delete index files");
             }
         }
     }

@@ -1,6 +1,7 @@
 //! Settings of a store. Java's key is in each doc line; times are in ms, sizes in bytes.
 
 use super::error::RecoverError;
+use super::index::{COUNT_MAX, Geometry};
 use super::retention::Retention;
 use crate::runtime::Backing;
 
@@ -44,6 +45,12 @@ pub struct StoreConfig {
     pub queue_flush_least_pages: u64,
     /// `flushConsumeQueueThoroughInterval`: also how often the checkpoint can move.
     pub queue_flush_thorough_interval_ms: u64,
+    /// `messageIndexEnable`: records can be looked up by key.
+    pub index: bool,
+    /// `maxHashSlotNum` and `maxIndexNum`: of each index file. Files of other lengths are made again.
+    pub index_geometry: Geometry,
+    /// `maxMsgsNumBatch`: records that one look-up by key gives at most.
+    pub query_count_max: usize,
     /// `maxMessageSize`: bytes of a body.
     pub message_bytes_max: usize,
     /// `enabledAppendPropCRC`, on by default: only it shows properties that a power loss tore.
@@ -126,6 +133,9 @@ impl StoreConfig {
             queue_flush_interval_ms: 1_000,
             queue_flush_least_pages: 2,
             queue_flush_thorough_interval_ms: 60_000,
+            index: true,
+            index_geometry: Geometry { slots: 5_000_000, entries: 20_000_000 },
+            query_count_max: 64,
             message_bytes_max: 4 << 20,
             record_crc: true,
             delay_levels_ms: DELAY_LEVELS_MS.to_vec(),
@@ -158,6 +168,17 @@ impl StoreConfig {
         }
         if queue == 0 || queue % 20 != 0 {
             return wrong("mappedFileSizeConsumeQueue", queue, "a file has whole entries of 20 bytes");
+        }
+        let Geometry { slots, entries } = self.index_geometry;
+        if !(1..=COUNT_MAX).contains(&slots) {
+            return wrong("maxHashSlotNum", slots.into(), "a file has 1 to 2^31 - 1 slots");
+        }
+        if !(2..=COUNT_MAX).contains(&entries) {
+            return wrong(
+                "maxIndexNum",
+                entries.into(),
+                "a file has 2 to 2^31 - 1 entries, the first of which is not used",
+            );
         }
         Ok(())
     }

@@ -5,7 +5,7 @@
 //!
 //! Map: `commit_log` (appends), `mapped_file` and `mapped_file_queue` (its files), `allocation` (the next one, ahead), `flush`
 //! (group commit), `dispatch` (log to queues), `consume_queue`, `consume_queues`, `queue_files`, `queue_entry` (queues),
-//! `queue_flush` and `checkpoint` (where recovery may begin), `retention` and `clean` (what is deleted, and when a full disk refuses puts), `recovery`, `recover_log`, `recover_queues` (opening a directory),
+//! `index` (records by their keys), `queue_flush` and `checkpoint` (where recovery may begin), `retention` and `clean` (what is deleted, and when a full disk refuses puts), `recovery`, `recover_log`, `recover_queues` (opening a directory),
 //! `read` (what consumers ask), `check` (the same look, without changing anything), `resync` (where records go on behind damage), `config_file` (durable small files).
 //!
 //! Queue files are opened when somebody reads them and a bounded number is open, so what reads a queue (`get`,
@@ -28,6 +28,7 @@ mod consume_queues;
 mod dispatch;
 pub mod error;
 mod flush;
+pub mod index;
 mod mapped_file;
 mod mapped_file_queue;
 mod queue_entry;
@@ -55,6 +56,7 @@ use commit_log::{CommitLog, Log, Placed};
 use consume_queues::{ConsumeQueues, QueueOffsets};
 use dispatch::Dispatch;
 use flush::Flush;
+use index::Index;
 use queue_flush::QueueFlush;
 use recovery::Paths;
 
@@ -73,6 +75,7 @@ pub struct MessageStore<R: Runtime> {
     offsets: QueueOffsets,
     flush: Arc<Flush<R>>,
     dispatch: Arc<Dispatch<R>>,
+    index: Arc<Index<R>>,
     queue_flush: Arc<QueueFlush<R>>,
     clean: Arc<Clean<R>>,
     stop: Sender<bool>,
@@ -102,13 +105,21 @@ impl<R: Runtime> MessageStore<R> {
         let flush = Arc::new(Flush::new(log.clone()));
         let levels = config.delay_levels_ms.clone();
         let dispatch = Arc::new(Dispatch::new(log.clone(), queues.clone(), levels, mark));
+        let index = Arc::new(Index::new(
+            rt.clone(),
+            (paths.root.clone(), paths.index.clone()),
+            config.index_geometry,
+            log.clone(),
+            dispatch.dispatched().clone(),
+            opened.index,
+        ));
         let queue_flush = Arc::new(QueueFlush::new(
             rt.clone(),
             paths.clone(),
             log.clone(),
             queues.clone(),
             dispatch.clone(),
-            flush.clone(),
+            (flush.clone(), index.clone()),
             opened.checkpoint,
         ));
         let clean = Arc::new(Clean::new(
@@ -118,7 +129,7 @@ impl<R: Runtime> MessageStore<R> {
             log.clone(),
             queues.clone(),
             dispatch.clone(),
-            queue_flush.clone(),
+            (queue_flush.clone(), index.clone()),
         ));
         Ok(Arc::new(MessageStore {
             rt,
@@ -129,6 +140,7 @@ impl<R: Runtime> MessageStore<R> {
             offsets,
             flush,
             dispatch,
+            index,
             queue_flush,
             clean,
             stop: watch(false).0,
@@ -137,7 +149,7 @@ impl<R: Runtime> MessageStore<R> {
         }))
     }
 
-    /// Starts the tasks (flush, dispatch, queue flush with checkpoint, allocation, deletion) and takes puts.
+    /// Starts the tasks (flush, dispatch, index, queue flush with checkpoint, allocation, deletion) and takes puts.
     pub fn start(self: &Arc<Self>) {
         let mut tasks = self.tasks();
         assert!(tasks.is_empty(), "a store is started once");
@@ -145,6 +157,8 @@ impl<R: Runtime> MessageStore<R> {
         tasks.push(self.rt.spawn("store.flush", async move { store.flush.run(&store.config, stop).await }));
         let (dispatch, stop) = (self.dispatch.clone(), self.stop.subscribe());
         tasks.push(self.rt.spawn("store.dispatch", async move { dispatch.run(stop).await }));
+        let (index, stop) = (self.index.clone(), self.stop.subscribe());
+        tasks.push(self.rt.spawn("store.index", async move { index.run(stop).await }));
         let (store, stop) = (self.clone(), self.stop.subscribe());
         tasks.push(self.rt.spawn("store.queue_flush", async move {
             store.queue_flush.run(&store.config, stop).await;
@@ -162,7 +176,7 @@ impl<R: Runtime> MessageStore<R> {
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Stops in order: no more puts, the log flushed, dispatched to its end, queues flushed, the checkpoint written, and only
+    /// Stops in order: no more puts, the log flushed, dispatched and indexed to its end, queues and index flushed, the checkpoint written, and only
     /// then the abort marker removed (S-02). Reads go on working.
     ///
     /// # Errors
@@ -172,6 +186,7 @@ impl<R: Runtime> MessageStore<R> {
         self.log.refuse_because(WhyNot::Stopping);
         self.stop.send(true);
         self.dispatch.give_up_waiting();
+        self.index.give_up_waiting();
         let tasks = std::mem::take(&mut *self.tasks());
         for task in tasks {
             // A task that died with its node, or was aborted, has nothing more to say.
@@ -197,6 +212,7 @@ impl<R: Runtime> MessageStore<R> {
         if !complete || dispatched < end || refused == Some(WhyNot::Inconsistent) {
             return Err(StopError::DispatchBehind { dispatched, end });
         }
+        self.index.catch_up().await;
         let io = |action, path: &str| {
             let path = path.to_owned();
             move |source| StopError::Io { action, path, source }
@@ -307,6 +323,12 @@ impl<R: Runtime> MessageStore<R> {
     #[must_use]
     pub fn dispatched(&self) -> &Watermark {
         self.dispatch.dispatched()
+    }
+
+    /// The position up to which records can be found by key. It stays where it is in a store without an index.
+    #[must_use]
+    pub fn indexed(&self) -> &Watermark {
+        self.index.indexed()
     }
 
     /// Offset of the first byte of the log that is kept.

@@ -1,4 +1,4 @@
-//! The flush of the queues, and the checkpoint that follows from it.
+//! The flush of the queues and of the index, and the checkpoint that follows from it.
 //!
 //! Invariant: the checkpoint is written only from what is durable: the position and time are read before a flush of all
 //! queues that succeeded (S-10). After a failed queue flush it never moves again; the next start reads the log from there.
@@ -17,6 +17,7 @@ use super::config::StoreConfig;
 use super::consume_queues::ConsumeQueues;
 use super::dispatch::{Dispatch, Progress};
 use super::flush::Flush;
+use super::index::Index;
 use super::recovery::Paths;
 use crate::runtime::sync::{Receiver, Watermark};
 use crate::runtime::{Mutant, Runtime};
@@ -30,6 +31,7 @@ pub(crate) struct QueueFlush<R: Runtime> {
     queues: Arc<ConsumeQueues<R>>,
     dispatch: Arc<Dispatch<R>>,
     flush: Arc<Flush<R>>,
+    index: Arc<Index<R>>,
     /// What the checkpoint says but for what moves.
     base: Checkpoint,
     record_crc_from: u64,
@@ -46,7 +48,7 @@ impl<R: Runtime> QueueFlush<R> {
         log: Log<R>,
         queues: Arc<ConsumeQueues<R>>,
         dispatch: Arc<Dispatch<R>>,
-        flush: Arc<Flush<R>>,
+        (flush, index): (Arc<Flush<R>>, Arc<Index<R>>),
         base: Checkpoint,
     ) -> QueueFlush<R> {
         let record_crc_from = base.positions().map_or(checkpoint::NO_RECORD_CRC, |own| own.record_crc_from);
@@ -58,6 +60,7 @@ impl<R: Runtime> QueueFlush<R> {
             queues,
             dispatch,
             flush,
+            index,
             base,
             record_crc_from,
             failed: AtomicBool::new(false),
@@ -105,13 +108,14 @@ impl<R: Runtime> QueueFlush<R> {
         }
     }
 
-    /// Flushes all queues and writes the checkpoint.
+    /// Flushes all queues and the index, and writes the checkpoint. An index that cannot be flushed is claimed where it was.
     ///
     /// # Errors
-    /// Of a flush or of writing the checkpoint: it does not move again in this run.
+    /// Of a flush of the queues or of writing the checkpoint: it does not move again in this run.
     pub async fn checkpoint(&self) -> io::Result<()> {
         let claimed = self.dispatch.progress();
         self.flush_queues(0).await?;
+        self.index.flush().await;
         self.save(claimed).await.inspect_err(|_| self.failed.store(true, Ordering::Release))
     }
 
@@ -148,6 +152,7 @@ impl<R: Runtime> QueueFlush<R> {
         let durable = self.log.durable().get();
         let Progress { position, timestamp, mark } = claimed;
         let durable_timestamp = self.flush.durable_timestamp();
+        let (index, index_ms) = self.index.claim();
         let checkpoint = Checkpoint {
             physic_ms: durable_timestamp,
             logic_ms: timestamp.min(durable_timestamp),
@@ -156,6 +161,8 @@ impl<R: Runtime> QueueFlush<R> {
                 queues_durable: position.min(durable),
                 record_crc_from: self.record_crc_from,
             }),
+            index,
+            index_ms,
             ..self.base
         };
         checkpoint::save(&self.rt, &self.paths.root, &self.paths.checkpoint, &checkpoint).await?;

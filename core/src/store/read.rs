@@ -8,6 +8,7 @@ use super::MessageStore;
 use super::answer::{Boundary, GetStatus, Read};
 use super::config::ReadLimits;
 use super::consume_queue::{ConsumeQueue, READ_ENTRIES_MAX};
+use super::index::{By, Found, Wanted};
 use super::mapped_file_queue::shared;
 use super::queue_entry::Entry;
 use crate::message::codec::{self, Check, Head};
@@ -17,6 +18,8 @@ use crate::runtime::Runtime;
 const LOOK_ENTRIES: usize = READ_ENTRIES_MAX;
 /// Bytes of one answer, whatever the caller asks.
 const ANSWER_BYTES_MAX: u64 = 128 << 20;
+/// Of a look-up by key: with its header it fits the frames of Java's clients, which take 16 MiB.
+const QUERY_BYTES_MAX: usize = 15 << 20;
 
 /// What a read has collected: places of whole records, as runs without gaps.
 #[derive(Default)]
@@ -225,6 +228,26 @@ impl<R: Runtime> MessageStore<R> {
         let record = codec::decode(view.as_ref(), Check::Lengths).ok()?;
         // Bytes inside another record can look like one, but not with this position in them.
         (record.physical_offset == physical_offset).then(|| shared(&view))
+    }
+
+    /// The newest messages of `topic` that have `key` and were stored from `begin_ms` to `end_ms`, at most `count_max` of them.
+    pub async fn query(
+        &self,
+        by: By,
+        topic: &str,
+        key: &str,
+        (begin_ms, end_ms): (i64, i64),
+        count_max: usize,
+    ) -> Found {
+        let wanted = Wanted {
+            by,
+            topic,
+            key,
+            times: (begin_ms, end_ms),
+            count_max: count_max.min(self.config.query_count_max),
+            bytes_max: QUERY_BYTES_MAX,
+        };
+        self.index.query(&wanted, |at| self.message_at(at)).await
     }
 
     /// When the message at `offset` was stored; `None` when it cannot be read.

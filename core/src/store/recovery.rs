@@ -16,11 +16,13 @@ use super::commit_log::Recovered;
 use super::config::StoreConfig;
 use super::consume_queues::ConsumeQueues;
 use super::error::{RecoverError, ScanEnd};
+use super::index::{self, Known};
+use super::mapped_file::MappedFile;
 use super::queue_entry::{Entry, light_queues};
 use super::queue_files::QueueFiles;
 use super::recover_log::{LogFiles, Scan, list};
 use super::recover_queues::{LookBehind, QueueGap, RecoveringQueues};
-use crate::message::codec::Record;
+use crate::message::codec::{self, BLANK_BYTES, Check, Head, Record};
 use crate::runtime::storage::File;
 use crate::runtime::{Mutant, Runtime};
 
@@ -32,6 +34,7 @@ pub(crate) struct Paths {
     pub commit_logs: Vec<String>,
     pub consume_queue: String,
     pub batch_consume_queue: String,
+    pub index: String,
     pub checkpoint: String,
     pub abort: String,
     pub lock: String,
@@ -46,6 +49,7 @@ impl Paths {
             commit_logs,
             consume_queue: format!("{root}/consumequeue"),
             batch_consume_queue: format!("{root}/batchconsumequeue"),
+            index: format!("{root}/index"),
             checkpoint: format!("{root}/checkpoint"),
             abort: format!("{root}/abort"),
             lock: format!("{root}/lock"),
@@ -57,6 +61,7 @@ impl Paths {
 pub(crate) struct Opened<R: Runtime> {
     pub log: Recovered<R>,
     pub queues: ConsumeQueues<R>,
+    pub index: index::Recovered<R>,
     pub checkpoint: Checkpoint,
 }
 
@@ -215,6 +220,7 @@ pub(crate) async fn open<R: Runtime>(
     let open_files = QueueFiles::new(rt.clone(), config.open_queue_files_max);
     let queues = ConsumeQueues::new(paths.consume_queue.clone(), open_files, config.consume_queue_file_bytes);
     recovering.finish(rt, &queues, log_min, (!untouched).then_some(durable_below)).await?;
+    let index = open_index(rt, config, paths, &checkpoint, clean, &log).await?;
     let record_crc_from = match checkpoint.positions() {
         _ if !config.record_crc => NO_RECORD_CRC,
         Some(own) => own.record_crc_from.min(scan.end),
@@ -228,12 +234,48 @@ pub(crate) async fn open<R: Runtime>(
         physic_ms: last_timestamp,
         logic_ms: last_timestamp,
         own: Own::Valid(own),
+        index: index.claim,
+        index_ms: index.end_ms,
         ..checkpoint
     };
     checkpoint::save(rt, &paths.root, &paths.checkpoint, &checkpoint)
         .await
         .map_err(RecoverError::repair(&paths.checkpoint))?;
-    Ok(Opened { log: Recovered { last_timestamp: newest, ..log }, queues, checkpoint })
+    Ok(Opened { log: Recovered { last_timestamp: newest, ..log }, queues, index, checkpoint })
+}
+
+/// Before the checkpoint moves, since its claim about the index must hold for the log as it is now.
+async fn open_index<R: Runtime>(
+    rt: &R,
+    config: &StoreConfig,
+    paths: &Paths,
+    checkpoint: &Checkpoint,
+    clean: bool,
+    log: &Recovered<R>,
+) -> Result<index::Recovered<R>, RecoverError> {
+    let known = match (checkpoint.own, checkpoint.index) {
+        (Own::Valid(_), Some(claim)) => Known::Claim(claim),
+        (Own::Valid(_), None) => Known::Nothing,
+        (Own::Absent | Own::Stale, _) => Known::Java { clean, index_ms: checkpoint.index_ms },
+    };
+    if !config.index {
+        return Ok(index::Recovered::disabled(known, log.end, checkpoint.index_ms));
+    }
+    let is_record = |at: u64| {
+        let file = log.files.iter().find(|file| (file.base..file.end()).contains(&at));
+        file.is_some_and(|file| is_record(file, at))
+    };
+    let min = log.files.first().map_or(0, |file| file.base);
+    let range = index::LogRange { min, end: log.end, is_record };
+    index::recover(rt, &paths.index, config.index_geometry, known, &range).await
+}
+
+/// Whether a record begins at `at`.
+fn is_record<R: Runtime>(file: &MappedFile<R>, at: u64) -> bool {
+    let Ok(head) = file.view(at, BLANK_BYTES) else { return false };
+    let Head::Record { size } = codec::head(head.as_ref()) else { return false };
+    let Ok(view) = file.view(at, size as usize) else { return false };
+    codec::decode(view.as_ref(), Check::Lengths).is_ok_and(|record| record.physical_offset == at)
 }
 
 /// Makes the folders of log and queues, with durable names.
