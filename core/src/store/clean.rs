@@ -148,8 +148,8 @@ impl<R: Runtime> Clean<R> {
             // The next start needs what is there; and nothing can be made durable, a deletion either.
             return;
         }
-        let trigger = self.trigger(fill);
-        if let Err(error) = self.delete_log_files(state, trigger, stop).await {
+        let asked = self.take_asked();
+        if let Err(error) = self.delete_log_files(state, (fill, asked), stop).await {
             tracing::error!(%error, "delete CommitLog files");
         }
         let log_min = self.log.min();
@@ -213,14 +213,19 @@ impl<R: Runtime> Clean<R> {
         fill
     }
 
-    fn trigger(&self, fill: Fill) -> Trigger {
+    /// Whether an operator's request covers this look.
+    fn take_asked(&self) -> bool {
         let asked = self.asked.load(Ordering::Relaxed);
         self.asked.store(asked.saturating_sub(1), Ordering::Relaxed);
+        asked > 0
+    }
+
+    fn trigger(&self, fill: Fill, asked: bool) -> Trigger {
         let wall_ms = self.rt.wall_ms();
         let hour = local_hour(wall_ms, self.rt.utc_offset_s(wall_ms));
         if fill >= Fill::Forcible && self.retention.forcibly {
             Trigger::Space
-        } else if asked > 0 || fill > Fill::Normal || self.retention.delete_hours.contains(hour) {
+        } else if asked || fill > Fill::Normal || self.retention.delete_hours.contains(hour) {
             Trigger::Age
         } else {
             Trigger::Nothing
@@ -230,28 +235,28 @@ impl<R: Runtime> Clean<R> {
     async fn delete_log_files(
         &self,
         state: &mut State<R>,
-        mut trigger: Trigger,
+        (fill, asked): (Fill, bool),
         stop: &mut Receiver<bool>,
     ) -> io::Result<()> {
+        let mut trigger = self.trigger(fill, asked);
         if !self.delete_held(state, trigger).await? || trigger == Trigger::Nothing {
             return Ok(());
         }
         for deleted in 0..self.retention.batch_max {
-            if deleted > 0 {
-                if !self.pause(self.retention.log_file_pause_ms, stop).await {
-                    return Ok(());
-                }
-                if trigger == Trigger::Space {
-                    // As little as will do.
-                    trigger = self.trigger(self.fill().await);
-                }
+            if deleted > 0 && !self.pause(self.retention.log_file_pause_ms, stop).await {
+                return Ok(());
             }
             let Some([file, next]) = self.log.files().first_two() else { return Ok(()) };
-            if trigger == Trigger::Nothing || !self.may_go(&file).await {
+            if !self.may_go(&file).await {
                 return Ok(());
             }
-            if trigger == Trigger::Age && !self.is_expired(state, &file, &next) {
-                return Ok(());
+            // As little as will do: what was just deleted may have been enough, or the hour or the need has passed while the
+            // checkpoint was waited for.
+            trigger = self.trigger(self.fill().await, asked);
+            match trigger {
+                Trigger::Nothing => return Ok(()),
+                Trigger::Age if !self.is_expired(state, &file, &next) => return Ok(()),
+                Trigger::Age | Trigger::Space => {}
             }
             drop((file, next));
             self.take_out(state, trigger);
