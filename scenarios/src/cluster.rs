@@ -32,6 +32,8 @@ pub struct Progress {
     pub next: BTreeMap<(u32, produce::Series), u32>,
     /// Where the reader of a store alone is, by topic and queue.
     pub read: BTreeMap<(String, i32), i64>,
+    /// Readers that hold bytes of the oldest file.
+    pub slow_readers: u32,
     /// The cluster is healed: producers send their last messages, which must be answered at once.
     pub proof: bool,
 }

@@ -138,6 +138,8 @@ pub struct History {
     pub deliveries: Vec<Delivery>,
     pub power_losses: Vec<PowerLoss>,
     pub troubles: Vec<Trouble>,
+    /// By broker: below it the log was deleted, under the eyes of I13.
+    pub deleted: BTreeMap<String, u64>,
     /// The messages shown at each slot, in the order shown; more than one is a broken promise or a loss of power.
     pub shown: BTreeMap<Slot, Vec<Shown>>,
     /// Highest queue offset that each group has received, by broker, topic and queue.
@@ -205,6 +207,18 @@ impl History {
         };
         self.power_losses.iter().any(before)
             || (self.troubles.iter().any(held_up) && self.lost_power_since(node, from_ms))
+    }
+
+    /// Where the log of `broker` may begin, for all that was deleted of it.
+    #[must_use]
+    pub fn deleted(&self, broker: &str) -> u64 {
+        self.deleted.get(broker).copied().unwrap_or(0)
+    }
+
+    /// Whether the record at that place was in a file that was deleted.
+    #[must_use]
+    pub fn is_deleted(&self, place: &Place) -> bool {
+        place.physical_offset.is_some_and(|at| at < self.deleted(&place.broker))
     }
 
     #[must_use]

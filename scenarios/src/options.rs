@@ -5,11 +5,13 @@
 
 use crate::draw::{Draw, Key};
 use crate::faults;
-use crate::plan::{Plan, Settings, Workload};
+use crate::plan::{Deletion, Plan, Settings, Workload};
 use crate::scenario::{self, Profile};
 
 /// Messages of one batch, at most.
 pub const BATCH_MAX: u32 = 5;
+/// The hour of the day, UTC, at which every run begins; none passes within one.
+const BEGIN_HOUR: u32 = 22;
 /// What a record has beside its body and its filler, with much room.
 const RECORD_OVERHEAD: u32 = 300;
 
@@ -25,6 +27,7 @@ pub fn draw(scenario: &str, seed: u64) -> Option<Plan> {
     let batch_bytes =
         u64::from(BATCH_MAX * (workload.body_bytes + workload.property_bytes + RECORD_OVERHEAD));
     settings.commit_log_file_bytes = settings.commit_log_file_bytes.max(batch_bytes.next_multiple_of(4_096));
+    settings.deletion = profile.deletes.then(|| deletion(&settings, &workload, &knob));
     let faults = faults::draw(&profile, &settings, &workload, random);
     Some(Plan { scenario: scenario.to_owned(), seed, mutant: None, settings, workload, faults, record: None })
 }
@@ -65,7 +68,36 @@ fn settings(profile: &Profile, knob: &impl Fn(&str) -> Key) -> Settings {
         flush_latency_us: knob("flush_latency_us").pick(&[100, 1_000, 4_000, 12_000]),
         buggify_permille: knob("buggify_permille").pick(&[0, 0, 10, 50]),
         rest_ms: profile.rest_ms,
+        deletion: None,
         undisturbed: false,
+    }
+}
+
+/// The disk takes twice what the workload can need, so that it is tight only when somebody else makes it so.
+fn deletion(settings: &Settings, workload: &Workload, knob: &impl Fn(&str) -> Key) -> Deletion {
+    let record_bytes = u64::from(workload.body_bytes + workload.property_bytes + RECORD_OVERHEAD);
+    let slow = workload.load_ms / 1_000;
+    let messages = u64::from(workload.messages + workload.proof_messages * settings.producers) + slow;
+    // A queue file takes a page or more, and each queue has one that is hardly used.
+    let topics = u64::from(workload.topics + workload.late_topics + 1);
+    let queue_bytes = (settings.queue_file_bytes + 8_192) * topics * u64::from(settings.queues_per_topic)
+        + messages * 20 * (8_192 / settings.queue_file_bytes + 1);
+    let log_bytes = 2 * messages * record_bytes + 3 * settings.commit_log_file_bytes;
+    let hours: Vec<String> = (0..24)
+        .filter(|hour| *hour != BEGIN_HOUR && knob("delete_hour").branch(&hour.to_string()).percent(40))
+        .map(|hour| format!("{hour:02}"))
+        .collect();
+    Deletion {
+        disk_bytes: (2 * (log_bytes + queue_bytes)).next_multiple_of(4_096),
+        reserved_ms: knob("reserved_ms").pick(&[0, 2_000, 5_000, 10_000, 3_600_000]),
+        delete_when: hours.join(";"),
+        interval_ms: knob("interval_ms").pick(&[50, 200, 1_000]),
+        first_ms: knob("first_ms").pick(&[0, 500, 2_000]),
+        log_file_pause_ms: knob("log_file_pause_ms").pick(&[0, 20, 100]),
+        queue_file_pause_ms: knob("queue_file_pause_ms").pick(&[0, 5, 20]),
+        held_max_ms: knob("held_max_ms").pick(&[300, 2_000, 120_000]),
+        held_retry_ms: knob("held_retry_ms").pick(&[100, 1_000]),
+        forcibly: knob("forcibly").percent(85),
     }
 }
 

@@ -54,6 +54,9 @@ pub struct Settings {
     pub buggify_permille: u32,
     /// How long the healed cluster is watched for routes that vanish again.
     pub rest_ms: u64,
+    /// When files are deleted, and how small the disk is; none: never, and the disk is large.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deletion: Option<Deletion>,
     /// Nothing disturbs the run: no read or write is cut in two, and at its end brokers stop in order instead of failing
     /// once more.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -63,6 +66,24 @@ pub struct Settings {
 /// For plans that were recorded before there was an index.
 fn index_file() -> (u32, u32) {
     (16, 200)
+}
+
+/// When a broker deletes files, as [`hotfire_core::store::Retention`] has it, and the disk that they are on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Deletion {
+    /// Bytes of each broker's partition: much more than the workload needs.
+    pub disk_bytes: u64,
+    pub reserved_ms: u64,
+    /// Hours of the day, as Java's `deleteWhen` names them. A run begins in none of them.
+    pub delete_when: String,
+    pub interval_ms: u64,
+    pub first_ms: u64,
+    pub log_file_pause_ms: u64,
+    pub queue_file_pause_ms: u64,
+    pub held_max_ms: u64,
+    pub held_retry_ms: u64,
+    /// Whether files of any age go when the disk is nearly full.
+    pub forcibly: bool,
 }
 
 /// What clients do. Each message's own choices are keyed draws from the seed.
@@ -177,6 +198,17 @@ pub enum Fault {
         node: String,
         for_ms: u64,
     },
+    /// Somebody else fills the disk until so much of it is used.
+    TightDisk {
+        node: String,
+        percent: u64,
+        for_ms: u64,
+    },
+    /// A reader takes bytes of the oldest file and holds them.
+    SlowReader {
+        node: String,
+        for_ms: u64,
+    },
     ClockJump {
         node: String,
         by_ms: i64,
@@ -223,6 +255,8 @@ impl Fault {
             Fault::StalledDisk { .. } => "stalled_disk",
             Fault::FlushError { .. } => "flush_error",
             Fault::FullDisk { .. } => "full_disk",
+            Fault::TightDisk { .. } => "tight_disk",
+            Fault::SlowReader { .. } => "slow_reader",
             Fault::ClockJump { .. } => "clock_jump",
             Fault::Pause { .. } => "pause",
         }
@@ -243,6 +277,8 @@ impl Fault {
             | Fault::FullDisk { node, .. }
             | Fault::Pause { node, .. } => Some(node),
             Fault::PowerLossAll { .. }
+            | Fault::TightDisk { .. }
+            | Fault::SlowReader { .. }
             | Fault::Partition { .. }
             | Fault::Latency { .. }
             | Fault::Loss { .. }
@@ -267,6 +303,8 @@ impl Fault {
             | Fault::StalledDisk { for_ms, .. }
             | Fault::FlushError { for_ms, .. }
             | Fault::FullDisk { for_ms, .. }
+            | Fault::TightDisk { for_ms, .. }
+            | Fault::SlowReader { for_ms, .. }
             | Fault::Pause { for_ms, .. } => for_ms,
             Fault::ClockJump { .. } => 0,
         }

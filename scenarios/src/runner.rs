@@ -139,8 +139,11 @@ async fn drive(world: World, plan: Plan) -> Ended {
     cluster.world.on_probe(move |event| match event.kind {
         "store.append" => witness.appended(event.node, event.a),
         "store.flushed" => witness.flushed(event.node, event.a, event.b),
+        "store.taken_out" => witness.chosen(event.node, event.a),
         _ => {}
     });
+    let witness = cluster.witness.clone();
+    cluster.world.on_remove(move |node, path| witness.removing(node, path));
     cluster.boot();
     let mut run = Run { striker: Striker::new(cluster.clone()), cluster };
     let failure = run.phases().await.err();
@@ -341,7 +344,7 @@ impl Run {
         }
         self.wait_stopped(&names::clients(&settings)).await?;
         let brokers = names::brokers(&settings);
-        let power = ["power_loss", "store"].contains(&self.cluster.plan.scenario.as_str());
+        let power = ["power_loss", "store", "retention"].contains(&self.cluster.plan.scenario.as_str());
         if settings.undisturbed {
             brokers.iter().for_each(|name| world.stop(self.cluster.node(name)));
             self.wait_stopped(&brokers).await?;

@@ -10,13 +10,13 @@ use hotfire_core::message::batch::BatchItem;
 use hotfire_core::message::{MessageToStore, StoredMessage};
 use hotfire_core::runtime::Runtime as _;
 use hotfire_core::store::index::Geometry;
-use hotfire_core::store::{FlushMode, MessageStore, StoreConfig};
+use hotfire_core::store::{DeleteHours, FlushMode, MessageStore, Retention, StoreConfig};
 use hotfire_sim::SimRuntime;
 
 use crate::cluster::{Cluster, address, try_again};
 use crate::consume::{group, tell};
 use crate::history::{Outcome, Place, Status};
-use crate::plan::Settings;
+use crate::plan::{Deletion, Settings};
 use crate::produce::{Series, take};
 use crate::witness::STORE;
 use crate::workload::{self, Draft, FILLER, Operation};
@@ -51,6 +51,9 @@ pub async fn run(rt: SimRuntime, cluster: Cluster, name: String) {
         }
     }
     rt.spawn("reads", read(rt.clone(), cluster.clone(), store.clone(), name));
+    if cluster.plan.settings.deletion.is_some() {
+        rt.spawn("slow reads", hold(rt.clone(), cluster.clone(), store.clone()));
+    }
     rt.stop_requested().await;
     // An error leaves the abort marker where it is; the raw disk is judged, not this answer.
     drop(store.stop().await);
@@ -67,7 +70,25 @@ fn store_config(settings: &Settings) -> StoreConfig {
     config.flush_thorough_interval_ms = settings.flush_thorough_interval_ms;
     config.queue_flush_interval_ms = settings.queue_flush_interval_ms;
     config.queue_flush_thorough_interval_ms = settings.queue_flush_thorough_interval_ms;
+    if let Some(deletion) = &settings.deletion {
+        config.retention = retention(deletion);
+    }
     config
+}
+
+fn retention(deletion: &Deletion) -> Retention {
+    Retention {
+        reserved_ms: deletion.reserved_ms,
+        delete_hours: DeleteHours::parse(&deletion.delete_when).expect("the plan holds hours"),
+        interval_ms: deletion.interval_ms,
+        first_ms: deletion.first_ms,
+        log_file_pause_ms: deletion.log_file_pause_ms,
+        queue_file_pause_ms: deletion.queue_file_pause_ms,
+        held_max_ms: deletion.held_max_ms,
+        held_retry_ms: deletion.held_retry_ms,
+        forcibly: deletion.forcibly,
+        ..Retention::default()
+    }
 }
 
 async fn put_series(
@@ -195,10 +216,27 @@ async fn read(rt: SimRuntime, cluster: Cluster, store: Store, name: String) {
             let key = (topic.clone(), queue);
             let from = cluster.progress(|progress| progress.read.get(&key).copied().unwrap_or(0));
             let found = store.get(&topic, queue, from, 32, &|_| true).await;
+            cluster.witness.told_min(&name, &topic, queue, (found.min, found.max));
             for message in found.messages.iter().flat_map(records) {
                 tell(&cluster, &group(0), &name, &message);
             }
             cluster.progress(|progress| progress.read.insert(key, found.next_begin));
+        }
+        rt.sleep(READ_AGAIN).await;
+    }
+}
+
+/// While the plan wants it, holds bytes of the oldest file.
+async fn hold(rt: SimRuntime, cluster: Cluster, store: Store) {
+    let mut held = None;
+    loop {
+        let wanted = cluster.progress(|progress| progress.slow_readers > 0);
+        if !wanted && held.is_some() {
+            // The blocks of a file that has no name any more become free.
+            cluster.witness.before_change();
+            held = None;
+        } else if wanted && held.is_none() {
+            held = store.message_at(store.commit_log_min());
         }
         rt.sleep(READ_AGAIN).await;
     }

@@ -3,6 +3,8 @@
 //! It looks at raw disks through the simulator, never through the code under test. Everything runs on the run's one
 //! thread; the lock is held for a moment at a time.
 
+mod deletion;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -37,6 +39,7 @@ struct Watched {
     power_trap: bool,
     /// Records that were in the log when the power went; empty when it did not since the last start.
     known: Option<BTreeMap<u64, Record>>,
+    deletions: deletion::Deletions,
 }
 
 struct Inner {
@@ -114,6 +117,7 @@ impl Witness {
         self.world.mark("sent", draft.id.0, code(&outcome));
         if let Outcome::Acked { place, status } = &outcome
             && self.promises_durability(draft, *status)
+            && !self.lock().history.is_deleted(place)
         {
             let durable = self.durable_at(place);
             self.note(acked_not_lost::at_ack(draft.id, place, durable.as_deref()));
@@ -140,7 +144,7 @@ impl Witness {
             Err(broken) => return self.note(Err(broken)),
         };
         self.world.mark("delivered", id.0, place.queue_offset as u64);
-        if self.settings.sync_flush {
+        if self.settings.sync_flush && !self.lock().history.is_deleted(&place) {
             let durable = self.durable_at(&place);
             self.note(stable_read::at_delivery(id, &place, durable.as_deref()));
         }
@@ -248,6 +252,7 @@ impl Witness {
         let mut inner = self.lock();
         let watched = inner.brokers.entry(broker.to_owned()).or_default();
         watched.ready = false;
+        watched.deletions.process_begins();
         watched.cuts.saw(&disk);
         let trapped = watched.power_trap;
         let files = watched.written.before_start(broker, &image, CONFIG);
@@ -261,6 +266,7 @@ impl Witness {
             inner.history.power_losses.push(PowerLoss { node: broker.to_owned(), at_ms });
         }
         drop(inner);
+        self.note(self.judge_left(broker));
         self.note(files);
         self.note(checkpoint);
     }
@@ -271,10 +277,12 @@ impl Witness {
         self.world.mark("recovered", disk.log.end, disk.log.records.len() as u64);
         let verdict = {
             let mut inner = self.lock();
+            let deleted = inner.history.deleted(broker);
             let watched = inner.brokers.entry(broker.to_owned()).or_default();
             watched.ready = true;
-            watched.cuts.recovered(broker, &disk)
+            watched.cuts.recovered(broker, &disk, deleted)
         };
+        self.deletion_begins(broker, disk.log.end);
         self.note(verdict);
         self.note(queue_matches_log::entries(broker, &disk).map(drop));
     }

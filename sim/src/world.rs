@@ -41,6 +41,7 @@ pub struct ProbeEvent {
 }
 
 pub(crate) type ProbeCallback = Box<dyn FnMut(&ProbeEvent) + Send>;
+pub(crate) type RemoveCallback = Box<dyn FnMut(NodeId, &str) + Send>;
 
 /// What the pump does when its time has come.
 #[derive(Clone, Copy, Debug)]
@@ -132,6 +133,7 @@ pub(crate) struct Inner {
     buggify: f64,
     buggify_counts: BTreeMap<(NodeId, &'static str), u64>,
     on_probe: Option<ProbeCallback>,
+    on_remove: Option<RemoveCallback>,
     spawned: u64,
 }
 
@@ -311,6 +313,7 @@ impl World {
                 buggify: 0.0,
                 buggify_counts: BTreeMap::new(),
                 on_probe: None,
+                on_remove: None,
                 spawned: 0,
             }),
             filling: AtomicBool::new(false),
@@ -420,6 +423,12 @@ impl World {
         self.lock().disk(node).cache_read(path, range)
     }
 
+    /// Names in a folder as the kernel shows them, sorted; none when there is no such folder.
+    #[must_use]
+    pub fn cache_names(&self, node: NodeId, folder: &str) -> Vec<String> {
+        self.lock().disk(node).cache_names(folder)
+    }
+
     /// Plants one bug in the product for the whole run (`Runtime::mutant` answers true for it).
     pub fn set_mutant(&self, mutant: Option<Mutant>) {
         self.lock().mutant = mutant;
@@ -448,6 +457,25 @@ impl World {
             let replaced = {
                 let mut inner = self.lock();
                 if inner.on_probe.is_none() { inner.on_probe.replace(callback) } else { Some(callback) }
+            };
+            drop(replaced);
+        }
+    }
+
+    /// Called when a process asks for a file's name to be removed, before it is, with the world unlocked: by node and path.
+    /// One callback at a time.
+    pub fn on_remove(&self, callback: impl FnMut(NodeId, &str) + Send + 'static) {
+        let old = self.lock().on_remove.replace(Box::new(callback));
+        drop(old);
+    }
+
+    pub(crate) fn removing(&self, node: NodeId, path: &str) {
+        let callback = self.lock().on_remove.take();
+        if let Some(mut callback) = callback {
+            callback(node, path);
+            let replaced = {
+                let mut inner = self.lock();
+                if inner.on_remove.is_none() { inner.on_remove.replace(callback) } else { Some(callback) }
             };
             drop(replaced);
         }
@@ -509,7 +537,8 @@ impl World {
             let programs: Vec<_> = inner.nodes.iter_mut().map(Node::take_foreign).collect();
             let network = std::mem::replace(&mut inner.network, Network::new(0));
             let disks: Vec<_> = inner.disks.iter_mut().map(Disk::take).collect();
-            (pump, timers, programs, network, disks, inner.on_probe.take(), std::mem::take(&mut inner.heap))
+            let callbacks = (inner.on_probe.take(), inner.on_remove.take());
+            (pump, timers, programs, network, disks, callbacks, std::mem::take(&mut inner.heap))
         };
         drop(garbage);
     }

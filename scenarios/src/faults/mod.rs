@@ -40,7 +40,7 @@ pub fn draw(profile: &Profile, settings: &Settings, workload: &Workload, random:
         let kind = key.branch("kind").pick(&kinds);
         let left_ms = workload.faults_end_ms - at_ms;
         let fault = fault(kind, settings, key, left_ms);
-        let power = profile.always == "power_loss";
+        let power = profile.always == "power_loss" || profile.deletes;
         let second = second(&fault, at_ms, key, workload.faults_end_ms, power);
         faults.push(Planned { at_ms, fault });
         faults.extend(second);
@@ -110,6 +110,17 @@ fn fault(kind: &str, settings: &Settings, key: Key, left_ms: u64) -> Fault {
             for_ms: lasts(1_000),
         },
         "full_disk" => Fault::FullDisk { node, for_ms: lasts(2_000) },
+        "tight_disk" => Fault::TightDisk {
+            node,
+            percent: key.branch("percent").pick(&[77, 82, 86, 87, 88, 89, 91, 94, 97]),
+            for_ms: lasts(3_000),
+        },
+        "slow_reader" => Fault::SlowReader { node, for_ms: lasts(3_000) },
+        "clock_leap" => {
+            let by_ms = key.branch("hours").range(1, 60) as i64 * 3_600_000;
+            let forward = key.branch("forward").percent(75);
+            Fault::ClockJump { node, by_ms: if forward { by_ms } else { -by_ms } }
+        }
         "clock_jump" => Fault::ClockJump {
             node: some(&any, "any"),
             by_ms: key.branch("by").range(0, 120_000) as i64 - 60_000,
@@ -187,7 +198,11 @@ mod tests {
                 seen.extend(plan.faults.iter().map(|planned| planned.fault.kind()));
             }
             for kind in profile.kinds.iter().chain([&profile.always]) {
-                let kind = if *kind == "name_server_crash" { "crash" } else { kind };
+                let kind = match *kind {
+                    "name_server_crash" => "crash",
+                    "clock_leap" => "clock_jump",
+                    kind => kind,
+                };
                 assert!(seen.contains(kind), "{} never draws {kind}", scenario.name());
             }
         }

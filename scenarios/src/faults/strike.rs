@@ -60,6 +60,7 @@ impl Striker {
     }
 
     pub fn begin(&mut self, fault: &Fault) {
+        self.cluster.witness.before_change();
         *self.struck.entry(fault.kind().to_owned()).or_insert(0) += 1;
         if let Some(node) = fault.troubles() {
             let lasts_ms = match fault {
@@ -108,12 +109,19 @@ impl Striker {
                 self.disk(node).set_flush_error(f64::from(*permille) / 1_000.0);
             }
             Fault::FullDisk { node, .. } => self.disk(node).fill(FULL_DISK_FREE_BYTES),
+            Fault::TightDisk { node, percent, .. } => {
+                let disk = self.disk(node);
+                let left = 100_u64.saturating_sub(*percent);
+                disk.fill(disk.faults().capacity / 100 * left);
+            }
+            Fault::SlowReader { .. } => self.cluster.progress(|progress| progress.slow_readers += 1),
             Fault::ClockJump { node, by_ms } => self.world().clock(self.cluster.node(node)).jump_ms(*by_ms),
             Fault::Pause { node, .. } => self.world().pause(self.cluster.node(node)),
         }
     }
 
     pub fn end(&mut self, fault: &Fault) {
+        self.cluster.witness.before_change();
         match fault {
             Fault::Crash { node, .. } | Fault::PowerLoss { node, .. } => self.release(node),
             Fault::Restart { node, .. } => {
@@ -145,13 +153,18 @@ impl Striker {
                 // The operator replaces the cable and starts the broker again: a store takes no writes after a failed flush.
                 self.restart(node);
             }
-            Fault::FullDisk { node, .. } => self.disk(node).empty(),
+            Fault::FullDisk { node, .. } | Fault::TightDisk { node, .. } => self.disk(node).empty(),
+            Fault::SlowReader { .. } => self.cluster.progress(|progress| {
+                progress.slow_readers = progress.slow_readers.saturating_sub(1);
+            }),
             Fault::Pause { node, .. } => self.world().resume(self.cluster.node(node)),
         }
     }
 
     /// Nothing is wrong with the world from here on, and every node runs.
     pub fn heal(&mut self) {
+        self.cluster.witness.before_change();
+        self.cluster.progress(|progress| progress.slow_readers = 0);
         let settings = &self.cluster.plan.settings;
         set_network(&self.cluster);
         for name in names::all(settings) {
@@ -249,12 +262,15 @@ pub fn set_network(cluster: &Cluster) {
     });
 }
 
-/// The disk as fast as the settings have it.
+/// The disk as fast, and as large, as the settings have it.
 pub fn set_disk_speed(cluster: &Cluster, node: NodeId) {
     let flush_ns = cluster.plan.settings.flush_latency_us * 1_000;
     cluster.world.disk(node).change(|faults| {
         faults.flush_ns = flush_ns;
         faults.flush_jitter_ns = flush_ns;
+        if let Some(deletion) = &cluster.plan.settings.deletion {
+            faults.capacity = deletion.disk_bytes;
+        }
     });
 }
 

@@ -54,6 +54,9 @@ pub fn at_end(end: Final<'_>) -> Verdict {
             continue;
         }
         let Some(disk) = end.brokers.get(&place.broker) else { continue };
+        if end.history.is_deleted(place) && place.physical_offset < Some(disk.log.min) {
+            continue;
+        }
         let found = lookup(disk, &place.topic, place.queue, place.queue_offset);
         let instead = match found {
             Some(record) if identify(&record.body) == Identity::Whole(*id) => continue,
@@ -124,6 +127,22 @@ mod tests {
         history.power_losses.push(PowerLoss { node: "broker-a".into(), at_ms: 70 });
         assert!(end(&history, true).is_err());
         assert_eq!(end(&history, false), Ok(()));
+    }
+
+    #[test]
+    fn a_deleted_message_is_excused_only_where_the_log_begins_behind_it() {
+        let mut history = History::default();
+        ack(&mut history, 1_000_001, 60, Place { physical_offset: Some(100), ..place(1) });
+        let end = |history: &History, log_min| {
+            let mut disk = disk(&[(1_000_000, 0)]);
+            disk.log.min = log_min;
+            let brokers = [("broker-a".to_owned(), disk)].into();
+            at_end(Final { history, sync_flush: true, flushed_within_ms: 1_000, brokers: &brokers })
+        };
+        assert!(end(&history, 1_024).is_err());
+        history.deleted.insert("broker-a".into(), 1_024);
+        assert_eq!(end(&history, 1_024), Ok(()));
+        assert!(end(&history, 0).is_err());
     }
 
     #[test]

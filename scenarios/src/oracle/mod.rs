@@ -9,6 +9,7 @@
 //! | I8 STABLE-READ | `stable_read` | at each delivery on the raw disk, and at the end |
 //! | I9 FLUSH-TRUE | `position_order` | at each flush, on the raw disk |
 //! | I10 CHECKPOINT-TRUE | `position_order` | after each loss of power |
+//! | I13 RETENTION | `retention` | when a log file is chosen, before each removal of a name, before each start; minima as readers are told them |
 //! | I16 COFFSET | `consumer_offset` | before each start, on the healed cluster after its rest, and at the end |
 //! | I17 ROUTE | `routes_converge` | while the healed cluster rests |
 //! | I18 META, of the abort marker | `abort_marker` | at each append, on the raw disk |
@@ -24,6 +25,7 @@ pub mod position_order;
 pub mod progress;
 pub mod queue_matches_log;
 pub mod queue_order;
+pub mod retention;
 pub mod routes_converge;
 pub mod stable_read;
 

@@ -120,12 +120,12 @@ impl Cuts {
         self.seen.extend(disk.log.records.iter().map(stored));
     }
 
-    /// The log after a recovery: what it no longer holds is cut, and must not be there later. Nor may anything else stand
+    /// The log after a recovery, which may begin at `deleted`: what it no longer holds behind that is cut, and must not be there later. Nor may anything else stand
     /// behind its end, where new records of the right length would lead the next recovery into it (S-04).
     ///
     /// # Errors
     /// The first cut record that is back, or byte that was left.
-    pub fn recovered(&mut self, broker: &str, disk: &BrokerDisk) -> Verdict {
+    pub fn recovered(&mut self, broker: &str, disk: &BrokerDisk, deleted: u64) -> Verdict {
         if let Some(leftover) = disk.log.leftover {
             let end = disk.log.end;
             let detail = format!(
@@ -142,7 +142,8 @@ impl Cuts {
                 ),
             ));
         }
-        self.cut.extend(self.seen.difference(&now).cloned());
+        let kept_from = deleted.min(disk.log.min);
+        self.cut.extend(self.seen.difference(&now).filter(|(at, ..)| *at >= kept_from).cloned());
         self.seen.extend(now);
         Ok(())
     }
@@ -200,16 +201,16 @@ mod tests {
         let short = disk(&[(1_000_000, 0)]);
         let mut cuts = Cuts::default();
         cuts.saw(&long);
-        assert_eq!(cuts.recovered("broker-a", &short), Ok(()));
-        assert_eq!(cuts.recovered("broker-a", &short), Ok(()));
-        assert!(cuts.recovered("broker-a", &long).is_err());
+        assert_eq!(cuts.recovered("broker-a", &short, 0), Ok(()));
+        assert_eq!(cuts.recovered("broker-a", &short, 0), Ok(()));
+        assert!(cuts.recovered("broker-a", &long, 0).is_err());
     }
 
     #[test]
     fn bytes_left_behind_a_recovered_log_are_rejected() {
         let mut disk = disk(&[(1_000_000, 0)]);
-        assert_eq!(Cuts::default().recovered("broker-a", &disk), Ok(()));
+        assert_eq!(Cuts::default().recovered("broker-a", &disk, 0), Ok(()));
         disk.log.leftover = Some(disk.log.end + 300);
-        assert!(Cuts::default().recovered("broker-a", &disk).is_err());
+        assert!(Cuts::default().recovered("broker-a", &disk, 0).is_err());
     }
 }

@@ -27,6 +27,9 @@ pub fn at_end(end: Final<'_>) -> Verdict {
             continue;
         }
         let Some(disk) = end.brokers.get(&place.broker) else { continue };
+        if end.history.is_deleted(place) && place.physical_offset < Some(disk.log.min) {
+            continue;
+        }
         let found = lookup(disk, &place.topic, place.queue, place.queue_offset);
         if found.is_some_and(|record| identify(&record.body) == Identity::Whole(delivery.message)) {
             continue;

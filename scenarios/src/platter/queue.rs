@@ -90,7 +90,9 @@ fn is_filler(unit: &[u8]) -> bool {
     i64_at(unit, 0) == Some(0) && i32_at(unit, 8) == Some(FILLER_SIZE)
 }
 
-fn entry(unit: &[u8]) -> Option<Entry> {
+/// The entry in 20 bytes; none in an empty or a filler one.
+#[must_use]
+pub fn entry(unit: &[u8]) -> Option<Entry> {
     if is_filler(unit) {
         return None;
     }

@@ -25,6 +25,7 @@ impl Scenario for BrokerCrash {
             faults_end_ms_min: 0,
             rest_ms: 5_000,
             store_alone: false,
+            deletes: false,
         }
     }
 }

@@ -26,6 +26,7 @@ impl Scenario for Canary {
             faults_end_ms_min: 0,
             rest_ms: 0,
             store_alone: false,
+            deletes: false,
         }
     }
 

@@ -4,6 +4,7 @@ pub mod broker_crash;
 pub mod canary;
 pub mod partition;
 pub mod power_loss;
+pub mod retention;
 pub mod store;
 
 use crate::oracle::Verdict;
@@ -24,6 +25,8 @@ pub struct Profile {
     pub rest_ms: u64,
     /// One broker's store, without network and clients.
     pub store_alone: bool,
+    /// Files are deleted, on a small disk.
+    pub deletes: bool,
 }
 
 pub trait Scenario: Sync {
@@ -47,6 +50,7 @@ pub trait Scenario: Sync {
 pub const ALL: &[&dyn Scenario] = &[
     &canary::Canary,
     &store::Store,
+    &retention::Retention,
     &broker_crash::BrokerCrash,
     &power_loss::PowerLoss,
     &partition::Partition,

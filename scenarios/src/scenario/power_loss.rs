@@ -35,6 +35,7 @@ impl Scenario for PowerLoss {
             faults_end_ms_min: 0,
             rest_ms: 5_000,
             store_alone: false,
+            deletes: false,
         }
     }
 }

@@ -38,6 +38,7 @@ impl Scenario for Store {
             faults_end_ms_min: 0,
             rest_ms: 0,
             store_alone: true,
+            deletes: false,
         }
     }
 }

@@ -234,6 +234,11 @@ impl Disk {
         Some(self.inodes.get(&inode)?.peek_cache(range))
     }
 
+    pub(crate) fn cache_names(&self, folder: &str) -> Vec<String> {
+        let entries = self.names.list(&names::normalize(folder)).unwrap_or_default();
+        entries.into_iter().map(|entry| entry.name).collect()
+    }
+
     fn arm_writeback(&mut self) -> Option<u64> {
         if self.writeback_armed || self.dirty.is_empty() {
             return None;

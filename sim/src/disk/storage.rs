@@ -246,6 +246,9 @@ impl Storage for SimRuntime {
 
     async fn remove(&self, path: &str) -> io::Result<()> {
         let path = normalize(path);
+        if self.is_alive() {
+            self.world().removing(self.node(), &path);
+        }
         self.slow_step("disk.remove", path_hash(&path), Cost::Change, |inner| {
             let disk = self.writable_disk(inner)?;
             let inode = disk.names.remove_file(&path)?;
