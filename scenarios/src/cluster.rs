@@ -34,6 +34,8 @@ pub struct Progress {
     pub read: BTreeMap<(String, i32), i64>,
     /// Readers that hold bytes of the oldest file.
     pub slow_readers: u32,
+    /// Of these, those for whose time nothing is read.
+    pub still_readers: u32,
     /// The cluster is healed: producers send their last messages, which must be answered at once.
     pub proof: bool,
 }

@@ -140,6 +140,8 @@ pub struct History {
     pub troubles: Vec<Trouble>,
     /// By broker: below it the log was deleted, under the eyes of I13.
     pub deleted: BTreeMap<String, u64>,
+    /// By broker: below it the broker has begun to delete; a crash may bring the last such file back.
+    pub deleting: BTreeMap<String, u64>,
     /// The messages shown at each slot, in the order shown; more than one is a broken promise or a loss of power.
     pub shown: BTreeMap<Slot, Vec<Shown>>,
     /// Highest queue offset that each group has received, by broker, topic and queue.

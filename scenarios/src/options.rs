@@ -50,7 +50,12 @@ fn settings(profile: &Profile, knob: &impl Fn(&str) -> Key) -> Settings {
         groups: if consumers > 1 && knob("groups").percent(40) { 2 } else { 1 },
         sync_flush: knob("sync_flush").percent(profile.sync_flush_percent),
         // Files of a few KiB: a run then crosses many file ends, which is where recovery has its cases.
-        commit_log_file_bytes: knob("commit_log_file_bytes").pick(&[4, 8, 12, 16, 24, 32, 64]) * 1024,
+        // Where files are deleted there must be many.
+        commit_log_file_bytes: 1024
+            * match profile.deletes {
+                true => knob("commit_log_file_bytes").pick(&[4, 8, 12, 16]),
+                false => knob("commit_log_file_bytes").pick(&[4, 8, 12, 16, 24, 32, 64]),
+            },
         queue_file_bytes: knob("queue_file_bytes").pick(&[5, 13, 20, 50, 205, 400]) * 20,
         index_file: (
             knob("index_slots").pick(&[3, 16, 100]) as u32,
@@ -92,9 +97,9 @@ fn deletion(settings: &Settings, workload: &Workload, knob: &impl Fn(&str) -> Ke
         reserved_ms: knob("reserved_ms").pick(&[0, 2_000, 5_000, 10_000, 3_600_000]),
         delete_when: hours.join(";"),
         interval_ms: knob("interval_ms").pick(&[50, 200, 1_000]),
-        first_ms: knob("first_ms").pick(&[0, 500, 2_000]),
+        first_ms: knob("first_ms").pick(&[0, 200, 1_000]),
         log_file_pause_ms: knob("log_file_pause_ms").pick(&[0, 20, 100]),
-        queue_file_pause_ms: knob("queue_file_pause_ms").pick(&[0, 5, 20]),
+        queue_file_pause_ms: knob("queue_file_pause_ms").pick(&[0, 20, 200]),
         held_max_ms: knob("held_max_ms").pick(&[300, 2_000, 120_000]),
         held_retry_ms: knob("held_retry_ms").pick(&[100, 1_000]),
         forcibly: knob("forcibly").percent(85),

@@ -207,6 +207,8 @@ pub enum Fault {
     /// A reader takes bytes of the oldest file and holds them.
     SlowReader {
         node: String,
+        /// Consumers read nothing meanwhile, and find what they have not read deleted.
+        stands_still: bool,
         for_ms: u64,
     },
     ClockJump {

@@ -212,6 +212,10 @@ async fn read(rt: SimRuntime, cluster: Cluster, store: Store, name: String) {
         }
     });
     loop {
+        if cluster.progress(|progress| progress.still_readers > 0) {
+            rt.sleep(READ_AGAIN).await;
+            continue;
+        }
         for (topic, queue) in store.queues().into_iter().filter(|(topic, _)| topics.contains(topic)) {
             let key = (topic.clone(), queue);
             let from = cluster.progress(|progress| progress.read.get(&key).copied().unwrap_or(0));

@@ -113,9 +113,12 @@ fn fault(kind: &str, settings: &Settings, key: Key, left_ms: u64) -> Fault {
         "tight_disk" => Fault::TightDisk {
             node,
             percent: key.branch("percent").pick(&[77, 82, 86, 87, 88, 89, 91, 94, 97]),
-            for_ms: lasts(3_000),
+            for_ms: lasts(5_000),
         },
-        "slow_reader" => Fault::SlowReader { node, for_ms: lasts(3_000) },
+        "slow_reader" => {
+            let stands_still = key.branch("stands still").percent(40);
+            Fault::SlowReader { node, stands_still, for_ms: lasts(5_000) }
+        }
         "clock_leap" => {
             let by_ms = key.branch("hours").range(1, 60) as i64 * 3_600_000;
             let forward = key.branch("forward").percent(75);

@@ -114,7 +114,10 @@ impl Striker {
                 let left = 100_u64.saturating_sub(*percent);
                 disk.fill(disk.faults().capacity / 100 * left);
             }
-            Fault::SlowReader { .. } => self.cluster.progress(|progress| progress.slow_readers += 1),
+            Fault::SlowReader { stands_still, .. } => self.cluster.progress(|progress| {
+                progress.slow_readers += 1;
+                progress.still_readers += u32::from(*stands_still);
+            }),
             Fault::ClockJump { node, by_ms } => self.world().clock(self.cluster.node(node)).jump_ms(*by_ms),
             Fault::Pause { node, .. } => self.world().pause(self.cluster.node(node)),
         }
@@ -154,8 +157,9 @@ impl Striker {
                 self.restart(node);
             }
             Fault::FullDisk { node, .. } | Fault::TightDisk { node, .. } => self.disk(node).empty(),
-            Fault::SlowReader { .. } => self.cluster.progress(|progress| {
+            Fault::SlowReader { stands_still, .. } => self.cluster.progress(|progress| {
                 progress.slow_readers = progress.slow_readers.saturating_sub(1);
+                progress.still_readers = progress.still_readers.saturating_sub(u32::from(*stands_still));
             }),
             Fault::Pause { node, .. } => self.world().resume(self.cluster.node(node)),
         }
@@ -164,7 +168,7 @@ impl Striker {
     /// Nothing is wrong with the world from here on, and every node runs.
     pub fn heal(&mut self) {
         self.cluster.witness.before_change();
-        self.cluster.progress(|progress| progress.slow_readers = 0);
+        self.cluster.progress(|progress| (progress.slow_readers, progress.still_readers) = (0, 0));
         let settings = &self.cluster.plan.settings;
         set_network(&self.cluster);
         for name in names::all(settings) {

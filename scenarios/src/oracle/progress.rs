@@ -26,6 +26,9 @@ pub fn unanswered(history: &History) -> Option<MessageId> {
 ///
 /// Where an asynchronous flush has lost records that consumers had read, new ones take their queue offsets, and a consumer
 /// that is past them never sees those: RocketMQ's protocol has no way to tell it. With a synchronous flush that cannot be.
+///
+/// A file that was to be deleted and was held by a reader is there again after a crash; consumers were told meanwhile that
+/// their queues begin behind it.
 #[must_use]
 pub fn undelivered<'a>(
     history: &History,
@@ -36,7 +39,9 @@ pub fn undelivered<'a>(
     let delivered = history.delivered.get(group);
     for (broker, disk) in brokers {
         let may_skip = !sync_flush && history.lost_power_since(broker, 0);
-        for record in disk.log.records.iter().filter(|record| record.has_queue_entry()) {
+        let deleting = history.deleting.get(broker).copied().unwrap_or(0);
+        let wanted = disk.log.records.iter().filter(|record| record.at >= deleting);
+        for record in wanted.filter(|record| record.has_queue_entry()) {
             let Identity::Whole(id) = identify(&record.body) else { continue };
             let given = delivered.is_some_and(|delivered| delivered.contains_key(&id));
             if given || !history.sends.contains_key(&id) {
@@ -93,6 +98,18 @@ mod tests {
         assert!(undelivered(&history, true, "group-0", &brokers).is_none());
         history.started(MessageId(1_000_001), sent(30));
         assert_eq!(unanswered(&history), Some(MessageId(1_000_001)));
+    }
+
+    #[test]
+    fn a_message_that_was_being_deleted_need_not_be_delivered_and_the_next_one_must() {
+        let brokers = [("broker-a".to_owned(), disk(&[(1_000_000, 0), (1_000_001, 1)]))].into();
+        let mut history = History::default();
+        ack(&mut history, 1_000_000, 10, place(0));
+        ack(&mut history, 1_000_001, 10, place(1));
+        let missing = |history: &History| undelivered(history, true, "group-0", &brokers).map(|(id, _)| id);
+        assert_eq!(missing(&history), Some(MessageId(1_000_000)));
+        history.deleting.insert("broker-a".into(), 1);
+        assert_eq!(missing(&history), Some(MessageId(1_000_001)));
     }
 
     #[test]

@@ -104,6 +104,8 @@ impl Witness {
         let deletions = &mut inner.brokers.entry(broker.clone()).or_default().deletions;
         deletions.chosen.insert(base);
         deletions.touched_ms = now_ms;
+        let deleting = inner.history.deleting.entry(broker.clone()).or_default();
+        *deleting = (*deleting).max(base + self.settings.commit_log_file_bytes);
     }
 
     fn judge_chosen(&self, broker: &str, node: NodeId, base: u64) -> Verdict {
