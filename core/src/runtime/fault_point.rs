@@ -66,8 +66,22 @@ mutants! {
     AbortNotSynced = "S-22",
     /// The checkpoint is written between two flushes of the queues, up to what was dispatched.
     CheckpointAheadOfQueues = "S-10",
+    /// A file look-up computes its index from a base that a deletion has moved already, or not yet.
+    StaleFirstFile = "S-03",
+    /// Deletion goes on with the next file when the first cannot be deleted yet.
+    DeleteGoesOn = "S-17",
+    /// Files go for a need of the disk that was seen before others were deleted.
+    DeleteForPastNeed = "store: retention",
+    /// Files age by their modification time and the wall clock.
+    AgeByFileTime = "S-21",
     /// A reason to refuse puts stays when its cause has passed.
     DiskFullSticks = "S-28",
+    /// The folder is not flushed between two deletions.
+    DeleteUnsynced = "S-44",
+    /// CommitLog files go before the queue entries of their records are durable.
+    DeleteBeforeQueues = "store: retention",
+    /// A queue's minimum stays where it was when its records are deleted.
+    MinimumStays = "store: retention",
     /// Configuration files are overwritten in place, and flushed afterwards.
     ConfigInPlace = "S-22",
     /// The read that completes a frame which came in parts is taken for that frame alone.

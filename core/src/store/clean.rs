@@ -30,7 +30,7 @@ use super::queue_flush::QueueFlush;
 use super::retention::{AgeClock, Fill, Retention, local_hour};
 use crate::message::codec::{self, BLANK_BYTES, Check, Head};
 use crate::runtime::sync::Receiver;
-use crate::runtime::{Mono, Runtime, SegmentReader};
+use crate::runtime::{Mono, Mutant, Runtime, SegmentReader};
 
 /// Looks that an operator's request lasts.
 const ASKED_LOOKS: u32 = 20;
@@ -252,15 +252,21 @@ impl<R: Runtime> Clean<R> {
             }
             // As little as will do: what was just deleted may have been enough, or the hour or the need has passed while the
             // checkpoint was waited for.
-            trigger = self.trigger(self.fill().await, asked);
+            if !self.rt.mutant(Mutant::DeleteForPastNeed) {
+                trigger = self.trigger(self.fill().await, asked);
+            }
             match trigger {
                 Trigger::Nothing => return Ok(()),
-                Trigger::Age if !self.is_expired(state, &file, &next) => return Ok(()),
+                Trigger::Age if !self.is_expired(state, &file, &next).await? => return Ok(()),
                 Trigger::Age | Trigger::Space => {}
             }
             drop((file, next));
             self.take_out(state, trigger);
             if !self.delete_held(state, trigger).await? {
+                if self.rt.mutant(Mutant::DeleteGoesOn) {
+                    state.held = None;
+                    continue;
+                }
                 return Ok(());
             }
         }
@@ -274,7 +280,7 @@ impl<R: Runtime> Clean<R> {
         if file.end() >= complete {
             return false;
         }
-        if file.end() < self.queue_flush.claimed().get() {
+        if file.end() < self.queue_flush.claimed().get() || self.rt.mutant(Mutant::DeleteBeforeQueues) {
             return true;
         }
         self.queue_flush.ask();
@@ -282,25 +288,34 @@ impl<R: Runtime> Clean<R> {
         matches!(self.rt.timeout(CHECKPOINT_PATIENCE, covered).await, Ok(Ok(())))
     }
 
-    fn is_expired(&self, state: &State<R>, file: &MappedFile<R>, next: &MappedFile<R>) -> bool {
+    async fn is_expired(
+        &self,
+        state: &State<R>,
+        file: &MappedFile<R>,
+        next: &MappedFile<R>,
+    ) -> io::Result<bool> {
         let reserved_ms = i64::try_from(self.retention.reserved_ms).unwrap_or(i64::MAX);
+        if self.rt.mutant(Mutant::AgeByFileTime) {
+            let modified_ms = self.rt.stat(&file.path).await?.modified_ms;
+            return Ok(modified_ms.saturating_add(reserved_ms) <= self.rt.wall_ms());
+        }
         // No record of a file is newer than the first one behind it. Java's times may go back: the later of two is taken.
-        let (Some(first), Some(behind)) = (first_time(file), first_time(next)) else { return false };
+        let (Some(first), Some(behind)) = (first_time(file), first_time(next)) else { return Ok(false) };
         let (wall_ms, now) = (self.rt.wall_ms(), self.rt.now());
         if first.max(behind).saturating_add(reserved_ms) > state.clock.now_ms(wall_ms, now) {
-            return false;
+            return Ok(false);
         }
-        match state.full_since.get(&file.base) {
+        Ok(match state.full_since.get(&file.base) {
             Some(since) => now.since(*since) >= Duration::from_millis(self.retention.reserved_ms),
             None => file.end() <= state.began_at,
-        }
+        })
     }
 
     fn take_out(&self, state: &mut State<R>, trigger: Trigger) {
         assert!(state.held.is_none(), "one file is deleted at a time");
         let base = self.log.min();
         self.rt.probe("store.taken_out", base, u64::from(trigger == Trigger::Space));
-        let file = self.log.files().take_first(base);
+        let file = self.log.files().take_first(base, self.rt.mutant(Mutant::StaleFirstFile));
         tracing::info!(path = %file.path, ?trigger, "delete a CommitLog file");
         let now = self.rt.now();
         state.held = Some(Held { file, since: now, looked_at: None });
@@ -338,10 +353,15 @@ impl<R: Runtime> Clean<R> {
             _ => {}
         }
         state.held = None;
-        state.unsynced = true;
+        state.unsynced = !self.rt.mutant(Mutant::DeleteUnsynced);
         self.rt.probe("store.deleted", file.base, file.end());
-        self.sync_log_folders().await?;
-        state.unsynced = false;
+        if state.unsynced {
+            self.sync_log_folders().await?;
+            state.unsynced = false;
+        }
+        if self.rt.mutant(Mutant::StaleFirstFile) {
+            self.log.files().first_was_taken();
+        }
         Ok(true)
     }
 
@@ -358,8 +378,10 @@ impl<R: Runtime> Clean<R> {
             if stop.get() {
                 return Ok(false);
             }
-            let min = queue.first_kept(files, log_min).await?;
-            queue.raise_min(min);
+            if !rt.mutant(Mutant::MinimumStays) {
+                let min = queue.first_kept(files, log_min).await?;
+                queue.raise_min(min);
+            }
             let claimed = self.queue_flush.claimed().get();
             while files_too && queue.delete_first_file(rt, files, claimed).await? {
                 rt.probe("store.queue_file_deleted", queue.number(), log_min);

@@ -79,13 +79,21 @@ impl<R: Runtime> MappedFileQueue<R> {
     ///
     /// # Panics
     /// When it is not the first, or the last.
-    pub fn take_first(&self, base: u64) -> Arc<MappedFile<R>> {
+    pub fn take_first(&self, base: u64, in_two_steps: bool) -> Arc<MappedFile<R>> {
         let mut files = self.files_mut();
         assert!(files.list.len() > 1, "the last file is never deleted");
         let file = files.list.remove(0);
         assert_eq!(file.base, base, "files are deleted from the first on");
-        files.first = file.end();
+        if !in_two_steps {
+            files.first = file.end();
+        }
         file
+    }
+
+    /// The second of two steps: only a planted bug takes them apart.
+    pub fn first_was_taken(&self) {
+        let mut files = self.files_mut();
+        files.first = files.list.first().map_or(0, |file| file.base);
     }
 
     pub fn file_bytes(&self) -> u64 {

@@ -97,6 +97,13 @@ pub fn scenario_of(mutant: Mutant) -> &'static str {
     match mutant {
         Mutant::RedispatchRepeats | Mutant::AckInThePool => "broker_crash",
         Mutant::RecoverByRewrite | Mutant::AbortNotSynced => "store",
+        Mutant::StaleFirstFile
+        | Mutant::DeleteGoesOn
+        | Mutant::DeleteForPastNeed
+        | Mutant::AgeByFileTime
+        | Mutant::DeleteUnsynced
+        | Mutant::DeleteBeforeQueues
+        | Mutant::MinimumStays => "retention",
         Mutant::OneReadOneFrame | Mutant::PartialRegistrationIsWhole | Mutant::LateCloseUnregisters => {
             "partition"
         }
