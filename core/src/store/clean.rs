@@ -374,6 +374,7 @@ impl<R: Runtime> Clean<R> {
         stop: &mut Receiver<bool>,
     ) -> io::Result<bool> {
         let (rt, files) = (&self.rt, &self.queues.files);
+        let mut looked_at = rt.now();
         for queue in self.queues.all() {
             if stop.get() {
                 return Ok(false);
@@ -383,8 +384,10 @@ impl<R: Runtime> Clean<R> {
                 queue.raise_min(min);
             }
             let claimed = self.queue_flush.claimed().get();
+            self.fill_again(&mut looked_at).await;
             while files_too && queue.delete_first_file(rt, files, claimed).await? {
                 rt.probe("store.queue_file_deleted", queue.number(), log_min);
+                self.fill_again(&mut looked_at).await;
                 if !self.pause(self.retention.queue_file_pause_ms, stop).await {
                     return Ok(false);
                 }
@@ -393,6 +396,15 @@ impl<R: Runtime> Clean<R> {
         }
         rt.probe("store.queues_cleaned", log_min, 0);
         Ok(true)
+    }
+
+    /// Thousands of queue files take minutes: meanwhile puts are refused and taken again at the usual interval.
+    async fn fill_again(&self, looked_at: &mut Mono) {
+        let now = self.rt.now();
+        if now.since(*looked_at) >= Duration::from_millis(self.retention.interval_ms) {
+            *looked_at = now;
+            self.fill().await;
+        }
     }
 
     /// False when the store stops.
