@@ -15,6 +15,7 @@ use hotfire_core::remoting::body::MessageQueue;
 use hotfire_core::runtime::Runtime as _;
 use hotfire_sim::{NodeId, SimRuntime, World};
 
+use crate::look_ups::LookUps;
 use crate::plan::{Plan, Settings, names};
 use crate::witness::{STORE, Witness, is_broker};
 use crate::workload;
@@ -36,6 +37,8 @@ pub struct Progress {
     pub slow_readers: u32,
     /// Of these, those for whose time nothing is read.
     pub still_readers: u32,
+    /// What brokers are asked by key on the healed cluster.
+    pub look_ups: LookUps,
     /// The cluster is healed: producers send their last messages, which must be answered at once.
     pub proof: bool,
 }

@@ -23,6 +23,7 @@ pub mod consume;
 pub mod draw;
 pub mod faults;
 pub mod history;
+pub mod look_ups;
 pub mod options;
 pub mod oracle;
 pub mod plan;

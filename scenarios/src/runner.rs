@@ -17,7 +17,10 @@ use hotfire_sim::{Outcome as SimOutcome, RunResult, World, run_seed};
 use crate::cluster::Cluster;
 use crate::commits::{self, CommitWatch};
 use crate::faults::strike::{Moment, Striker, moments, set_disk_speed, set_network};
-use crate::oracle::{Broken, Final, consumer_offset, judge, progress, queue_matches_log, queue_order};
+use crate::look_ups;
+use crate::oracle::{
+    Broken, Final, consumer_offset, index_matches_log, judge, progress, queue_matches_log, queue_order,
+};
 use crate::plan::{Plan, Settings, names};
 use crate::report::{Failure, Outcome, VerdictKind};
 use crate::routes::RouteWatch;
@@ -32,6 +35,8 @@ const LOOK_MS: u64 = 500;
 const SETTLE_MS: u64 = 5_000;
 /// The last messages are sent and delivered within this.
 const PROOF_MS: u64 = 60_000;
+/// What is dispatched is in the index within this, on a disk that is well.
+const INDEXED_MS: u64 = 3_000;
 /// Between two looks at a cluster that rests.
 const REST_LOOK_MS: u64 = 2_000;
 /// A broker recovers, or stops in order, within this.
@@ -140,6 +145,8 @@ async fn drive(world: World, plan: Plan) -> Ended {
         "store.append" => witness.appended(event.node, event.a),
         "store.flushed" => witness.flushed(event.node, event.a, event.b),
         "store.taken_out" => witness.chosen(event.node, event.a),
+        "store.index_file" => witness.index_file(event.node, event.a),
+        "store.checkpoint" => witness.checkpointed(event.node),
         _ => {}
     });
     let witness = cluster.witness.clone();
@@ -167,6 +174,7 @@ impl Run {
         self.healed(&mut routes).await?;
         self.proof(&mut routes).await?;
         self.judge_running()?;
+        self.look_ups().await?;
         self.rest(&mut routes).await?;
         self.last_blow().await?;
         self.judge()?;
@@ -394,6 +402,30 @@ impl Run {
             let (_, disk) = self.cluster.witness.cached(&name);
             let verdict =
                 queue_matches_log::judge(&name, &disk).and_then(|()| queue_order::dense(&name, &disk));
+            verdict.map_err(|broken| self.broken(broken))?;
+        }
+        Ok(())
+    }
+
+    /// Every record is found by its keys, by those who ask for them.
+    async fn look_ups(&self) -> Phase {
+        self.cluster.world.sleep(Duration::from_millis(INDEXED_MS)).await;
+        look_ups::start(&self.cluster);
+        let deadline_ms = self.cluster.world.now_ms() + PROOF_MS;
+        let answers = loop {
+            self.cluster.world.sleep(Duration::from_millis(LOOK_MS)).await;
+            self.check()?;
+            if let Some(answers) = look_ups::answers(&self.cluster) {
+                break answers;
+            }
+            if self.cluster.world.now_ms() > deadline_ms {
+                return Err(self.broken(Broken::new("I19", "look-ups by key are not answered")));
+            }
+        };
+        for name in names::brokers(&self.cluster.plan.settings) {
+            let (_, disk) = self.cluster.witness.cached(&name);
+            let mut own = answers.iter().filter(|answer| answer.broker == name);
+            let verdict = own.try_for_each(|answer| index_matches_log::answer(answer, &disk));
             verdict.map_err(|broken| self.broken(broken))?;
         }
         Ok(())

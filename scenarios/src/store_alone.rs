@@ -16,6 +16,7 @@ use hotfire_sim::SimRuntime;
 use crate::cluster::{Cluster, address, try_again};
 use crate::consume::{group, tell};
 use crate::history::{Outcome, Place, Status};
+use crate::look_ups;
 use crate::plan::{Deletion, Settings};
 use crate::produce::{Series, take};
 use crate::witness::STORE;
@@ -54,6 +55,7 @@ pub async fn run(rt: SimRuntime, cluster: Cluster, name: String) {
     if cluster.plan.settings.deletion.is_some() {
         rt.spawn("slow reads", hold(rt.clone(), cluster.clone(), store.clone()));
     }
+    rt.spawn("look-ups", look_ups::ask_store(rt.clone(), cluster.clone(), store.clone()));
     rt.stop_requested().await;
     // An error leaves the abort marker where it is; the raw disk is judged, not this answer.
     drop(store.stop().await);
@@ -126,7 +128,8 @@ async fn put_series(
 }
 
 fn properties(draft: &Draft) -> String {
-    let mut text = format!("KEYS\u{1}{}\u{2}TAGS\u{1}{}", draft.key, draft.tag);
+    let (key, tag, id) = (&draft.key, &draft.tag, draft.id.0);
+    let mut text = format!("KEYS\u{1}{key}\u{2}TAGS\u{1}{tag}\u{2}UNIQ_KEY\u{1}U{id}");
     if !draft.filler.is_empty() {
         text += &format!("\u{2}{FILLER}\u{1}{}", draft.filler);
     }

@@ -5,7 +5,8 @@
 
 mod deletion;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hotfire_sim::{NodeId, World};
@@ -14,10 +15,12 @@ use crate::history::{Delivery, History, Outcome, Place, PowerLoss, Promise, Sent
 use crate::oracle::consumer_offset::{FILES, Written};
 use crate::oracle::no_phantom::{self, Cuts};
 use crate::oracle::{
-    Broken, Verdict, abort_marker, acked_not_lost, position_order, queue_matches_log, stable_read,
+    Broken, Verdict, abort_marker, acked_not_lost, index_matches_log, position_order, queue_matches_log,
+    stable_read,
 };
 use crate::plan::Settings;
-use crate::platter::record::Record;
+use crate::platter::checkpoint::{Checkpoint, IndexClaim};
+use crate::platter::record::{Found, Record, decode};
 use crate::platter::{BrokerDisk, Image, read_broker};
 use crate::workload::{Draft, Kind, MessageId};
 
@@ -33,6 +36,10 @@ const RECORD_BYTES_MAX: u64 = 8 * 1024;
 struct Watched {
     cuts: Cuts,
     written: Written,
+    /// Every index file that was ever made, by name.
+    index_files: BTreeSet<u64>,
+    /// What the last checkpoint said of the index.
+    claimed: IndexClaim,
     /// The process that runs now has recovered and serves.
     ready: bool,
     /// Power may go, or have gone, at a storage step that nobody has seen.
@@ -175,6 +182,62 @@ impl Witness {
         }
     }
 
+    /// A broker has made an index file.
+    pub fn index_file(&self, node: NodeId, name: u64) {
+        let Some((broker, _)) = self.nodes.iter().find(|(_, id)| **id == node) else { return };
+        self.lock().brokers.entry(broker.clone()).or_default().index_files.insert(name);
+    }
+
+    /// A broker's checkpoint is durable: what it says of the index, beyond what the last one said, is held against the
+    /// surface of the disk.
+    pub fn checkpointed(&self, node: NodeId) {
+        let Some((broker, _)) = self.nodes.iter().find(|(_, id)| **id == node) else { return };
+        let bytes = self.world.platter_read(node, &format!("{STORE}/checkpoint"), 0..u64::MAX);
+        let claim =
+            bytes.and_then(|bytes| Checkpoint::decode(&bytes)).and_then(|checkpoint| checkpoint.index);
+        let Some(claim) = claim else { return };
+        let (before, names): (_, Vec<u64>) = {
+            let mut inner = self.lock();
+            let watched = inner.brokers.entry(broker.clone()).or_default();
+            let before = std::mem::replace(&mut watched.claimed, claim);
+            let added = before.file.min(claim.file)..=claim.file;
+            (before, watched.index_files.range(added).copied().collect())
+        };
+        if claim.position <= before.position {
+            return;
+        }
+        let folder = format!("{STORE}/index");
+        let mut durable = Image::default();
+        for path in names.into_iter().map(|name| format!("{folder}/{name:017}")) {
+            if let Some(bytes) = self.world.platter_read(node, &path, 0..u64::MAX) {
+                durable.files.insert(path, bytes);
+            }
+        }
+        let records = self.cached_records(node, before.position..claim.position);
+        let form = self.settings.index_file;
+        self.note(index_matches_log::claim(broker, &claim, &durable, &folder, form, &records));
+    }
+
+    /// The records of a part of a broker's log, as its kernel shows it.
+    fn cached_records(&self, node: NodeId, range: Range<u64>) -> Vec<Record> {
+        let file_bytes = self.settings.commit_log_file_bytes;
+        let (mut records, mut at) = (Vec::new(), range.start);
+        while at < range.end {
+            let base = at - at % file_bytes;
+            let path = format!("{STORE}/commitlog/{base:020}");
+            let bytes = self.world.cache_read(node, &path, at - base..file_bytes).unwrap_or_default();
+            let mut rest = bytes.as_slice();
+            while let Found::Record(record) = decode(rest, at) {
+                at = record.end();
+                rest = rest.get(record.bytes as usize..).unwrap_or_default();
+                records.push(record);
+            }
+            at = base + file_bytes;
+        }
+        records.retain(|record| record.at < range.end);
+        records
+    }
+
     /// What the surface of the broker's disk holds from the record's start on.
     fn durable_at(&self, place: &Place) -> Option<Vec<u8>> {
         let node = *self.nodes.get(&place.broker)?;
@@ -187,7 +250,7 @@ impl Witness {
 
     fn read(&self, broker: &str, image: &Image) -> BrokerDisk {
         debug_assert!(self.nodes.contains_key(broker));
-        read_broker(image, STORE, self.settings.queue_file_bytes)
+        read_broker(image, STORE, self.settings.queue_file_bytes, self.settings.index_file)
     }
 
     /// The broker as its kernel shows it.

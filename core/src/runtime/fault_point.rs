@@ -74,6 +74,12 @@ mutants! {
     DeleteForPastNeed = "store: retention",
     /// Files age by their modification time and the wall clock.
     AgeByFileTime = "S-21",
+    /// A start after a crash files the log again from its first byte, over what the index has.
+    IndexRefiles = "S-12",
+    /// Index entries of records that the log has lost are kept.
+    IndexKeepsTail = "S-05",
+    /// The checkpoint claims the index without a flush of it.
+    IndexClaimedUnflushed = "S-10",
     /// A reason to refuse puts stays when its cause has passed.
     DiskFullSticks = "S-28",
     /// The folder is not flushed between two deletions.

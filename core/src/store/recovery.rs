@@ -256,7 +256,7 @@ async fn open_index<R: Runtime>(
     let known = match (checkpoint.own, checkpoint.index) {
         (Own::Valid(_), Some(claim)) => Known::Claim(claim),
         (Own::Valid(_), None) => Known::Nothing,
-        (Own::Absent | Own::Stale, _) => Known::Java { clean, index_ms: checkpoint.index_ms },
+        (Own::Absent | Own::Stale, _) => Known::Java { index_ms: checkpoint.index_ms },
     };
     if !config.index {
         return Ok(index::Recovered::disabled(known, log.end, checkpoint.index_ms));
@@ -266,7 +266,7 @@ async fn open_index<R: Runtime>(
         file.is_some_and(|file| is_record(file, at))
     };
     let min = log.files.first().map_or(0, |file| file.base);
-    let range = index::LogRange { min, end: log.end, is_record };
+    let range = index::LogRange { min, end: log.end, clean, is_record };
     index::recover(rt, &paths.index, config.index_geometry, known, &range).await
 }
 

@@ -121,6 +121,7 @@ pub fn seen_undisturbed(mutant: Mutant) -> Option<&'static str> {
         Mutant::AckBeforeFlush => Some("I1 reads the disk's surface at each acknowledgement"),
         Mutant::RollLosesPool => Some("the broker cannot read back what it never wrote, and stops"),
         Mutant::UnflushedVisible => Some("I8 reads the disk's surface at each delivery"),
+        Mutant::IndexClaimedUnflushed => Some("INDEX reads the disk's surface at each checkpoint"),
         Mutant::SegmentNameNotSynced => Some("I9 reads the disk's surface at each flush, names included"),
         _ => None,
     }

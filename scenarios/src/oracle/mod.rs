@@ -13,6 +13,7 @@
 //! | I16 COFFSET | `consumer_offset` | before each start, on the healed cluster after its rest, and at the end |
 //! | I17 ROUTE | `routes_converge` | while the healed cluster rests |
 //! | I18 META, of the abort marker | `abort_marker` | at each append, on the raw disk |
+//! | INDEX, by README: each record is found by its keys, once | `index_matches_log` | at each checkpoint on the raw disk, on the healed cluster by requests, at the end |
 //! | I19 LIVE | `progress` | while the healed cluster rests |
 //!
 //! Each oracle is a function from what was seen to a verdict, and is tested by a hand-made history that it must reject.
@@ -20,6 +21,7 @@
 pub mod abort_marker;
 pub mod acked_not_lost;
 pub mod consumer_offset;
+pub mod index_matches_log;
 pub mod no_phantom;
 pub mod position_order;
 pub mod progress;
@@ -70,6 +72,7 @@ pub fn judge(end: Final<'_>) -> Verdict {
         queue_matches_log::judge(name, disk)?;
         queue_order::dense(name, disk)?;
         no_phantom::log(end.history, name, disk)?;
+        index_matches_log::judge(name, disk)?;
     }
     acked_not_lost::at_end(end)?;
     queue_order::unique(end.history, end.sync_flush)?;

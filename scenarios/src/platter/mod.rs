@@ -7,6 +7,7 @@ pub mod checkpoint;
 pub mod commit_log;
 pub mod config;
 pub mod crc;
+pub mod index;
 pub mod properties;
 pub mod queue;
 pub mod record;
@@ -46,17 +47,20 @@ pub type QueueKey = (String, i32);
 pub struct BrokerDisk {
     pub log: Log,
     pub queues: BTreeMap<QueueKey, Queue>,
+    /// Oldest first.
+    pub index: Vec<index::IndexFile>,
     pub checkpoint: Option<checkpoint::Checkpoint>,
     /// The abort marker is there.
     pub abort: bool,
 }
 
-/// Reads the store below `root`, with files of the sizes that the broker was given.
+/// Reads the store below `root`, with files of the sizes that the broker was given; an index file has so many slots and entries.
 #[must_use]
-pub fn read_broker(image: &Image, root: &str, queue_file_bytes: u64) -> BrokerDisk {
+pub fn read_broker(image: &Image, root: &str, queue_file_bytes: u64, index_file: (u32, u32)) -> BrokerDisk {
     BrokerDisk {
         log: commit_log::scan(image, &format!("{root}/commitlog")),
         queues: queue::scan(image, &format!("{root}/consumequeue"), queue_file_bytes),
+        index: index::scan(image, &format!("{root}/index"), index_file),
         checkpoint: image
             .files
             .get(&format!("{root}/checkpoint"))

@@ -16,8 +16,13 @@ pub fn find<'a>(text: &'a str, name: &str) -> Option<&'a str> {
 /// Hash of a tag as queue entries hold it: Java's `String.hashCode`, sign-extended; 0 without a tag.
 #[must_use]
 pub fn tags_code(tag: Option<&str>) -> i64 {
-    let units = tag.unwrap_or_default().encode_utf16();
-    i64::from(units.fold(0i32, |hash, unit| hash.wrapping_mul(31).wrapping_add(i32::from(unit))))
+    i64::from(java_hash(tag.unwrap_or_default()))
+}
+
+/// Java's `String.hashCode`.
+#[must_use]
+pub fn java_hash(text: &str) -> i32 {
+    text.encode_utf16().fold(0, |hash: i32, unit| hash.wrapping_mul(31).wrapping_add(i32::from(unit)))
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use super::format::{
     ENTRY_BYTES, EntryDamage, Geometry, HEADER_BYTES, Header, IndexEntry, PAGE_SLOTS, Table,
 };
 use super::{Files, IndexFile, Last, Sealed};
-use crate::runtime::{File, Runtime};
+use crate::runtime::{File, Mutant, Runtime};
 use crate::store::checkpoint::IndexClaim;
 use crate::store::error::RecoverError;
 use crate::store::recover_log::list;
@@ -30,7 +30,7 @@ pub(crate) enum Known {
     /// We wrote last, and claimed this.
     Claim(IndexClaim),
     /// Java wrote last.
-    Java { clean: bool, index_ms: i64 },
+    Java { index_ms: i64 },
     /// We wrote the log last, without an index.
     Nothing,
 }
@@ -39,6 +39,8 @@ pub(crate) enum Known {
 pub(crate) struct LogRange<F> {
     pub min: u64,
     pub end: u64,
+    /// The last process ended in order.
+    pub clean: bool,
     /// Whether a record begins at a position.
     pub is_record: F,
 }
@@ -101,9 +103,10 @@ pub(crate) async fn recover<R: Runtime, F: Fn(u64) -> bool>(
     known: Known,
     log: &LogRange<F>,
 ) -> Result<Recovered<R>, RecoverError> {
-    let mut recovery = Recovery { rt, dir, geometry, known, removed: false, whole: true };
+    let mut recovery = Recovery { rt, dir, geometry, known, clean: log.clean, removed: false, whole: true };
     let mut kept = recovery.candidates(log.min).await?;
     let limit = match known {
+        Known::Claim(_) if rt.mutant(Mutant::IndexKeepsTail) => u64::MAX,
         Known::Claim(claim) => log.end.min(claim.position),
         _ => log.end,
     };
@@ -138,7 +141,8 @@ pub(crate) async fn recover<R: Runtime, F: Fn(u64) -> bool>(
         resume = 0;
     }
     let in_part = last.is_some().then_some(resume);
-    let resume = resume.max(log.min);
+    let refile = rt.mutant(Mutant::IndexRefiles) && !log.clean;
+    let resume = if refile { log.min } else { resume.max(log.min) };
     if let Some(last) = &mut last {
         recovery.repair(last).await.map_err(RecoverError::repair(&last.file.path))?;
     }
@@ -165,6 +169,7 @@ struct Recovery<'a, R: Runtime> {
     dir: &'a str,
     geometry: Geometry,
     known: Known,
+    clean: bool,
     removed: bool,
     /// All that was claimed is there.
     whole: bool,
@@ -255,7 +260,7 @@ impl<R: Runtime> Recovery<'_, R> {
             return Err(FileDamage::Early);
         }
         match self.known {
-            Known::Java { clean: false, index_ms } if header.end_ms > index_ms => Err(FileDamage::Unclaimed),
+            Known::Java { index_ms } if !self.clean && header.end_ms > index_ms => Err(FileDamage::Unclaimed),
             _ => Ok(Candidate { file, header }),
         }
     }

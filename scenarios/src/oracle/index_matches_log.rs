@@ -1,0 +1,221 @@
+//! Each record is found by its keys, once, and the index leads to nothing else; what the checkpoint claims of it is durable.
+//!
+//! # Source
+//! README, "a look-up by key" and "index entries"; `spec/store.md`, section 5.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Broken, Verdict};
+use crate::platter::checkpoint::IndexClaim;
+use crate::platter::index::{Filed, hashes};
+use crate::platter::record::Record;
+use crate::platter::{BrokerDisk, Image, index};
+
+/// Judges a broker that was stopped in order.
+///
+/// # Errors
+/// The first entry that leads to no record of its key, that stands twice or that no slot leads to; the first record whose
+/// key has no entry.
+pub fn judge(broker: &str, disk: &BrokerDisk) -> Verdict {
+    let broken = |detail: String| Err(Broken::new("INDEX", format!("{broker}: {detail}")));
+    let mut filed = BTreeSet::new();
+    for file in &disk.index {
+        if file.damaged {
+            return broken(format!("index file {} is not what its header says", file.name));
+        }
+        for (before, (at, hash)) in file.entries.iter().enumerate() {
+            let what = || format!("entry {} of index file {} (at {at})", before + 1, file.name);
+            if !file.reached.contains(&(before + 1)) {
+                return broken(format!("no slot leads to {}", what()));
+            }
+            if *at < disk.log.min {
+                continue;
+            }
+            let Some(record) = disk.log.at(*at) else {
+                return broken(format!("{} leads to no record; the log ends at {}", what(), disk.log.end));
+            };
+            if !hashes(record).contains(hash) {
+                return broken(format!("{} leads to a record without that key", what()));
+            }
+            if !filed.insert((*at, *hash)) {
+                return broken(format!("{} is the record's second one of that key", what()));
+            }
+        }
+    }
+    for record in &disk.log.records {
+        for hash in hashes(record) {
+            if !filed.contains(&(record.at, hash)) {
+                return broken(format!(
+                    "the record at {} of {} is not filed under {hash}",
+                    record.at, record.topic
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Judges the claim that a broker has just made durable: the entries of all records of its log below the position are on
+/// the surface of its disk, and their files' names. `records` are those of its log as its kernel shows it.
+///
+/// # Errors
+/// The first record without entry.
+pub fn claim(
+    broker: &str,
+    claim: &IndexClaim,
+    durable: &Image,
+    folder: &str,
+    form: (u32, u32),
+    records: &[Record],
+) -> Verdict {
+    let mut filed: BTreeSet<Filed> = BTreeSet::new();
+    for (name, bytes) in durable.folder(folder) {
+        let Ok(name) = name.parse::<u64>() else { continue };
+        let count = match name.cmp(&claim.file) {
+            std::cmp::Ordering::Less => form.1 - 1,
+            std::cmp::Ordering::Equal => claim.next.saturating_sub(1),
+            std::cmp::Ordering::Greater => 0,
+        };
+        filed.extend(index::entries(bytes, form.0, count));
+    }
+    for record in records.iter().filter(|record| record.at < claim.position) {
+        if let Some(hash) = hashes(record).into_iter().find(|hash| !filed.contains(&(record.at, *hash))) {
+            return Err(Broken::new(
+                "INDEX",
+                format!(
+                    "{broker}: the checkpoint says that the index is durable up to {}, and the record at {} is not \
+                     filed under {hash}",
+                    claim.position, record.at
+                ),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// What a broker has answered for a key: where the records are.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Answer {
+    pub broker: String,
+    pub topic: String,
+    pub key: String,
+    pub unique: bool,
+    pub found: Vec<u64>,
+}
+
+/// Judges an answer by the broker's own log, to which nothing was added meanwhile.
+///
+/// # Errors
+/// When a record is missing, stands twice or has not the key.
+pub fn answer(answer: &Answer, disk: &BrokerDisk) -> Verdict {
+    let Answer { broker, topic, key, unique, found } = answer;
+    let has = |record: &&Record| {
+        let by_unique = crate::platter::properties::find(&record.properties, "UNIQ_KEY") == Some(key);
+        record.topic == *topic && (by_unique || !unique && index::keys(record).contains(key))
+    };
+    let expected: Vec<u64> = disk.log.records.iter().filter(has).map(|record| record.at).collect();
+    // What has been deleted since.
+    let found: Vec<u64> = found.iter().copied().filter(|at| *at >= disk.log.min).collect();
+    if found == expected {
+        return Ok(());
+    }
+    let kind = if *unique { "unique key" } else { "key" };
+    let detail = format!("{broker}: {topic} {kind} {key} finds {found:?}, the log has {expected:?}");
+    Err(Broken::new("INDEX", detail))
+}
+
+/// Some of a broker's records, to ask for: each `nth`, by its topic and keys, and whether a key is its unique one.
+#[must_use]
+pub fn questions(disk: &BrokerDisk, count: usize) -> BTreeMap<(String, String), bool> {
+    let step = disk.log.records.len().div_ceil(count.max(1)).max(1);
+    let mut questions = BTreeMap::new();
+    for record in disk.log.records.iter().rev().step_by(step) {
+        let unique = crate::platter::properties::find(&record.properties, "UNIQ_KEY");
+        for key in index::keys(record) {
+            let is_unique = unique == Some(&key);
+            questions.insert((record.topic.clone(), key), is_unique);
+        }
+    }
+    questions
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::oracle::queue_matches_log::tests::disk as unfiled;
+    use crate::platter::index::tests::{FOLDER, FORM, encode};
+
+    const NAME: u64 = 20_261_129_000_000_000;
+
+    /// Three records with one key each, filed.
+    fn disk() -> (BrokerDisk, Vec<Filed>) {
+        let disk = unfiled(&[(1_000_000, 0), (1_000_001, 1), (1_000_002, 2)]);
+        let file =
+            |record: &Record| hashes(record).into_iter().map(|hash| (record.at, hash)).collect::<Vec<_>>();
+        let filed: Vec<Filed> = disk.log.records.iter().flat_map(file).collect();
+        assert_eq!(filed.len(), 3, "the records have keys");
+        (disk, filed)
+    }
+
+    fn image(filed: &[Filed]) -> Image {
+        Image { files: [(format!("{FOLDER}/{NAME}"), encode(filed))].into() }
+    }
+
+    fn judged(filed: &[Filed], change: impl FnOnce(&mut BrokerDisk)) -> Option<String> {
+        let (mut disk, _) = disk();
+        disk.index = index::scan(&image(filed), FOLDER, FORM);
+        change(&mut disk);
+        judge("broker-a", &disk).err().map(|broken| broken.detail)
+    }
+
+    #[test]
+    fn an_index_that_fits_its_log_is_accepted_and_any_other_rejected() {
+        let (_, filed) = disk();
+        assert_eq!(judged(&filed, |_| {}), None);
+        let says = |found: Option<String>, word: &str| {
+            assert!(found.as_ref().is_some_and(|detail| detail.contains(word)), "{found:?}");
+        };
+        says(judged(&filed[..2], |_| {}), "is not filed");
+        says(judged(&[filed[0], filed[1], filed[1], filed[2]], |_| {}), "second one");
+        says(judged(&filed, |disk| _ = disk.log.records.pop()), "leads to no record");
+        says(judged(&[filed[0], filed[1], (filed[2].0, filed[2].1 + 1)], |_| {}), "without that key");
+        says(judged(&filed, |disk| _ = disk.index[0].reached.pop_last()), "no slot");
+        says(judged(&filed, |disk| disk.index[0].damaged = true), "header");
+    }
+
+    #[test]
+    fn a_claim_of_entries_that_are_not_durable_is_rejected() {
+        let (disk, filed) = disk();
+        let records = &disk.log.records;
+        let says = |position, next, filed: &[Filed]| {
+            let made = IndexClaim { position, file: NAME, next };
+            claim("broker-a", &made, &image(filed), FOLDER, FORM, records)
+        };
+        let end = disk.log.end;
+        assert_eq!(says(end, 4, &filed), Ok(()));
+        assert!(says(end, 3, &filed).is_err(), "the last entry is not claimed");
+        assert_eq!(says(records[2].at, 3, &filed[..2]), Ok(()));
+        assert!(says(end, 4, &filed[..2]).is_err(), "the last entry is zeros on the disk");
+        let none = IndexClaim { position: end, file: NAME, next: 4 };
+        assert!(claim("broker-a", &none, &Image::default(), FOLDER, FORM, records).is_err());
+    }
+
+    #[test]
+    fn an_answer_that_is_not_what_the_log_has_is_rejected() {
+        let (disk, _) = disk();
+        let record = &disk.log.records[1];
+        let key = index::keys(record).pop_first().expect("a key");
+        let asked = Answer {
+            broker: "broker-a".to_owned(),
+            topic: record.topic.clone(),
+            key,
+            unique: false,
+            found: vec![record.at],
+        };
+        assert_eq!(answer(&asked, &disk), Ok(()));
+        for found in [vec![], vec![record.at; 2], vec![disk.log.records[0].at]] {
+            assert!(answer(&Answer { found, ..asked.clone() }, &disk).is_err());
+        }
+        assert_eq!(questions(&disk, 2).len(), 2);
+    }
+}
