@@ -243,6 +243,20 @@ fn a_data_directory_is_checked_offline() {
     assert_eq!(report["commit_log"]["records"], 10);
     assert_eq!(report["commit_log"]["damaged"], serde_json::json!([]));
 
+    let dumped = hotfire(dir.path(), &["store", "dump", "hotfire-data", "--topic", "T", "--json"]);
+    assert!(dumped.status.success(), "{}", err(&dumped));
+    let records =
+        out(&dumped).lines().map(serde_json::from_str).collect::<Result<Vec<serde_json::Value>, _>>();
+    let records = records.expect("one JSON object a line");
+    assert_eq!((records.len(), &records[0]["at"], &records[0]["topic"]), (10, &0.into(), &"T".into()));
+    let shown = ["store", "dump", "hotfire-data", "--show", "queues,checkpoint", "--count", "3"];
+    let shown = hotfire(dir.path(), &shown);
+    assert!(shown.status.success(), "{}", err(&shown));
+    let lines: Vec<String> = out(&shown).lines().map(str::to_owned).collect();
+    assert_eq!(lines.len(), 4, "{lines:?}");
+    assert!(lines[0].starts_with("T 0 offset 0: at "), "{lines:?}");
+    assert!(lines[3].starts_with("checkpoint: log 2"), "{lines:?}");
+
     let node = standalone(dir.path(), &[]);
     node.kill().expect("kill -9");
     let report = hotfire(dir.path(), &check);

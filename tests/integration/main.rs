@@ -18,6 +18,7 @@ mod send_back;
 mod store;
 mod store_check;
 mod store_crash;
+mod store_dump;
 mod store_golden;
 mod store_index;
 mod store_retention;

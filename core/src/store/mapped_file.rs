@@ -21,7 +21,9 @@ pub(crate) fn file_name(base: u64) -> String {
 #[must_use]
 pub(crate) fn parse_file_name(name: &str) -> Option<u64> {
     let digits = name.len() == NAME_DIGITS && name.bytes().all(|digit| digit.is_ascii_digit());
-    if digits { name.parse().ok() } else { None }
+    let base = if digits { name.parse().ok() } else { None };
+    // Java's offsets are signed.
+    base.filter(|base| i64::try_from(*base).is_ok())
 }
 
 /// A file of the log as readers, flush and dispatch see it.
@@ -115,5 +117,7 @@ mod tests {
         assert_eq!(parse_file_name("1073741824"), None);
         assert_eq!(parse_file_name("0000000000107374182a"), None);
         assert_eq!(parse_file_name("99999999999999999999"), None);
+        assert_eq!(parse_file_name("09223372036854775807"), Some(i64::MAX as u64));
+        assert_eq!(parse_file_name("09223372036854775808"), None);
     }
 }

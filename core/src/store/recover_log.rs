@@ -142,6 +142,25 @@ impl<R: Runtime> LogFiles<R> {
         Ok(LogFiles { dirs: dirs.to_vec(), file_bytes, files, unused, gap, refusals })
     }
 
+    /// One file by itself, whatever its length.
+    ///
+    /// # Errors
+    /// Of mapping it: it is empty, or not there.
+    pub async fn open_one(rt: &R, base: u64, path: &str, len: u64) -> Result<LogFiles<R>, RecoverError> {
+        let written = usize::try_from(len).unwrap_or(usize::MAX);
+        let writer =
+            rt.open_segment(path, written, Backing::Mapped).await.map_err(RecoverError::io("map", path))?;
+        let file = MappedFile { base, path: path.to_owned(), reader: writer.reader() };
+        Ok(LogFiles {
+            dirs: Vec::new(),
+            file_bytes: len,
+            files: vec![Found { file, writer }],
+            unused: Vec::new(),
+            gap: None,
+            refusals: Vec::new(),
+        })
+    }
+
     /// A file is missing in the middle of the log: the scan came to the place where it should begin.
     ///
     /// # Errors

@@ -12,7 +12,7 @@ use super::consume_queue::{ConsumeQueue, Extent};
 use super::consume_queues::ConsumeQueues;
 use super::error::RecoverError;
 use super::mapped_file::{file_name, parse_file_name};
-use super::queue_entry::{ENTRY_BYTES, Entry, Unit, units};
+use super::queue_entry::{ENTRY_BYTES, Entry, SCHEDULE_TOPIC, Unit, units};
 use super::recover_log::list;
 use crate::runtime::storage::File;
 use crate::runtime::{Mutant, Runtime};
@@ -159,7 +159,7 @@ impl RecoveringQueues {
         let expected = queue.expected();
         let gap = || QueueGap { topic: topic.to_owned(), queue_id, expected, found: n };
         let begins = queue.files.is_empty() && queue.found.is_empty() && queue.restart.is_none();
-        if let Some(here) = queue.has_already(entry) {
+        if let Some(here) = queue.has_already(topic, entry) {
             queue.found.extend_from_slice(&here);
         } else if n == expected {
             queue.found.extend_from_slice(&entry.encode());
@@ -193,7 +193,7 @@ impl RecoveringQueues {
             None => return,
         };
         let empty = queue.files.is_empty() && queue.found.is_empty() && queue.restart.is_none();
-        if let Some(here) = queue.has_already(entry) {
+        if let Some(here) = queue.has_already(topic, entry) {
             queue.found.extend_from_slice(&here);
         } else if n == queue.expected() {
             queue.found.extend_from_slice(&entry.encode());
@@ -257,13 +257,15 @@ impl Recovering {
     }
 
     /// The entry on disk at the place where the scan stands, when it is this one: whatever offset the record states, the
-    /// queue has it. In the place of the tag's hash it may point at a unit of the queue's extension.
-    fn has_already(&self, entry: &Entry) -> Option<[u8; ENTRY_BYTES]> {
+    /// queue has it. In the place of the tag's hash it may point at a unit of the queue's extension, or state the due time
+    /// by the delays that were set when it was written.
+    fn has_already(&self, topic: &str, entry: &Entry) -> Option<[u8; ENTRY_BYTES]> {
         let at = self.found.len();
         let here = self.tail.get(at..at + ENTRY_BYTES).filter(|_| self.restart.is_none())?;
         let here: [u8; ENTRY_BYTES] = here.try_into().expect("the range has that length");
         let on_disk = Unit::decode(&here).entry()?;
-        let tags_code = if on_disk.is_extended() { on_disk.tags_code } else { entry.tags_code };
+        let own_code = on_disk.is_extended() || topic == SCHEDULE_TOPIC;
+        let tags_code = if own_code { on_disk.tags_code } else { entry.tags_code };
         (Entry { tags_code, ..*entry } == on_disk).then_some(here)
     }
 

@@ -50,6 +50,31 @@ pub fn parse_ms(text: &str) -> Option<i64> {
     Some((((days * 24 + hour) * 60 + minute) * 60 + second) * 1000)
 }
 
+/// A time in UTC as [`parse_ms`] reads it, with milliseconds; one outside of the years 1970 to 9999 as a number.
+pub fn text(ms: i64) -> String {
+    let days = ms.div_euclid(86_400_000);
+    if !(0..=days_since_1970(9999, 12, 31)).contains(&days) {
+        return ms.to_string();
+    }
+    let (mut year, mut left) = (1970, days);
+    loop {
+        let days = if is_leap(year) { 366 } else { 365 };
+        if left < days {
+            break;
+        }
+        (year, left) = (year + 1, left - days);
+    }
+    let mut month = 1;
+    while left >= days_of_month(year, month) {
+        left -= days_of_month(year, month);
+        month += 1;
+    }
+    let of_day = ms.rem_euclid(86_400_000);
+    let (hour, minute) = (of_day / 3_600_000, of_day / 60_000 % 60);
+    let (second, milli) = (of_day / 1_000 % 60, of_day % 1_000);
+    format!("{year:04}-{month:02}-{:02}T{hour:02}:{minute:02}:{second:02}.{milli:03}Z", left + 1)
+}
+
 fn numbers<const N: usize>(text: &str, separator: char) -> Option<[i64; N]> {
     let parts: Vec<i64> = text
         .split(separator)
@@ -87,6 +112,14 @@ mod tests {
         assert_eq!(parse_ms("2000-03-01T00:00:00Z"), Some(951_868_800_000));
         assert_eq!(parse_ms("2026-11-25 02:03"), Some(1_795_572_180_000));
         assert_eq!(parse_ms("1700000000123"), Some(1_700_000_000_123));
+    }
+
+    #[test]
+    fn times_are_written_as_they_are_read() {
+        assert_eq!(text(0), "1970-01-01T00:00:00.000Z");
+        assert_eq!(text(951_868_799_999), "2000-02-29T23:59:59.999Z");
+        assert_eq!(text(1_795_572_180_000), "2026-11-25T02:03:00.000Z");
+        assert_eq!((text(-1), text(i64::MAX)), ("-1".to_owned(), i64::MAX.to_string()));
     }
 
     #[test]

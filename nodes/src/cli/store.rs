@@ -1,94 +1,57 @@
 //! `hotfire store`: a look into a data directory while no broker runs on it.
 
-use std::path::PathBuf;
+mod check;
+mod dump;
 
-use anyhow::{Context, anyhow};
-use hotfire_core::store::StoreConfig;
-use hotfire_core::store::check::{CheckReport, Verdict, check};
-use hotfire_runtime::TokioRuntime;
+use std::path::{Path, PathBuf};
+
+use hotfire_core::store::{StoreConfig, commit_log_dirs, moved_dirs};
 
 use super::path_text;
+use crate::config_file;
 use crate::failure::{Failure, Outcome};
-use crate::output;
-use crate::table;
 
 #[derive(clap::Subcommand)]
 pub enum Command {
     /// Says what recovery would do and what is damaged; changes nothing
-    Check(CheckArgs),
+    Check(check::Args),
+    /// Shows records, queue entries, index entries, checkpoint and settings
+    Dump(dump::Args),
 }
 
+/// Which directory.
 #[derive(clap::Args)]
-pub struct CheckArgs {
+struct Place {
     /// Data directory of a broker, ours or Java's
     dir: PathBuf,
-    /// One JSON object instead of the tables
-    #[arg(long)]
-    json: bool,
+    /// Settings of its broker, as Java's broker.conf
+    #[arg(short, long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+impl Place {
+    fn dir(&self) -> Result<&str, Failure> {
+        path_text(&self.dir)
+    }
+
+    /// The settings with which the directory was written, as far as the file says. What it says of folders below the data
+    /// directory is taken for where that is now.
+    fn store_config(&self) -> Result<StoreConfig, Failure> {
+        let dir = self.dir()?;
+        let Some(file) = &self.config else { return Ok(StoreConfig::new(dir)) };
+        let settings = config_file::broker(Some(Path::new(file)))?.store;
+        Ok(StoreConfig {
+            commit_log_dirs: moved_dirs(commit_log_dirs(&settings.commit_log_dirs), &settings.root, dir),
+            commit_log_file_bytes: settings.commit_log_file_bytes,
+            consume_queue_file_bytes: settings.consume_queue_file_bytes,
+            ..StoreConfig::new(dir)
+        })
+    }
 }
 
 pub async fn run(command: Command) -> Outcome {
-    let Command::Check(args) = command;
-    let dir = path_text(&args.dir)?;
-    let report =
-        check(&TokioRuntime::new("."), dir, &StoreConfig::new(dir)).await.context("check the directory")?;
-    if args.json {
-        let line = serde_json::to_string(&report).context("write the report")?;
-        output::line(line);
-    } else {
-        print_tables(&report);
-    }
-    if report.verdict == Verdict::Damaged {
-        return Err(Failure::Run(anyhow!("{dir}: damaged")));
-    }
-    Ok(())
-}
-
-fn print_tables(report: &CheckReport) {
-    let log = &report.commit_log;
-    let index = &report.index;
-    let verdict = match report.verdict {
-        Verdict::Clean => "clean",
-        Verdict::Recoverable => "recoverable: the next start makes it whole",
-        Verdict::Damaged => "damaged",
-    };
-    let rows = [
-        ("verdict", verdict.to_owned()),
-        ("stopped in order", if report.clean_shutdown { "yes" } else { "no" }.to_owned()),
-        ("log from", log.min.to_string()),
-        ("log to", log.max.to_string()),
-        ("records", log.records.to_string()),
-        ("index files", index.files.to_string()),
-        ("index entries", index.entries.to_string()),
-    ];
-    for (name, value) in rows {
-        output::line(format!("{name}: {value}"));
-    }
-    if !report.queues.is_empty() {
-        let mut queues = table::with_headings(&["topic", "queue", "min", "max", "entries"]);
-        for queue in &report.queues {
-            queues.add_row([
-                queue.topic.clone(),
-                queue.queue.to_string(),
-                queue.min.to_string(),
-                queue.max.to_string(),
-                queue.entries.to_string(),
-            ]);
-        }
-        output::line(queues);
-    }
-    for damage in &log.damaged {
-        output::line(format!("log at {}: {}", damage.at, damage.why));
-    }
-    for queue in &report.queues {
-        for problem in &queue.problems {
-            output::line(format!("queue {} of {}: {problem}", queue.queue, queue.topic));
-        }
-    }
-    for problem in &index.problems {
-        output::line(format!("index: {problem}"));
-    }
-    for (file, state) in report.config.iter().filter(|(_, state)| state.as_str() != "ok") {
-        output::line(format!("config/{file}: {state}"));
+    match command {
+        Command::Check(args) => check::run(args).await,
+        Command::Dump(args) => dump::run(args).await,
     }
 }

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::io;
 
+use serde_json::Value;
+
 use crate::remoting::json;
 use crate::runtime::Runtime;
 use crate::runtime::storage::File;
@@ -43,11 +45,18 @@ impl State {
     }
 }
 
-enum Bytes {
+/// What one file holds.
+pub(crate) enum Bytes {
     Missing,
     Empty,
     Bad(String),
-    Good,
+    Good(Value),
+}
+
+/// Whether a broker reads the file of this name.
+pub(crate) fn is_read(name: &str) -> bool {
+    let name = name.strip_suffix(".bak").unwrap_or(name);
+    name.ends_with(".json") || PLAIN_NAMES.contains(&name)
 }
 
 /// The files below `dir` that a broker reads, by name, also those of which only the backup is left.
@@ -55,13 +64,12 @@ pub(crate) async fn states<R: Runtime>(rt: &R, dir: &str) -> BTreeMap<String, St
     let mut states = BTreeMap::new();
     for entry in rt.list(dir).await.unwrap_or_default() {
         let name = entry.name.strip_suffix(".bak").unwrap_or(&entry.name);
-        let read = name.ends_with(".json") || PLAIN_NAMES.contains(&name);
-        if entry.is_dir || !read || states.contains_key(name) {
+        if entry.is_dir || !is_read(name) || states.contains_key(name) {
             continue;
         }
         let path = format!("{dir}/{name}");
         let state = match look(rt, &path).await {
-            Bytes::Good => State::Good,
+            Bytes::Good(_) => State::Good,
             found => beside_backup(found, look(rt, &format!("{path}.bak")).await),
         };
         states.insert(name.to_owned(), state);
@@ -74,21 +82,21 @@ fn beside_backup(file: Bytes, backup: Bytes) -> State {
         Bytes::Missing => ("it is missing".to_owned(), false),
         Bytes::Empty => ("it is empty".to_owned(), false),
         Bytes::Bad(why) => (why, true),
-        Bytes::Good => return State::Good,
+        Bytes::Good(_) => return State::Good,
     };
     match backup {
-        Bytes::Good => State::Backup { why },
+        Bytes::Good(_) => State::Backup { why },
         Bytes::Bad(_) => State::Undecodable { why },
         Bytes::Missing | Bytes::Empty if bad => State::Undecodable { why },
         Bytes::Missing | Bytes::Empty => State::Nothing { why },
     }
 }
 
-async fn look<R: Runtime>(rt: &R, path: &str) -> Bytes {
+pub(crate) async fn look<R: Runtime>(rt: &R, path: &str) -> Bytes {
     match read(rt, path).await {
         Ok(bytes) if bytes.is_empty() => Bytes::Empty,
         Ok(bytes) => match json::parse(&bytes) {
-            Ok(value) if value.is_object() => Bytes::Good,
+            Ok(value) if value.is_object() => Bytes::Good(value),
             Ok(_) => Bytes::Bad("it is no JSON object".to_owned()),
             Err(why) => Bytes::Bad(why.to_string()),
         },
@@ -113,8 +121,9 @@ mod tests {
     #[test]
     fn a_start_reads_the_file_or_its_backup_or_nothing_or_refuses() {
         let bad = || Bytes::Bad("x".to_owned());
-        assert!(matches!(beside_backup(Bytes::Missing, Bytes::Good), State::Backup { .. }));
-        assert!(matches!(beside_backup(bad(), Bytes::Good), State::Backup { .. }));
+        let good = || Bytes::Good(Value::Null);
+        assert!(matches!(beside_backup(Bytes::Missing, good()), State::Backup { .. }));
+        assert!(matches!(beside_backup(bad(), good()), State::Backup { .. }));
         assert!(matches!(beside_backup(Bytes::Empty, Bytes::Missing), State::Nothing { .. }));
         assert!(matches!(beside_backup(bad(), Bytes::Missing), State::Undecodable { .. }));
         assert!(matches!(beside_backup(Bytes::Empty, bad()), State::Undecodable { .. }));

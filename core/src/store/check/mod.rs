@@ -4,9 +4,9 @@
 //! says what recovery would do and what is damaged. What a recovery cannot restore, because the damage lies where nothing
 //! was being written, makes the verdict `damaged`.
 
-mod config_files;
+pub(crate) mod config_files;
 mod geometry;
-mod index;
+pub(crate) mod index;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -19,6 +19,7 @@ use super::config::StoreConfig;
 use super::error::{RecoverError, ScanEnd};
 use super::mapped_file::parse_file_name;
 use super::recovery::{Look, Paths, Survey, look};
+use super::resync::Seen;
 use crate::runtime::Runtime;
 
 /// So many damaged places are told one by one.
@@ -157,7 +158,7 @@ pub(crate) async fn check_locked<R: Runtime>(
         .into_iter()
         .map(|queue| queue.report)
         .collect();
-    let index = index::report(rt, &format!("{root}/index")).await;
+    let index = index::report(rt, &format!("{root}/index"), commit_log.max).await;
     let checkpoint = CheckpointReport {
         physic_ms: times.physic_ms,
         logic_ms: times.logic_ms,
@@ -248,17 +249,12 @@ async fn holes_between<R: Runtime>(
         return Ok(holes);
     }
     let record_crc_from = whole.checkpoint.positions().map_or(NO_RECORD_CRC, |own| own.record_crc_from);
-    let walk = whole.files.walk(
-        rt,
-        whole.scan.end,
-        recovered_end,
-        record_crc_from,
-        |_| ControlFlow::Continue(()),
-        |hole| {
+    let walk = whole.files.walk(rt, whole.scan.end, recovered_end, record_crc_from, |seen| {
+        if let Seen::Hole(hole) = seen {
             holes.push(Damage { at: hole.at, why: format!("{}; damaged up to {}", hole.why, hole.end) });
-            if holes.len() < DAMAGE_MAX { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-        },
-    );
+        }
+        if holes.len() < DAMAGE_MAX { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    });
     walk.await?;
     Ok(holes)
 }
