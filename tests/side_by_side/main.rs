@@ -4,6 +4,7 @@
 //! broker is warmed up first. Each point says messages per second, p50 and p99 latency, and CPU time of the server for one message.
 #![forbid(unsafe_code)]
 
+mod disk;
 mod servers;
 
 use std::path::Path;
@@ -13,6 +14,7 @@ use anyhow::{Context, Result, ensure};
 use hotfire_tests::{TempDir, project_dir, target_dir};
 use serde_json::Value;
 
+use disk::Probe;
 use servers::{Server, hotfire_cluster, java_cluster, null_server};
 
 const JAVA_VERSION: &str = "4.9.7";
@@ -77,17 +79,26 @@ fn measure(options: &Options) -> Result<()> {
         println!(
             "  connections x in flight   server       msg/s      p50 us   p99 us   CPU us/msg   against Java"
         );
+        let mut probe = Probe::new(dir.path())?;
         for point in POINTS {
-            compare(&program, [&null, &hotfire, &java], point, options)?;
+            compare(&program, [&null, &hotfire, &java], point, options, &mut probe)?;
         }
         compare_batches(&program, [&hotfire, &java], options)?;
+        println!("  {}", probe.summary());
     }
     Ok(())
 }
 
-fn compare(program: &Path, servers: [&Server; 3], point: (usize, usize), options: &Options) -> Result<()> {
+fn compare(
+    program: &Path,
+    servers: [&Server; 3],
+    point: (usize, usize),
+    options: &Options,
+    probe: &mut Probe,
+) -> Result<()> {
     let mut results: Vec<Vec<Value>> = vec![Vec::new(); servers.len()];
     for _ in 0..options.rounds {
+        probe.measure()?;
         for (server, results) in servers.iter().zip(&mut results) {
             results.push(load(program, server, point, options.seconds, 1)?);
         }
