@@ -14,7 +14,7 @@ use crate::message::StoredMessage;
 use crate::message::properties;
 use crate::remoting::RemotingCommand;
 use crate::remoting::codes::{request as codes, response};
-use crate::remoting::connection::{Answer, Reached, unsupported};
+use crate::remoting::connection::{Answer, Reached, Response, unsupported};
 use crate::remoting::headers::{ConsumerSendMsgBackHeader, SendMessageHeader};
 use crate::remoting::language::LanguageCode;
 use crate::runtime::Runtime;
@@ -75,11 +75,15 @@ async fn put_back<R: Runtime>(
         Answer::NowJson(fields) => answer(fields.code),
         Answer::WhenReached { mark, position, deadline, finish } => {
             let left = deadline.since(rt.now());
-            finish(match rt.timeout(left, mark.reached(position)).await {
+            let reached = match rt.timeout(left, mark.reached(position)).await {
                 Ok(Ok(())) => Reached::Yes,
                 Ok(Err(_)) => Reached::Failed,
                 Err(_) => Reached::TimedOut,
-            })
+            };
+            match finish(reached) {
+                Response::Command(answer) => answer,
+                Response::Json(fields) => answer(fields.code),
+            }
         }
         Answer::Never | Answer::Later(_) | Answer::Held => {
             unreachable!("a send is answered in one of two ways")

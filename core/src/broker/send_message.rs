@@ -16,7 +16,7 @@ use crate::message::properties::{self, NAME_SEPARATOR, PROPERTY_SEPARATOR, Segme
 use crate::message::{MessageToStore, id, sys_flag};
 use crate::remoting::body::{TopicConfig, TopicFilterType};
 use crate::remoting::codes::response;
-use crate::remoting::connection::{Answer, Reached};
+use crate::remoting::connection::{Answer, Reached, Response};
 use crate::remoting::headers::SendMessageHeader;
 use crate::remoting::{JsonAnswer, JsonFields, RemotingCommand, SerializeType};
 use crate::runtime::Runtime;
@@ -184,7 +184,10 @@ impl<R: Runtime> SendMessage<R> {
         };
         let place = Place { ids: &ids, queue_id, queue_offset };
         if self.store.must_wait() {
-            let answer = self.sent(place, &wants);
+            let answer = match request.serialize_type {
+                SerializeType::Json => Response::Json(self.sent_json(place, &wants)),
+                SerializeType::RocketMq => Response::Command(self.sent(place, &wants)),
+            };
             let flushed = wants.flush;
             return Ok(if flushed { self.when_durable(answer, end) } else { self.when_kept(answer, end) });
         }
@@ -217,7 +220,7 @@ impl<R: Runtime> SendMessage<R> {
         if !unique_key.is_empty() {
             fields.text("transactionId", unique_key);
         }
-        JsonAnswer { code: response::SUCCESS, fields }
+        JsonAnswer { code: response::SUCCESS, remark: None, fields }
     }
 
     async fn put_batch(&self, message: MessageToStore<'_>, raw: &str) -> Result<AppendedBatch, Refusal> {
@@ -258,7 +261,7 @@ impl<R: Runtime> SendMessage<R> {
     }
 
     /// `answer` when the log is durable up to `end`.
-    fn when_durable(&self, answer: RemotingCommand, end: u64) -> Answer {
+    fn when_durable(&self, answer: Response, end: u64) -> Answer {
         let store = self.store.clone();
         let finish = move |reached| match reached {
             Reached::Yes => answer,
@@ -270,7 +273,7 @@ impl<R: Runtime> SendMessage<R> {
     }
 
     /// `answer` when the log outlives the process up to `end`.
-    fn when_kept(&self, answer: RemotingCommand, end: u64) -> Answer {
+    fn when_kept(&self, answer: Response, end: u64) -> Answer {
         let store = self.store.clone();
         let finish =
             move |reached| if reached == Reached::Yes || store.keep(end) { answer } else { not_kept() };
@@ -281,7 +284,7 @@ impl<R: Runtime> SendMessage<R> {
         &self,
         mark: &Watermark,
         end: u64,
-        finish: impl FnOnce(Reached) -> RemotingCommand + Send + 'static,
+        finish: impl FnOnce(Reached) -> Response + Send + 'static,
     ) -> Answer {
         Answer::WhenReached {
             mark: mark.clone(),
@@ -376,14 +379,19 @@ fn push_segment(into: &mut String, start: usize, segment: &str) {
     into.push_str(segment);
 }
 
-fn not_known_durable(mut answer: RemotingCommand, why: &str) -> RemotingCommand {
-    answer.code = response::FLUSH_DISK_TIMEOUT;
-    answer.with_remark(format!("stored, but not known to be on disk: {why}"))
+fn not_known_durable(mut answer: Response, why: &str) -> Response {
+    let (code, remark) = match &mut answer {
+        Response::Command(answer) => (&mut answer.code, &mut answer.remark),
+        Response::Json(answer) => (&mut answer.code, &mut answer.remark),
+    };
+    *code = response::FLUSH_DISK_TIMEOUT;
+    *remark = Some(format!("stored, but not known to be on disk: {why}"));
+    answer
 }
 
 /// It is not whole in its file, and as no write succeeds any more it never will be.
-fn not_kept() -> RemotingCommand {
-    answer(response::SERVICE_NOT_AVAILABLE).with_remark("not stored: the log could not be written")
+fn not_kept() -> Response {
+    answer(response::SERVICE_NOT_AVAILABLE).with_remark("not stored: the log could not be written").into()
 }
 
 fn unsupported(feature: &str) -> Refusal {

@@ -76,12 +76,28 @@ pub enum Answer {
         mark: Watermark,
         position: u64,
         deadline: Mono,
-        finish: Box<dyn FnOnce(Reached) -> RemotingCommand + Send>,
+        finish: Finish,
     },
     /// Runs beside the connection, to its end even if the connection ends before.
     Later(Pin<Box<dyn Future<Output = RemotingCommand> + Send>>),
     /// Somebody answers by [`ConnectionHandle::respond`] (long polling). An ordered stop does not wait for it.
     Held,
+}
+
+/// Makes the answer when the wait is over.
+pub type Finish = Box<dyn FnOnce(Reached) -> Response + Send>;
+
+/// An answer that was waited for.
+pub enum Response {
+    Command(RemotingCommand),
+    /// To a request that came in JSON.
+    Json(JsonAnswer),
+}
+
+impl From<RemotingCommand> for Response {
+    fn from(command: RemotingCommand) -> Response {
+        Response::Command(command)
+    }
 }
 
 /// How a wait for a watermark ended.

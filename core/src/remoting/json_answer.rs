@@ -5,11 +5,13 @@
 use super::frame;
 use bytes::{BufMut, BytesMut};
 
-/// A response with fields and without remark or body, to a request that came with a JSON header.
+/// A response with fields and without body, to a request that came with a JSON header.
 #[derive(Clone, Debug)]
 pub struct JsonAnswer {
     /// How it went: see [`super::codes`].
     pub code: i32,
+    /// Why, in words.
+    pub remark: Option<String>,
     /// The fields; none of a name twice.
     pub fields: JsonFields,
 }
@@ -74,8 +76,9 @@ mod tests {
         for fields in
             [&[][..], &[("MSG_REGION", "a \"b\"\u{1}中")], &[("a", "x"), ("queueOffset", "-7"), ("b", "")]]
         {
+            let remark = Some(format!("{} \"fields\"", fields.len())).filter(|_| fields.len() > 1);
             let mut command = RemotingCommand::request(3);
-            (command.opaque, command.flag) = (-42, FLAG_RESPONSE);
+            (command.opaque, command.flag, command.remark) = (-42, FLAG_RESPONSE, remark.clone());
             let mut own = JsonFields::default();
             for (name, value) in fields {
                 command.ext.set_str(name, value);
@@ -86,7 +89,7 @@ mod tests {
             }
             let (mut expected, mut sent) = (BytesMut::new(), BytesMut::new());
             frame::encode(&command, &mut expected);
-            frame::encode_json_answer(-42, &JsonAnswer { code: 3, fields: own }, &mut sent);
+            frame::encode_json_answer(-42, &JsonAnswer { code: 3, remark, fields: own }, &mut sent);
             assert_eq!(sent, expected);
         }
     }

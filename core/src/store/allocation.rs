@@ -21,6 +21,8 @@ pub(crate) const PREFAULT_BYTES_MAX: u64 = 8 << 20;
 /// With enough of them ahead, by steps of this many, about as fast as appends use them up: a page that is cold in the machine
 /// costs microseconds, and megabytes in one go would keep a core from the connections for many milliseconds.
 pub(crate) const PREFAULT_BYTES_MIN: u64 = 256 << 10;
+/// The same where appends are pooled: each step ends with a flush of its own.
+pub(crate) const PREFAULT_POOLED_BYTES: u64 = 1 << 20;
 /// After a file could not be made, the task itself tries again at this pace; a waiting put makes it try at once.
 const RETRY: Duration = Duration::from_millis(1_000);
 /// Without a reason to look again it looks again after this long.

@@ -16,7 +16,9 @@ use std::io;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
-use super::allocation::{Allocation, PREFAULT_BYTES_MAX, PREFAULT_BYTES_MIN, Plan, Step};
+use super::allocation::{
+    Allocation, PREFAULT_BYTES_MAX, PREFAULT_BYTES_MIN, PREFAULT_POOLED_BYTES, Plan, Step,
+};
 use super::config::{FlushMode, StoreConfig};
 use super::error::{PutError, WhyNot};
 use super::mapped_file::MappedFile;
@@ -378,10 +380,14 @@ impl<R: Runtime> CommitLog<R> {
         }
         let (from, upto) = (prefaulted.max(end), (end + self.prefault_bytes).min(known_end));
         // By steps, so that a page is not asked for with each append.
-        let hysteresis = PREFAULT_BYTES_MIN.min(self.prefault_bytes / 2);
+        let step = match self.backing {
+            Backing::Mapped => PREFAULT_BYTES_MIN,
+            Backing::Pooled => PREFAULT_POOLED_BYTES,
+        };
+        let hysteresis = step.min(self.prefault_bytes / 2);
         if from < upto && prefaulted < end + self.prefault_bytes - hysteresis {
             let behind = prefaulted < end + self.prefault_bytes / 2;
-            let bytes_max = if behind { PREFAULT_BYTES_MAX } else { PREFAULT_BYTES_MIN };
+            let bytes_max = if behind { PREFAULT_BYTES_MAX } else { step };
             let upto = upto.min(from + bytes_max);
             return Plan { step: Step::Prefault { from, upto }, next_at: end + 1 };
         }

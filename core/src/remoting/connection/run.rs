@@ -17,7 +17,7 @@ use bytes::{Buf, BytesMut};
 use super::handle::{Shared, address_response};
 use super::output::Output;
 use super::waiting::{Waiting, WaitingAnswer};
-use super::{Answer, ConnectionHandle, ConnectionLimits, Handler, InFlightPermit, RequestKey};
+use super::{Answer, ConnectionHandle, ConnectionLimits, Handler, InFlightPermit, RequestKey, Response};
 use crate::remoting::codes::response;
 use crate::remoting::{RemotingCommand, SerializeType, frame};
 use crate::runtime::{Mono, Mutant, ReadHalf, Runtime, WriteHalf};
@@ -210,10 +210,15 @@ impl<R: Runtime, H: Handler<R>> Connection<R, H> {
         }
         self.waiting.release(self.rt.now(), |waiting, reached| {
             let WaitingAnswer { key, finish, permit, .. } = waiting;
-            let mut response = finish(reached);
+            let response = finish(reached);
             drop(permit);
-            address_response(&key, &mut response);
-            output.push(&response);
+            match response {
+                Response::Json(answer) => output.push_json(key.opaque, &answer),
+                Response::Command(mut response) => {
+                    address_response(&key, &mut response);
+                    output.push(&response);
+                }
+            }
         });
         Ok(())
     }

@@ -8,12 +8,9 @@
 use std::collections::VecDeque;
 use std::task::{Context, Poll};
 
-use super::{InFlightPermit, Reached, RequestKey};
-use crate::remoting::RemotingCommand;
+use super::{Finish, InFlightPermit, Reached, RequestKey};
 use crate::runtime::Mono;
 use crate::runtime::sync::{Ticket, Watermark};
-
-pub(super) type Finish = Box<dyn FnOnce(Reached) -> RemotingCommand + Send>;
 
 pub(super) struct WaitingAnswer {
     pub(super) key: RequestKey,
@@ -125,14 +122,14 @@ impl Waiting {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::remoting::SerializeType;
+    use crate::remoting::{RemotingCommand, SerializeType};
 
     fn answer(opaque: i32, position: u64, deadline: u64) -> WaitingAnswer {
         WaitingAnswer {
             key: RequestKey { opaque, serialize_type: SerializeType::Json, oneway: false },
             position,
             deadline: Mono(deadline),
-            finish: Box::new(|_| RemotingCommand::request(0)),
+            finish: Box::new(|_| RemotingCommand::request(0).into()),
             permit: None,
         }
     }

@@ -413,6 +413,10 @@ pub(super) fn encode_answer(opaque: i32, answer: &JsonAnswer, head: &mut BytesMu
     const _: () = assert!(FLAG_RESPONSE == 1 && OUR_VERSION == 409);
     head.put_slice(b",\"flag\":1,\"language\":\"JAVA\",\"opaque\":");
     head.put_slice(digits.format(opaque).as_bytes());
+    if let Some(remark) = &answer.remark {
+        head.put_slice(b",\"remark\":");
+        put_text(head, remark);
+    }
     head.put_slice(b",\"serializeTypeCurrentRPC\":\"JSON\",\"version\":409}");
 }
 

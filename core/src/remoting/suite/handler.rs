@@ -75,9 +75,9 @@ impl<R: Runtime> TestHandler<R> {
             position,
             deadline: self.rt.now().after(patience),
             finish: Box::new(move |reached| match reached {
-                Reached::Yes => response,
-                Reached::Failed => response.with_remark("failed"),
-                Reached::TimedOut => response.with_remark("timed out"),
+                Reached::Yes => response.into(),
+                Reached::Failed => response.with_remark("failed").into(),
+                Reached::TimedOut => response.with_remark("timed out").into(),
             }),
         }
     }
