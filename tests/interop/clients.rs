@@ -29,6 +29,8 @@ impl Client {
 
 /// One client, installed and ready to start.
 pub struct Tools {
+    /// It can look messages up by their keys.
+    pub queries: bool,
     program: PathBuf,
     arguments: Vec<String>,
 }
@@ -112,7 +114,7 @@ fn java_client(version: &str, dir: &Path) -> Result<Tools> {
         format!("{}:{}/*", classes.display(), jars.display()),
         "Interop".to_owned(),
     ];
-    Ok(Tools { program: java, arguments })
+    Ok(Tools { queries: true, program: java, arguments })
 }
 
 fn python(dir: &Path) -> Result<Tools> {
@@ -133,5 +135,5 @@ fn python(dir: &Path) -> Result<Tools> {
         std::fs::write(dir.join("installed"), "")?;
     }
     let script = project_dir().join("tests/interop/python/interop.py");
-    Ok(Tools { program: installed, arguments: vec![script.display().to_string()] })
+    Ok(Tools { queries: false, program: installed, arguments: vec![script.display().to_string()] })
 }

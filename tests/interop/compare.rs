@@ -29,6 +29,37 @@ fn expected(index: i64) -> Vec<(&'static str, Value)> {
     ]
 }
 
+/// Of `count` messages each look-up, three a message, has found the one that was sent, with every field.
+pub fn found_by_key(sent: &Path, found: &Path, count: usize) -> Result<()> {
+    let mut by_id = BTreeMap::new();
+    for ack in lines(sent)? {
+        by_id.insert(ack["msgId"].as_str().context("an id")?.to_owned(), ack);
+    }
+    let answers = lines(found)?;
+    ensure!(answers.len() == 3 * count, "{} of {} look-ups were answered", answers.len(), 3 * count);
+    for three in answers.chunks(3) {
+        for answer in three {
+            let id = answer["msgId"].as_str().context("an id")?;
+            ensure!(answer["msgId"] == three[0]["msgId"], "{answer} is not {}", three[0]);
+            let ack = by_id.get(id).with_context(|| format!("{answer} was never sent"))?;
+            let index = number(ack, "index")?;
+            for (field, value) in expected(index) {
+                ensure!(
+                    answer[field] == value,
+                    "message {index}: {field}: sent {value}, found {}",
+                    answer[field]
+                );
+            }
+            ensure!(
+                answer["queueOffset"] == ack["queueOffset"],
+                "message {index}: {}",
+                answer["queueOffset"]
+            );
+        }
+    }
+    Ok(())
+}
+
 /// Each of the `count` messages was received once, with every field as sent and the ids, queue and offset as acknowledged.
 pub fn every_field(sent: &Path, received: &Path, count: usize) -> Result<()> {
     let mut by_index = BTreeMap::new();

@@ -1,9 +1,10 @@
 //! `cargo interop`: the original clients against our nodes.
 //!
 //! For each client: 1,000 messages with tags, keys, properties and non-ASCII text go through the name server, a push consumer in
-//! clustering mode takes them, every field is compared; then the broker is killed under load and restarted, and every acknowledged
-//! message is consumed. Once more, `malformed`: 100,000 malformed frames go to the servers, whose memory must stay, and after that
-//! the clients send and consume as before. A tool that is missing fails the run, or is named as skipped with `--optional`.
+//! clustering mode takes them, every field is compared, and the Java clients look some up by key and by unique key; then the
+//! broker is killed under load and restarted, and every acknowledged message is consumed. Once more, `malformed`: 100,000 malformed
+//! frames go to the servers, whose memory must stay, and after that the clients send and consume as before. A tool that is missing
+//! fails the run, or is named as skipped with `--optional`.
 #![forbid(unsafe_code)]
 
 mod clients;
@@ -20,6 +21,8 @@ use hotfire_tests::{Node, TempDir, project_dir, target_dir};
 use clients::{Client, Tools};
 
 const MESSAGES: usize = 1000;
+/// Messages that are looked up by each of their keys.
+const LOOK_UPS: usize = 20;
 const MALFORMED_FRAMES: usize = 100_000;
 const LOAD_SECONDS: u64 = 6;
 
@@ -210,7 +213,14 @@ fn every_field_comes_back(tools: &Tools, name_server: &str, topic: &str, dir: &P
     tools.run(&["produce", name_server, topic, &count, path(&sent)?], dir, Duration::from_secs(60))?;
     let consume = ["consume", name_server, topic, "interop-fields", &count, "60", path(&received)?];
     tools.run(&consume, dir, Duration::from_secs(90))?;
-    compare::every_field(&sent, &received, MESSAGES)
+    compare::every_field(&sent, &received, MESSAGES)?;
+    if tools.queries {
+        let (count, found) = (LOOK_UPS.to_string(), dir.join("found.jsonl"));
+        let query = ["query", name_server, topic, &count, path(&sent)?, path(&found)?];
+        tools.run(&query, dir, Duration::from_secs(60))?;
+        compare::found_by_key(&sent, &found, LOOK_UPS).context("messages are found by key")?;
+    }
+    Ok(())
 }
 
 fn nothing_acknowledged_is_lost(tools: &Tools, program: &Path, dir: &Path) -> Result<()> {

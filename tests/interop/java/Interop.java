@@ -23,6 +23,7 @@ import org.apache.rocketmq.common.message.MessageExt;
  *   load    NAMESRV TOPIC SECONDS OUT         sends until the time is up, going on after errors; a line per answer
  *   consume NAMESRV TOPIC GROUP COUNT SECONDS OUT
  *           push consumer, clustering, from the first offset; a line per message; ends at COUNT different ids or after SECONDS
+ *   query   NAMESRV TOPIC COUNT SENT OUT      looks some of the messages that are in SENT up by each key and by unique key; a line per answer
  */
 public class Interop {
     public static void main(String[] args) {
@@ -40,6 +41,7 @@ public class Interop {
             case "produce": produce(args[1], args[2], Integer.parseInt(args[3]), args[4]); break;
             case "load": load(args[1], args[2], Integer.parseInt(args[3]), args[4]); break;
             case "consume": consume(args[1], args[2], args[3], Integer.parseInt(args[4]), Integer.parseInt(args[5]), args[6]); break;
+            case "query": query(args[1], args[2], Integer.parseInt(args[3]), args[4], args[5]); break;
             default: throw new IllegalArgumentException(args[0]);
         }
     }
@@ -136,6 +138,34 @@ public class Interop {
         while (seen.size() < count && System.nanoTime() < end) Thread.sleep(20);
         consumer.shutdown();
         synchronized (writer) { writer.close(); }
+    }
+
+    static void query(String namesrv, String topic, int count, String sent, String out) throws Exception {
+        DefaultMQProducer producer = new DefaultMQProducer("interop-query");
+        producer.setNamesrvAddr(namesrv);
+        producer.setInstanceName("query-" + System.nanoTime());
+        producer.start();
+        List<String> answers = java.nio.file.Files.readAllLines(java.nio.file.Paths.get(sent));
+        try (PrintWriter writer = open(out)) {
+            for (int n = 0; n < count; n++) {
+                String answer = answers.get(n * answers.size() / count);
+                int index = Integer.parseInt(field(answer, "\"index\":", ","));
+                String id = field(answer, "\"msgId\":\"", "\"");
+                for (String key : new String[] {"key-" + index, "\u952e-" + index}) {
+                    List<MessageExt> found = producer.queryMessage(topic, key, 32, 0, System.currentTimeMillis() + 1000).getMessageList();
+                    if (found.size() != 1) throw new IllegalStateException(key + ": " + found);
+                    writer.println(line(found.get(0)));
+                }
+                writer.println(line(producer.viewMessage(topic, id)));
+            }
+        }
+        producer.shutdown();
+    }
+
+    /** What stands behind BEGIN, up to END. */
+    static String field(String line, String begin, String end) {
+        int from = line.indexOf(begin) + begin.length();
+        return line.substring(from, line.indexOf(end, from));
     }
 
     static String line(MessageExt message) {
