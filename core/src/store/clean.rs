@@ -161,7 +161,7 @@ impl<R: Runtime> Clean<R> {
                 Ok(false) => {}
                 Err(error) => tracing::error!(%error, "delete queue files"),
             }
-            if let Err(error) = self.index.delete_below(log_min).await {
+            if files_too && let Err(error) = self.index.delete_below(log_min).await {
                 tracing::error!(%error, "delete index files");
             }
         }
