@@ -59,7 +59,7 @@ use dispatch::Dispatch;
 use flush::Flush;
 use index::Index;
 use queue_flush::QueueFlush;
-use recovery::Paths;
+use recovery::{Look, Paths};
 
 use crate::message::batch::BatchItem;
 use crate::message::codec::{self, Prepared};
@@ -94,7 +94,22 @@ impl<R: Runtime> MessageStore<R> {
         config.check()?;
         let paths = Paths::new(&config.root, &config.commit_log_dirs);
         let lock = take_lock(&rt, &paths).await?;
-        let opened = recovery::open(&rt, &config, &paths).await?;
+        let store = Self::open_locked(rt, config, paths, Look::AsRecovery).await?;
+        store.lock.lock().unwrap_or_else(PoisonError::into_inner).replace(lock);
+        Ok(store)
+    }
+
+    /// As [`Self::open`] for whoever holds the directory's lock.
+    ///
+    /// # Errors
+    /// As there.
+    async fn open_locked(
+        rt: R,
+        config: StoreConfig,
+        paths: Paths,
+        how: Look,
+    ) -> Result<Arc<Self>, RecoverError> {
+        let opened = recovery::open(&rt, &config, &paths, how).await?;
         let mark = opened.checkpoint.positions().map_or(0, |own| own.scan_from);
         let log = Arc::new(CommitLog::new(rt.clone(), paths.commit_logs.clone(), &config, opened.log));
         let queues = Arc::new(opened.queues);
@@ -146,7 +161,7 @@ impl<R: Runtime> MessageStore<R> {
             clean,
             stop: watch(false).0,
             tasks: Mutex::default(),
-            lock: Mutex::new(Some(lock)),
+            lock: Mutex::default(),
         }))
     }
 

@@ -36,6 +36,8 @@ pub(crate) struct LogFiles<R: Runtime> {
     unused: Vec<String>,
     /// The first file that does not continue the one before it.
     gap: Option<Gap>,
+    /// The last file with a byte that is not zero, of use or not.
+    newest: String,
     /// What recovery cannot repair. Nothing behind the first such file is among `files`.
     pub refusals: Vec<RecoverError>,
 }
@@ -121,6 +123,7 @@ impl<R: Runtime> LogFiles<R> {
                 break;
             }
         }
+        let newest = names.last().map(|(_, path, _)| path.clone()).unwrap_or_default();
         refuse_files(&mut names, file_bytes, &mut refusals);
         let continues =
             |pair: &[(u64, String, u64)]| matches!(pair, [before, file] if before.0 + file_bytes == file.0);
@@ -139,7 +142,7 @@ impl<R: Runtime> LogFiles<R> {
                 rt.open_segment(&path, len, Backing::Mapped).await.map_err(RecoverError::io("map", &path))?;
             files.push(Found { file: MappedFile { base, path, reader: writer.reader() }, writer });
         }
-        Ok(LogFiles { dirs: dirs.to_vec(), file_bytes, files, unused, gap, refusals })
+        Ok(LogFiles { dirs: dirs.to_vec(), file_bytes, files, unused, gap, newest, refusals })
     }
 
     /// One file by itself, whatever its length.
@@ -157,6 +160,7 @@ impl<R: Runtime> LogFiles<R> {
             files: vec![Found { file, writer }],
             unused: Vec::new(),
             gap: None,
+            newest: path.to_owned(),
             refusals: Vec::new(),
         })
     }
@@ -172,6 +176,13 @@ impl<R: Runtime> LogFiles<R> {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Whether `path` is the last file, with records of the log in it.
+    pub fn ends_in(&self, path: &str, scan: &Scan) -> bool {
+        let is_last = self.gap.is_none() && self.newest == path;
+        is_last
+            && self.files.last().is_some_and(|found| found.file.path == path && found.file.base < scan.end)
     }
 
     /// The file that holds the byte at `at`, else the last one.

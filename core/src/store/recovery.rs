@@ -98,8 +98,9 @@ pub(crate) async fn survey<R: Runtime>(
     rt: &R,
     config: &StoreConfig,
     paths: &Paths,
+    how: Look,
 ) -> Result<Survey<R>, RecoverError> {
-    let mut survey = look(rt, config, paths, Look::AsRecovery, |_| {}).await?;
+    let mut survey = look(rt, config, paths, how, |_| {}).await?;
     if survey.refusals.is_empty() { Ok(survey) } else { Err(survey.refusals.swap_remove(0)) }
 }
 
@@ -200,8 +201,9 @@ pub(crate) async fn open<R: Runtime>(
     rt: &R,
     config: &StoreConfig,
     paths: &Paths,
+    how: Look,
 ) -> Result<Opened<R>, RecoverError> {
-    let survey = survey(rt, config, paths).await?;
+    let survey = survey(rt, config, paths, how).await?;
     make_folders(rt, paths).await?;
     let Survey { files, queues: recovering, checkpoint, clean, from, scan, .. } = survey;
     if scan.why != ScanEnd::Clean {
@@ -212,7 +214,8 @@ pub(crate) async fn open<R: Runtime>(
     mark_running(rt, paths).await.map_err(RecoverError::repair(&paths.abort))?;
     let known_end = checkpoint.positions().map(|own| own.queues_durable);
     // We stopped it in order, and nothing has touched it since: what lies behind the end is zero, what lies before is durable.
-    let untouched = clean && scan.why == ScanEnd::Clean && known_end == Some(scan.end);
+    let untouched =
+        how == Look::AsRecovery && clean && scan.why == ScanEnd::Clean && known_end == Some(scan.end);
     let log_min = files.min();
     // Below it the last life's flushes vouch for log and queues; what lies above may be in memory only.
     let durable_below = known_end.unwrap_or(from).clamp(from, scan.end);

@@ -5,6 +5,8 @@ mod dump;
 
 use std::path::{Path, PathBuf};
 
+use hotfire_core::config::BrokerConfig;
+use hotfire_core::store::index::Geometry;
 use hotfire_core::store::{StoreConfig, commit_log_dirs, moved_dirs};
 
 use super::path_text;
@@ -13,7 +15,7 @@ use crate::failure::{Failure, Outcome};
 
 #[derive(clap::Subcommand)]
 pub enum Command {
-    /// Says what recovery would do and what is damaged; changes nothing
+    /// Says what recovery would do and what is damaged; changes nothing without --repair
     Check(check::Args),
     /// Shows records, queue entries, index entries, checkpoint and settings
     Dump(dump::Args),
@@ -39,11 +41,13 @@ impl Place {
     fn store_config(&self) -> Result<StoreConfig, Failure> {
         let dir = self.dir()?;
         let Some(file) = &self.config else { return Ok(StoreConfig::new(dir)) };
-        let settings = config_file::broker(Some(Path::new(file)))?.store;
+        let BrokerConfig { store: settings, index, .. } = config_file::broker(Some(Path::new(file)))?;
         Ok(StoreConfig {
             commit_log_dirs: moved_dirs(commit_log_dirs(&settings.commit_log_dirs), &settings.root, dir),
             commit_log_file_bytes: settings.commit_log_file_bytes,
             consume_queue_file_bytes: settings.consume_queue_file_bytes,
+            index: index.enabled,
+            index_geometry: Geometry { slots: index.slots, entries: index.entries },
             ..StoreConfig::new(dir)
         })
     }

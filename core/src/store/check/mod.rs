@@ -1,4 +1,4 @@
-//! A look at a data directory of Java's broker or of ours, offline and without changing a byte of it.
+//! A look at a data directory of Java's broker or of ours, offline and without changing a byte of it; and its [`repair`].
 //!
 //! It runs the survey that recovery begins with, once from where recovery would begin and once from the first byte, and
 //! says what recovery would do and what is damaged. What a recovery cannot restore, because the damage lies where nothing
@@ -7,10 +7,13 @@
 pub(crate) mod config_files;
 mod geometry;
 pub(crate) mod index;
+mod repair;
 
 use std::collections::BTreeMap;
 use std::io;
 use std::ops::ControlFlow;
+
+pub use repair::{RepairError, Repaired, repair};
 
 use serde::Serialize;
 
@@ -21,6 +24,7 @@ use super::mapped_file::parse_file_name;
 use super::recovery::{Look, Paths, Survey, look};
 use super::resync::Seen;
 use crate::runtime::Runtime;
+use repair::Resize;
 
 /// So many damaged places are told one by one.
 const DAMAGE_MAX: usize = 1_000;
@@ -97,7 +101,16 @@ pub enum Verdict {
 /// `InUse` while a broker runs on it, `Io` when the directory itself cannot be read. Damage is no error: it is reported.
 pub async fn check<R: Runtime>(rt: &R, root: &str, base: &StoreConfig) -> Result<CheckReport, RecoverError> {
     let _lock = lock_if_there(rt, root).await?;
-    check_locked(rt, root, base).await
+    Ok(check_all(rt, root, base).await?.report)
+}
+
+/// What was found, and what a repair makes of it.
+struct Checked {
+    report: CheckReport,
+    /// Why a repair would lose whole records, or must not guess.
+    refused: Vec<String>,
+    /// Files that a repair gives their length.
+    resizes: Vec<Resize>,
 }
 
 /// Keeps brokers out of the directory `root`, which must be there. Taking a lock that is not there would write it.
@@ -124,18 +137,18 @@ pub(crate) async fn config_for<R: Runtime>(rt: &R, root: &str, base: &StoreConfi
     (geometry::with_lengths_of_files(rt, &paths, &base).await, paths)
 }
 
-pub(crate) async fn check_locked<R: Runtime>(
-    rt: &R,
-    root: &str,
-    base: &StoreConfig,
-) -> Result<CheckReport, RecoverError> {
+async fn check_all<R: Runtime>(rt: &R, root: &str, base: &StoreConfig) -> Result<Checked, RecoverError> {
     let (config, paths) = config_for(rt, root, base).await;
     let mut judged = Verdict::Clean;
+    let mut refused = Vec::new();
     let config_states = config_files::states(rt, &format!("{root}/config")).await;
-    for state in config_states.values() {
+    for (name, state) in &config_states {
         judged = judged.max(match state {
             config_files::State::Good => Verdict::Clean,
-            config_files::State::Undecodable { .. } => Verdict::Damaged,
+            config_files::State::Undecodable { .. } => {
+                refused.push(format!("config/{name}: {}", state.text()));
+                Verdict::Damaged
+            }
             _ => Verdict::Recoverable,
         });
     }
@@ -145,6 +158,7 @@ pub(crate) async fn check_locked<R: Runtime>(
     let times = survey.checkpoint;
     let clean_shutdown = survey.clean;
     let holes = holes_between(rt, &survey, recovered.end).await?;
+    let behind = Behind::look(rt, &survey).await?;
     let whole = Looked::at(survey);
     let commit_log = CommitLogReport {
         min: whole.min,
@@ -153,7 +167,24 @@ pub(crate) async fn check_locked<R: Runtime>(
         damaged: damages(&mut recovered, &whole, holes),
     };
     let same_end = whole.end == recovered.end;
+    if !same_end {
+        refused.push(format!(
+            "the log is damaged at {}, long before its end at {}: a start serves what lies behind",
+            whole.end, recovered.end
+        ));
+    }
     let lost = recovered.queues.iter().any(|queue| queue.lost > 0);
+    let was_durable = behind.records > 0 && behind.first_ms <= times.physic_ms;
+    let unexplained = was_durable || (clean_shutdown && lost);
+    if unexplained {
+        refused.push(format!(
+            "the log ends at {}, where it was whole: {} whole records lie behind, {}",
+            recovered.end,
+            behind.records,
+            if lost { "queues point there" } else { "the checkpoint says they were durable" }
+        ));
+    }
+    let resizes = recovered.take_resizes(&mut refused);
     let queues: Vec<QueueReport> = if same_end { whole.queues } else { recovered.queues }
         .into_iter()
         .map(|queue| queue.report)
@@ -168,14 +199,14 @@ pub(crate) async fn check_locked<R: Runtime>(
     let problems = queues.iter().any(|queue| !queue.problems.is_empty())
         || !index.problems.is_empty()
         || !checkpoint.problems.is_empty();
-    judged = judged.max(if recovered.refused || !same_end || (clean_shutdown && lost) {
+    judged = judged.max(if recovered.refused || !same_end || unexplained {
         Verdict::Damaged
     } else if !clean_shutdown || problems || !commit_log.damaged.is_empty() {
         Verdict::Recoverable
     } else {
         Verdict::Clean
     });
-    Ok(CheckReport {
+    let report = CheckReport {
         clean_shutdown,
         commit_log,
         queues,
@@ -183,7 +214,42 @@ pub(crate) async fn check_locked<R: Runtime>(
         checkpoint,
         config: config_states.iter().map(|(name, state)| (name.clone(), state.text())).collect(),
         verdict: judged,
-    })
+    };
+    Ok(Checked { report, refused, resizes })
+}
+
+/// Whole records behind the place where the log stops being whole.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Behind {
+    records: u64,
+    /// Store time of the first.
+    first_ms: i64,
+}
+
+impl Behind {
+    /// Those that are older than the log's last whole record are left from an earlier life of the file.
+    async fn look<R: Runtime>(rt: &R, whole: &Survey<R>) -> Result<Behind, RecoverError> {
+        let mut behind = Behind::default();
+        if whole.scan.why == ScanEnd::Clean && whole.refusals.is_empty() {
+            // Where nothing is written Java finds nothing either, unless a queue knows better.
+            if whole.queues.report().iter().all(|queue| queue.lost == 0) {
+                return Ok(behind);
+            }
+        }
+        let walk = whole.files.walk(rt, whole.scan.end, u64::MAX, NO_RECORD_CRC, |seen| {
+            if let Seen::Record(record) = seen
+                && record.store_timestamp >= whole.scan.last_timestamp
+            {
+                if behind.records == 0 {
+                    behind.first_ms = record.store_timestamp;
+                }
+                behind.records += 1;
+            }
+            ControlFlow::Continue(())
+        });
+        walk.await?;
+        Ok(behind)
+    }
 }
 
 /// A queue, and how many of its entries point behind the log.
@@ -202,16 +268,42 @@ struct Looked {
     refused: bool,
     /// Of the log's files only: what is wrong with a queue's stands with the queue.
     refusals: Vec<Damage>,
+    /// What a repair gives its length.
+    resizes: Vec<Resize>,
+    /// What it does not repair.
+    unrepairable: Vec<String>,
 }
 
 impl Looked {
     fn at<R: Runtime>(survey: Survey<R>) -> Looked {
         let Survey { files, queues, scan, refusals, .. } = survey;
         let refused = !refusals.is_empty();
+        let (mut resizes, mut unrepairable) = (Vec::new(), Vec::new());
+        for refusal in &refusals {
+            match refusal {
+                // What is missing at the end of the last file cannot be read anyway; queues follow from the log.
+                RecoverError::FileLength { file, expected, found }
+                    if found < expected && (is_of_queue(file) || files.ends_in(file, &scan)) =>
+                {
+                    resizes.push(Resize { file: file.clone(), expected: *expected, found: *found });
+                }
+                refusal => unrepairable.push(refusal.to_string()),
+            }
+        }
         let refusals = refusals.iter().filter_map(Damage::of).collect();
         let (min, end, why, records) = (files.min(), scan.end, scan.why, scan.records);
-        Looked { min, end, why, records, queues: queues.report(), refused, refusals }
+        let queues = queues.report();
+        Looked { min, end, why, records, queues, refused, refusals, resizes, unrepairable }
     }
+
+    fn take_resizes(&mut self, refused: &mut Vec<String>) -> Vec<Resize> {
+        refused.append(&mut self.unrepairable);
+        std::mem::take(&mut self.resizes)
+    }
+}
+
+fn is_of_queue(file: &str) -> bool {
+    file.contains("/consumequeue/")
 }
 
 impl Damage {
@@ -224,7 +316,7 @@ impl Damage {
             RecoverError::Damaged { at, .. } => return Some(Damage { at: *at, why: refusal.to_string() }),
             _ => return None,
         };
-        if file.contains("/consumequeue/") {
+        if is_of_queue(file) {
             return None;
         }
         let at = match refusal {

@@ -1,7 +1,7 @@
-//! `hotfire store check`: what recovery would do, and what is damaged.
+//! `hotfire store check`: what recovery would do, and what is damaged; with `--repair` it is done.
 
 use anyhow::{Context, anyhow};
-use hotfire_core::store::check::{CheckReport, Verdict, check};
+use hotfire_core::store::check::{CheckReport, Repaired, Verdict, check, repair};
 use hotfire_runtime::TokioRuntime;
 
 use super::Place;
@@ -16,17 +16,38 @@ pub struct Args {
     /// One JSON object instead of the tables
     #[arg(long)]
     json: bool,
+    /// Makes the directory what a start would make of it; prints what it did, or why it does nothing
+    #[arg(long)]
+    repair: bool,
 }
 
 pub async fn run(args: Args) -> Outcome {
     let dir = args.place.dir()?;
     let base = args.place.store_config()?;
-    let report = check(&TokioRuntime::new("."), dir, &base).await.context("check the directory")?;
+    let rt = TokioRuntime::new(".");
+    let (report, refused) = if args.repair {
+        let index_form_is_known = args.place.config.is_some();
+        let Repaired { done, refused, report } =
+            repair(&rt, dir, &base, index_form_is_known).await.context("repair the directory")?;
+        for line in &done {
+            // With --json stdout is one object.
+            if args.json { eprintln!("{line}") } else { output::line(line) }
+        }
+        (report, refused)
+    } else {
+        (check(&rt, dir, &base).await.context("check the directory")?, Vec::new())
+    };
     if args.json {
         let line = serde_json::to_string(&report).context("write the report")?;
         output::line(line);
     } else {
         print_tables(&report);
+    }
+    if !refused.is_empty() {
+        return Err(Failure::Run(anyhow!(
+            "{dir}: not repaired, nothing was changed: {}",
+            refused.join("; ")
+        )));
     }
     if report.verdict == Verdict::Damaged {
         return Err(Failure::Run(anyhow!("{dir}: damaged")));
