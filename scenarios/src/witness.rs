@@ -200,8 +200,10 @@ impl Witness {
             let mut inner = self.lock();
             let watched = inner.brokers.entry(broker.clone()).or_default();
             let before = std::mem::replace(&mut watched.claimed, claim);
-            let added = before.file.min(claim.file)..=claim.file;
-            (before, watched.index_files.range(added).copied().collect())
+            let first = before.file.min(claim.file);
+            // The keys of the record at which the claim before ended may begin in the file before.
+            let first = watched.index_files.range(..first).next_back().copied().unwrap_or(first);
+            (before, watched.index_files.range(first..=claim.file).copied().collect())
         };
         if claim.position <= before.position {
             return;
