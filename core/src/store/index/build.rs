@@ -14,7 +14,10 @@ use crate::runtime::{Mutant, Runtime};
 use crate::store::checkpoint::IndexClaim;
 
 /// One batch covers at most this many bytes of the log, or one record.
-const BATCH_BYTES: u64 = 1 << 20;
+const BATCH_BYTES: u64 = 128 << 10;
+/// From one batch to the next: under load a batch is then many records, and its wake-up and its write cost little each.
+/// A look-up waits for what was dispatched before it.
+const PACE: Duration = Duration::from_millis(10);
 /// Between two tries on a disk that is full.
 const RETRY: Duration = Duration::from_secs(1);
 /// How long a stop waits for the index; the next start goes on where it ends. Java gives dispatch as long.
@@ -49,6 +52,11 @@ impl<R: Runtime> Index<R> {
             if self.indexed.get() < self.dispatched.get() {
                 // An index that is made again has much to read.
                 self.rt.yield_now().await;
+                continue;
+            }
+            crate::select! {
+                _ = stop.wait_for(|stop| *stop) => return,
+                () = self.rt.sleep(PACE) => {}
             }
         }
     }

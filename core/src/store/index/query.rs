@@ -5,6 +5,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -14,6 +15,8 @@ use crate::message::codec::{self, Check, Record};
 use crate::message::properties;
 use crate::runtime::{File, Runtime};
 
+/// How long a look-up waits for the index to come to where the queues are.
+const PATIENCE: Duration = Duration::from_millis(100);
 /// So many entries are looked at between two turns of others.
 const TURN_ENTRIES: u32 = 256;
 
@@ -60,6 +63,10 @@ struct Looked<R: Runtime> {
 impl<R: Runtime> Index<R> {
     /// The newest records that are `wanted`. `record_at` gives the record at a position of the log, if there is one.
     pub async fn query(&self, wanted: &Wanted<'_>, record_at: impl Fn(u64) -> Option<Bytes>) -> Found {
+        if self.enabled {
+            // What is in its queue may be asked for. An index that is far behind is not waited for.
+            let _ = self.rt.timeout(PATIENCE, self.indexed.reached(self.dispatched.get())).await;
+        }
         let hash = key_hash(wanted.topic, wanted.key);
         let files = self.looked(hash);
         let last = files.first().map(|looked| looked.header);
