@@ -21,6 +21,7 @@ mod store_crash;
 mod store_dump;
 mod store_golden;
 mod store_index;
+mod store_pool;
 mod store_repair;
 mod store_retention;
 mod transcripts;

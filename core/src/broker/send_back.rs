@@ -82,7 +82,7 @@ async fn put_back<R: Runtime>(
             };
             match finish(reached) {
                 Response::Command(answer) => answer,
-                Response::Json(fields) => answer(fields.code),
+                Response::Json(fields) => RemotingCommand { remark: fields.remark, ..answer(fields.code) },
             }
         }
         Answer::Never | Answer::Later(_) | Answer::Held => {

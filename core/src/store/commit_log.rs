@@ -218,8 +218,8 @@ impl<R: Runtime> CommitLog<R> {
     /// its last record, of one moment.
     ///
     /// # Errors
-    /// Of the first write that failed, in this call or before: `committed` has failed, and a record above it is not whole in
-    /// its file and never will be.
+    /// Of the first write that failed, in this call or before: `committed` has come to where the files end and has failed, so
+    /// that a record above it is not whole in its file and never will be.
     pub fn commit(&self) -> io::Result<(u64, i64)> {
         let mut tail = self.tail();
         if self.backing == Backing::Mapped {
@@ -228,13 +228,14 @@ impl<R: Runtime> CommitLog<R> {
         if self.committed.has_failed() {
             return Err(io::Error::other("an earlier write of the log has failed"));
         }
-        let (written, position) = (tail.commit(), tail.position());
-        // Still under the lock: a commit that fails never hides one before it that did not.
-        match written {
-            Ok(()) => self.committed.advance(position.0),
-            Err(_) => self.committed.fail(),
+        let written = tail.commit();
+        // Still under the lock: a commit that fails never hides one before it that did not. Of a failed one the part that was
+        // written counts, else its records would be refused and found by a restart.
+        self.committed.advance(tail.committed_end());
+        if written.is_err() {
+            self.committed.fail();
         }
-        written.map(|()| position)
+        written.map(|()| tail.position())
     }
 
     /// The store has been started: puts are taken, unless a passing reason holds.
@@ -426,6 +427,14 @@ impl<R: Runtime> Tail<R> {
 
     fn position(&self) -> (u64, i64) {
         (self.end(), self.last_timestamp)
+    }
+
+    /// End of what is in the files.
+    fn committed_end(&self) -> u64 {
+        let Some(first) = self.uncommitted.first().or(self.writer.as_ref()) else { return self.base };
+        // All files have one length.
+        let before = (self.uncommitted.len() * first.capacity()) as u64;
+        self.base - before + first.reader().written() as u64
     }
 
     fn commit(&mut self) -> io::Result<()> {

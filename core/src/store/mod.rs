@@ -5,8 +5,10 @@
 //!
 //! Map: `commit_log` (appends), `mapped_file` and `mapped_file_queue` (its files), `allocation` (the next one, ahead), `flush`
 //! (group commit), `dispatch` (log to queues), `consume_queue`, `consume_queues`, `queue_files`, `queue_entry` (queues),
-//! `index` (records by their keys), `queue_flush` and `checkpoint` (where recovery may begin), `retention` and `clean` (what is deleted, and when a full disk refuses puts), `recovery`, `recover_log`, `recover_queues` (opening a directory),
-//! `read` (what consumers ask), `check` (the same look, without changing anything), `dump` (what is in the files), `resync` (where records go on behind damage), `config_file` (durable small files).
+//! `index` (records by their keys), `queue_flush` and `checkpoint` (where recovery may begin), `retention` and `clean` (what is
+//! deleted, and when a full disk refuses puts), `recovery`, `recover_log`, `recover_queues` (opening a directory), `read` (what
+//! consumers ask), `check` (the same look, without changing anything), `dump` (what is in the files), `resync` (where records
+//! go on behind damage), `config_file` (durable small files).
 //!
 //! Queue files are opened when somebody reads them and a bounded number is open, so what reads a queue (`get`,
 //! `offset_by_time`, `store_time`) is async; offsets known in memory (`min_offset`, `max_offset`) and the log (`message_at`) are not.
@@ -192,8 +194,8 @@ impl<R: Runtime> MessageStore<R> {
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Stops in order: no more puts, the log flushed, dispatched and indexed to its end, queues and index flushed, the checkpoint written, and only
-    /// then the abort marker removed (S-02). Reads go on working.
+    /// Stops in order: no more puts, the log flushed, dispatched and indexed to its end, queues and index flushed, the
+    /// checkpoint written, and only then the abort marker removed (S-02). Reads go on working.
     ///
     /// # Errors
     /// [`StopError`]: all that could be kept is kept, the marker stays and the next start recovers.
