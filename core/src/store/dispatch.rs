@@ -1,4 +1,4 @@
-//! Dispatch: follows the log in batches and gives each record's place to its queue.
+//! Dispatch: follows the log in batches and gives each record's place to its queue, and its keys to the index.
 //!
 //! It reads up to what may be visible (the durable position in SYNC_FLUSH, S-08), writes each queue's entries of a batch in
 //! one piece, then tells who waits for messages. It never skips bytes: what it cannot read stops it and the puts (S-24).
@@ -15,6 +15,8 @@ use super::commit_log::Log;
 use super::consume_queue::ConsumeQueue;
 use super::consume_queues::ConsumeQueues;
 use super::error::WhyNot;
+use super::filing::Filing;
+use super::index::{self, Handed, Key};
 use super::queue_entry::Entry;
 use super::recover_log::{Marks, mark_bytes};
 use crate::message::codec::{self, BLANK_BYTES, Check, Head};
@@ -23,6 +25,9 @@ use crate::runtime::sync::{Receiver, Watermark};
 
 /// One batch covers at most this many bytes of the log, or one record.
 const BATCH_BYTES: u64 = 1 << 20;
+/// From one batch to the next while nobody waits for messages: a wake-up for each message would cost more than its dispatch.
+/// Java sleeps as long.
+const PACE: Duration = Duration::from_millis(1);
 /// Between two tries to write queue entries on a disk that is full.
 const RETRY: Duration = Duration::from_millis(1_000);
 /// After so many tries without success puts are refused until one succeeds.
@@ -33,6 +38,8 @@ const RECENT_QUEUES: usize = 16;
 pub(crate) struct Dispatch<R: Runtime> {
     log: Log<R>,
     queues: Arc<ConsumeQueues<R>>,
+    /// Who files records by their keys, if somebody does.
+    handed: Option<Arc<Handed>>,
     delay_levels_ms: Vec<i64>,
     dispatched: Watermark,
     /// Store time of the last record dispatched.
@@ -65,6 +72,7 @@ struct Batch {
     /// The queues of the records, as they came: one that was not met for a while may be there again.
     queues: Vec<Arc<ConsumeQueue>>,
     touched: Vec<Arc<ConsumeQueue>>,
+    keys: Vec<Key>,
     end: u64,
     timestamp: i64,
 }
@@ -78,6 +86,7 @@ impl<R: Runtime> Dispatch<R> {
     pub fn new(
         log: Log<R>,
         queues: Arc<ConsumeQueues<R>>,
+        handed: Option<Arc<Handed>>,
         delay_levels_ms: Vec<i64>,
         mark: u64,
     ) -> Dispatch<R> {
@@ -86,6 +95,7 @@ impl<R: Runtime> Dispatch<R> {
         Dispatch {
             log,
             queues,
+            handed,
             delay_levels_ms,
             dispatched: Watermark::new(end),
             timestamp: AtomicI64::new(timestamp),
@@ -101,6 +111,12 @@ impl<R: Runtime> Dispatch<R> {
 
     pub fn set_listener(&self, listener: Arc<dyn ArrivalListener>) {
         *self.listener.write().unwrap_or_else(PoisonError::into_inner) = Some(listener);
+    }
+
+    /// Who is to hear of messages, if somebody waits for them.
+    fn listener(&self) -> Option<Arc<dyn ArrivalListener>> {
+        let listener = self.listener.read().unwrap_or_else(PoisonError::into_inner).clone();
+        listener.filter(|listener| listener.is_waiting())
     }
 
     /// Everything below the answer's position is in its queue. The time is read first, so that it is never ahead.
@@ -125,7 +141,11 @@ impl<R: Runtime> Dispatch<R> {
             }
             let limit = self.log.visible().get();
             match self.batch(position, limit).await {
-                Ok(true) => {}
+                Ok(true) if self.listener().is_some() => {}
+                Ok(true) => crate::select! {
+                    _ = stop.wait_for(|stop| *stop) => return,
+                    () = self.log.rt().sleep(PACE) => {}
+                },
                 Ok(false) => return,
                 Err(Stopped::Unreadable(error)) => {
                     tracing::error!(position, %error, "read the CommitLog");
@@ -170,11 +190,14 @@ impl<R: Runtime> Dispatch<R> {
             self.queues.mark_dirty(queue);
         }
         self.marks.lock().unwrap_or_else(PoisonError::into_inner).pass(batch.end);
+        // Before the index is told to go on.
+        if let Some(handed) = self.handed.as_ref().filter(|_| !rt.buggify("store.dispatch.keeps_keys")) {
+            handed.offer(from, batch.end, &batch.keys);
+        }
         self.dispatched.advance(batch.end);
         self.timestamp.fetch_max(batch.timestamp, Ordering::AcqRel);
         rt.probe("store.dispatched", from, batch.end);
-        let listener = self.listener.read().unwrap_or_else(PoisonError::into_inner).clone();
-        if let Some(listener) = listener.filter(|listener| listener.is_waiting()) {
+        if let Some(listener) = self.listener() {
             for arrival in &batch.arrivals {
                 let queue = &batch.queues[arrival.queue];
                 listener.on_arrival(&queue.topic, queue.queue_id, arrival.next_offset, arrival.tags_code);
@@ -221,7 +244,11 @@ impl<R: Runtime> Dispatch<R> {
             let record =
                 record.map_err(|why| Stopped::Unreadable(io::Error::new(io::ErrorKind::InvalidData, why)))?;
             assert_eq!(record.physical_offset, batch.end, "a record states where it is");
-            if let Some(entry) = Entry::of(&record, &self.delay_levels_ms) {
+            let filing = Filing::of(&record);
+            if self.handed.is_some() {
+                index::add_keys(&record, &filing, &mut batch.keys);
+            }
+            if let Some(entry) = Entry::filed(&record, &filing, &self.delay_levels_ms) {
                 self.stage(&mut batch, record.topic, record.queue_id, record.queue_offset, &entry)?;
             }
             batch.end += u64::from(record.size);

@@ -4,7 +4,7 @@
 //! queue's records; the latter follow from the former, so that only the log has to be durable before an answer.
 //!
 //! Map: `commit_log` (appends), `mapped_file` and `mapped_file_queue` (its files), `allocation` (the next one, ahead), `flush`
-//! (group commit), `dispatch` (log to queues), `consume_queue`, `consume_queues`, `queue_files`, `queue_entry` (queues),
+//! (group commit), `dispatch` (log to queues), `consume_queue`, `consume_queues`, `queue_files`, `queue_entry`, `filing` (queues),
 //! `index` (records by their keys), `queue_flush` and `checkpoint` (where recovery may begin), `retention` and `clean` (what is
 //! deleted, and when a full disk refuses puts), `recovery`, `recover_log`, `recover_queues` (opening a directory), `read` (what
 //! consumers ask), `check` (the same look, without changing anything), `dump` (what is in the files), `resync` (where records
@@ -30,6 +30,7 @@ mod consume_queues;
 mod dispatch;
 pub mod dump;
 pub mod error;
+mod filing;
 mod flush;
 pub mod index;
 mod mapped_file;
@@ -59,7 +60,7 @@ use commit_log::{CommitLog, Log, Placed};
 use consume_queues::{ConsumeQueues, QueueOffsets};
 use dispatch::Dispatch;
 use flush::Flush;
-use index::Index;
+use index::{Handed, Index};
 use queue_flush::QueueFlush;
 use recovery::{Look, Paths};
 
@@ -122,13 +123,14 @@ impl<R: Runtime> MessageStore<R> {
         }
         let flush = Arc::new(Flush::new(log.clone()));
         let levels = config.delay_levels_ms.clone();
-        let dispatch = Arc::new(Dispatch::new(log.clone(), queues.clone(), levels, mark));
+        let handed = opened.index.enabled().then(|| Arc::new(Handed::default()));
+        let dispatch = Arc::new(Dispatch::new(log.clone(), queues.clone(), handed.clone(), levels, mark));
         let index = Arc::new(Index::new(
             rt.clone(),
             (paths.root.clone(), paths.index.clone()),
             config.index_geometry,
             log.clone(),
-            dispatch.dispatched().clone(),
+            (dispatch.dispatched().clone(), handed.unwrap_or_default()),
             opened.index,
         ));
         let queue_flush = Arc::new(QueueFlush::new(
@@ -172,7 +174,9 @@ impl<R: Runtime> MessageStore<R> {
         let mut tasks = self.tasks();
         assert!(tasks.is_empty(), "a store is started once");
         let (store, stop) = (self.clone(), self.stop.subscribe());
-        tasks.push(self.rt.spawn("store.flush", async move { store.flush.run(&store.config, stop).await }));
+        tasks.push(
+            self.rt.spawn("store.flush", async move { store.flush.run(&store.config, stop).await }),
+        );
         let (dispatch, stop) = (self.dispatch.clone(), self.stop.subscribe());
         tasks.push(self.rt.spawn("store.dispatch", async move { dispatch.run(stop).await }));
         let (index, stop) = (self.index.clone(), self.stop.subscribe());

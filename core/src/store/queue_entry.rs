@@ -6,6 +6,7 @@
 //!
 //! Invariant: entries are dense, so entry n of a queue is queue offset n.
 
+use super::filing::Filing;
 use crate::message::codec::Record;
 use crate::message::{hash, properties, sys_flag};
 
@@ -58,6 +59,11 @@ impl Entry {
 
     /// The entry of `record`; `None` for prepared and rolled back messages, which no consumer sees.
     pub fn of(record: &Record<'_>, delay_levels_ms: &[i64]) -> Option<Entry> {
+        Entry::filed(record, &Filing::of(record), delay_levels_ms)
+    }
+
+    /// As [`Self::of`], of a record whose `filing` has been read.
+    pub fn filed(record: &Record<'_>, filing: &Filing<'_>, delay_levels_ms: &[i64]) -> Option<Entry> {
         let seen = matches!(
             sys_flag::transaction_type(record.sys_flag),
             sys_flag::TRANSACTION_NONE | sys_flag::TRANSACTION_COMMIT
@@ -68,7 +74,7 @@ impl Entry {
         Some(Entry {
             physical_offset: record.physical_offset,
             size: record.size,
-            tags_code: tags_code(record, delay_levels_ms),
+            tags_code: tags_code(record, filing, delay_levels_ms),
         })
     }
 }
@@ -91,14 +97,14 @@ pub(crate) fn light_queues<'a>(record: &Record<'a>) -> impl Iterator<Item = (&'a
     })
 }
 
-fn tags_code(record: &Record<'_>, delay_levels_ms: &[i64]) -> i64 {
+fn tags_code(record: &Record<'_>, filing: &Filing<'_>, delay_levels_ms: &[i64]) -> i64 {
     if record.topic == SCHEDULE_TOPIC
-        && let Some(level) = properties::find(record.properties, "DELAY").and_then(|level| level.parse().ok())
+        && let Some(level) = filing.delay.and_then(|level| level.parse().ok())
         && let Some(due) = due_time(level, record.store_timestamp, delay_levels_ms)
     {
         return due;
     }
-    hash::tags_code(properties::find(record.properties, "TAGS"))
+    hash::tags_code(filing.tags)
 }
 
 /// When a delayed message is due: levels count from 1, those above the last are the last.

@@ -5,16 +5,20 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::format::{self, Header, Key, Table, key_hash};
+use super::format::{Header, Key, Table};
+use super::handed::add_keys;
 use super::{Index, IndexFile, Last, Sealed};
 use crate::message::codec::{self, BLANK_BYTES, Check, Head};
 use crate::runtime::storage::{Allocation, File};
 use crate::runtime::sync::Receiver;
 use crate::runtime::{Mutant, Runtime};
 use crate::store::checkpoint::IndexClaim;
+use crate::store::filing::Filing;
 
-/// One batch covers at most this many bytes of the log, or one record.
+/// Of the log at most this many bytes are read at once, or one record.
 const BATCH_BYTES: u64 = 128 << 10;
+/// So many keys are written at once, and the rest of the record.
+const BATCH_KEYS: usize = 512;
 /// From one batch to the next: under load a batch is then many records, and its wake-up and its write cost little each.
 /// A look-up waits for what was dispatched before it.
 const PACE: Duration = Duration::from_millis(10);
@@ -23,25 +27,20 @@ const RETRY: Duration = Duration::from_secs(1);
 /// How long a stop waits for the index; the next start goes on where it ends. Java gives dispatch as long.
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
 
-/// The keys of some records.
-struct Batch {
-    keys: Vec<Key>,
-    end: u64,
-}
-
 impl<R: Runtime> Index<R> {
     /// The task: runs until `stop` is true, or the log cannot be read.
     pub async fn run(&self, mut stop: Receiver<bool>) {
         if !self.enabled {
             return;
         }
+        let mut keys = Vec::new();
         loop {
             let position = self.indexed.get();
             crate::select! {
                 _ = stop.wait_for(|stop| *stop) => return,
                 reached = self.dispatched.reached(position + 1) => if reached.is_err() { return },
             }
-            match self.batch(position, self.dispatched.get()).await {
+            match self.batch(position, self.dispatched.get(), &mut keys).await {
                 Ok(true) => {}
                 Ok(false) => return,
                 Err(error) => {
@@ -64,9 +63,10 @@ impl<R: Runtime> Index<R> {
     /// Files what is dispatched, to the end, if that does not take too long; used when the store stops.
     pub async fn catch_up(&self) {
         let rest = async {
+            let mut keys = Vec::new();
             loop {
                 let (position, limit) = (self.indexed.get(), self.dispatched.get());
-                if position >= limit || !matches!(self.batch(position, limit).await, Ok(true)) {
+                if position >= limit || !matches!(self.batch(position, limit, &mut keys).await, Ok(true)) {
                     return;
                 }
                 self.rt.yield_now().await;
@@ -80,65 +80,78 @@ impl<R: Runtime> Index<R> {
         }
     }
 
-    async fn batch(&self, from: u64, limit: u64) -> io::Result<bool> {
+    /// Files the next records below `limit`. `keys` is room that is used again.
+    async fn batch(&self, from: u64, limit: u64, keys: &mut Vec<Key>) -> io::Result<bool> {
         let log_min = self.log.min();
         if from < log_min {
             self.indexed.advance(log_min);
             return Ok(true);
         }
-        let batch = self.collect(from, limit)?;
-        assert!(batch.end > from, "dispatched bytes at {from} are read");
-        if !self.write(&batch.keys).await {
-            return Ok(false);
+        keys.clear();
+        let end = match self.handed.take(from, keys) {
+            Some(end) => end,
+            None => self.collect(from, limit, keys)?,
+        };
+        assert!(end > from, "dispatched bytes at {from} are read");
+        if self.in_part.is_some_and(|in_part| (from..end).contains(&in_part)) {
+            self.leave_out_filed(keys)?;
         }
-        self.indexed.advance(batch.end);
-        self.rt.probe("store.indexed", from, batch.end);
+        let mut keys = keys.as_slice();
+        while !keys.is_empty() {
+            let (some, rest) = keys.split_at(whole_records(keys, BATCH_KEYS));
+            if !self.write(some).await {
+                return Ok(false);
+            }
+            keys = rest;
+            if let Some(next) = keys.first() {
+                self.indexed.advance(next.position);
+                self.rt.yield_now().await;
+            }
+        }
+        self.indexed.advance(end);
+        self.rt.probe("store.indexed", from, end);
         Ok(true)
     }
 
-    /// The keys of the records from `from` on.
-    fn collect(&self, from: u64, limit: u64) -> io::Result<Batch> {
+    /// Of the record that may be in the index in part, only what is missing; after a crash Java files all of it again.
+    fn leave_out_filed(&self, keys: &mut Vec<Key>) -> io::Result<()> {
+        let all = std::mem::take(keys);
+        for key in all {
+            if self.in_part != Some(key.position) || !self.has(key.hash, key.position)? {
+                keys.push(key);
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads the keys of the records from `from` on, and gives where they end.
+    fn collect(&self, from: u64, limit: u64, keys: &mut Vec<Key>) -> io::Result<u64> {
         let file = self.log.files().find(from).ok_or(io::ErrorKind::NotFound)?;
-        let mut batch = Batch { keys: Vec::new(), end: from };
         let upto = limit.min(file.end()).min(file.written_end());
         if file.end() - from < BLANK_BYTES as u64 {
-            batch.end = file.end();
-            return Ok(batch);
+            return Ok(file.end());
         }
         let first_bytes = match codec::head(file.view(from, BLANK_BYTES)?.as_ref()) {
             Head::Record { size } => u64::from(size),
-            Head::Blank { .. } => {
-                batch.end = file.end();
-                return Ok(batch);
-            }
+            Head::Blank { .. } => return Ok(file.end()),
             Head::Nothing { .. } => return Err(io::ErrorKind::InvalidData.into()),
         };
         let len = BATCH_BYTES.max(first_bytes).min(upto - from);
         let view = file.view(from, usize::try_from(len).unwrap_or(usize::MAX))?;
-        let mut rest = view.as_ref();
+        let (mut rest, mut end) = (view.as_ref(), from);
         while let Head::Record { size } = codec::head(rest)
             && size as usize <= rest.len()
         {
             let record = codec::decode(rest, Check::Lengths)
                 .map_err(|why| io::Error::new(io::ErrorKind::InvalidData, why))?;
-            let first = batch.keys.len();
-            for key in format::keys(&record) {
-                let hash = key_hash(record.topic, key);
-                let key = Key { hash, position: record.physical_offset, store_ms: record.store_timestamp };
-                // Java files a word that a message has twice twice, and after a crash also what it has filed before.
-                let filed = batch.keys[first..].contains(&key)
-                    || self.in_part == Some(key.position) && self.has(hash, key.position)?;
-                if !filed {
-                    batch.keys.push(key);
-                }
-            }
-            batch.end += u64::from(size);
+            add_keys(&record, &Filing::of(&record), keys);
+            end += u64::from(size);
             rest = rest.get(size as usize..).unwrap_or(&[]);
         }
-        if batch.end == from {
+        if end == from {
             return Err(io::ErrorKind::InvalidData.into());
         }
-        Ok(batch)
+        Ok(end)
     }
 
     /// Adds `keys` to the files; goes on trying while the disk takes nothing. False when it gave up.
@@ -288,6 +301,12 @@ impl<R: Runtime> Index<R> {
     }
 }
 
+/// The least number of `keys`, at least `count` where there are so many, that ends with a whole record.
+fn whole_records(keys: &[Key], count: usize) -> usize {
+    let Some(last) = keys.get(..count).and_then(<[Key]>::last) else { return keys.len() };
+    count + keys[count..].iter().take_while(|key| key.position == last.position).count()
+}
+
 /// The name of a file that is made now: year to millisecond as digits, on the operator's clock.
 fn file_name(wall_ms: i64, utc_offset_s: i32) -> u64 {
     let ms = wall_ms.saturating_add(i64::from(utc_offset_s) * 1_000);
@@ -316,6 +335,17 @@ fn civil(days: i64) -> (i64, i64, i64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn batches_end_with_whole_records() {
+        let keys = |positions: &[u64]| -> Vec<Key> {
+            positions.iter().map(|position| Key { hash: 1, position: *position, store_ms: 0 }).collect()
+        };
+        assert_eq!(whole_records(&keys(&[1, 2]), 3), 2);
+        assert_eq!(whole_records(&keys(&[1, 2, 3]), 2), 2);
+        assert_eq!(whole_records(&keys(&[1, 2, 2, 2, 3]), 2), 4);
+        assert_eq!(whole_records(&keys(&[2, 2, 2]), 2), 3);
+    }
 
     #[test]
     fn files_are_named_by_the_operators_clock() {

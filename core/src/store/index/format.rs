@@ -18,11 +18,7 @@
 //! Invariant: an entry points at older ones only, so that a walk along a chain ends, whatever the bytes are.
 //! Invariant: positions do not fall from entry to entry.
 
-use std::collections::BTreeSet;
-
-use crate::message::codec::Record;
-use crate::message::hash::java_string_hash;
-use crate::message::{properties, sys_flag};
+use crate::message::hash::{java_string_hash, java_string_hash_on};
 
 pub(crate) const HEADER_BYTES: usize = 40;
 const SLOT_BYTES: usize = 4;
@@ -61,28 +57,9 @@ impl Geometry {
 /// The hash by which `key` of `topic` is filed.
 #[must_use]
 pub fn key_hash(topic: &str, key: &str) -> u32 {
-    let hash = java_string_hash(&format!("{topic}#{key}"));
+    let hash = ["#", key].into_iter().fold(java_string_hash(topic), java_string_hash_on);
     // Java's `abs` leaves the smallest integer as it is; its index then takes 0.
     hash.checked_abs().unwrap_or(0).unsigned_abs()
-}
-
-/// The words under which `record` is filed, with repetitions. Prepared messages have keys as well, rolled back ones have none.
-///
-/// # Source
-/// apache/rocketmq 4.9.7, `IndexService#buildIndex`.
-pub(crate) fn keys<'a>(record: &Record<'a>) -> impl Iterator<Item = &'a str> {
-    let filed = sys_flag::transaction_type(record.sys_flag) != sys_flag::TRANSACTION_ROLLBACK;
-    let properties = if filed { record.properties } else { "" };
-    let (mut unique, mut keys) = (None, None);
-    for (name, value) in properties::iter(properties) {
-        match name {
-            properties::UNIQ_KEY => unique = Some(value),
-            properties::KEYS => keys = Some(value),
-            _ => {}
-        }
-    }
-    let words = keys.into_iter().flat_map(|keys| keys.split(' ')).filter(|word| !word.is_empty());
-    unique.into_iter().chain(words)
 }
 
 /// The first 40 bytes.
@@ -192,8 +169,8 @@ pub(crate) struct Table {
     geometry: Geometry,
     header: Header,
     slots: Vec<u32>,
-    /// Pieces of slots that differ from the file.
-    dirty: BTreeSet<u32>,
+    /// For each piece of slots whether it differs from the file.
+    dirty: Vec<bool>,
     header_dirty: bool,
 }
 
@@ -215,8 +192,8 @@ impl Table {
         Table {
             geometry,
             header: Header { used_slots: 0, next: 1, ..header },
+            dirty: vec![false; slots.len().div_ceil(PAGE_SLOTS)],
             slots,
-            dirty: BTreeSet::new(),
             header_dirty: true,
         }
     }
@@ -235,11 +212,10 @@ impl Table {
     }
 
     fn set_newest(&mut self, hash: u32, number: u32) {
-        let slot = self.geometry.slot_of(hash);
-        if let Some(newest) = self.slots.get_mut(slot as usize) {
-            *newest = number;
+        let slot = self.geometry.slot_of(hash) as usize;
+        if let Some((newest, dirty)) = self.slots.get_mut(slot).zip(self.dirty.get_mut(slot / PAGE_SLOTS)) {
+            (*newest, *dirty) = (number, true);
         }
-        self.dirty.insert(slot / PAGE_SLOTS as u32);
     }
 
     /// Adds keys until the file is full; gives the bytes of their entries, which begin at [`Geometry::entry_at`] of the
@@ -303,12 +279,12 @@ impl Table {
     /// Pieces of the file that differ from what is in memory: where each is, and its bytes. The header comes last, so that
     /// it never counts entries whose slots are not there.
     pub fn take_dirty(&mut self) -> Vec<(u64, Vec<u8>)> {
-        let mut pieces = Vec::with_capacity(self.dirty.len() + 1);
-        for page in std::mem::take(&mut self.dirty) {
-            let first = page as usize * PAGE_SLOTS;
-            let slots = self.slots.get(first..).unwrap_or(&[]);
-            let bytes = slots.iter().take(PAGE_SLOTS).flat_map(|newest| newest.to_be_bytes()).collect();
-            pieces.push((self.geometry.slot_at(first as u32), bytes));
+        let mut pieces = Vec::new();
+        for (page, (slots, dirty)) in self.slots.chunks(PAGE_SLOTS).zip(&mut self.dirty).enumerate() {
+            if std::mem::take(dirty) {
+                let bytes = slots.iter().flat_map(|newest| newest.to_be_bytes()).collect();
+                pieces.push((self.geometry.slot_at((page * PAGE_SLOTS) as u32), bytes));
+            }
         }
         if std::mem::take(&mut self.header_dirty) {
             pieces.push((0, self.header.encode().to_vec()));
@@ -318,19 +294,17 @@ impl Table {
 
     /// The next [`Self::take_dirty`] gives all of it again.
     pub fn mark_all_dirty(&mut self) {
-        self.dirty.extend(0..self.geometry.slots.div_ceil(PAGE_SLOTS as u32));
+        self.dirty.fill(true);
         self.header_dirty = true;
     }
 
     /// Compares with the slots and header that are in the file: only what differs is written.
     pub fn compare_slots(&mut self, page: u32, bytes: &[u8]) {
-        let first = page as usize * PAGE_SLOTS;
-        let own = self.slots.get(first..).unwrap_or(&[]).iter().take(PAGE_SLOTS);
+        let page = page as usize;
+        let own = self.slots.get(page * PAGE_SLOTS..).unwrap_or(&[]).iter().take(PAGE_SLOTS);
         let on_disk = bytes.as_chunks::<SLOT_BYTES>().0.iter().map(|bytes| u32::from_be_bytes(*bytes));
-        if own.copied().eq(on_disk) {
-            self.dirty.remove(&page);
-        } else {
-            self.dirty.insert(page);
+        if let Some(dirty) = self.dirty.get_mut(page) {
+            *dirty = !own.copied().eq(on_disk);
         }
     }
 
@@ -351,7 +325,7 @@ impl Table {
     }
 
     pub fn is_dirty(&self) -> bool {
-        self.header_dirty || !self.dirty.is_empty()
+        self.header_dirty || self.dirty.contains(&true)
     }
 }
 

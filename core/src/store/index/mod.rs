@@ -1,10 +1,10 @@
 //! The index: records by their keys, in files that are found by time and then by the hash of a key.
 //!
-//! A task of its own follows dispatch through the log, so that neither consumers nor answers wait for it, and so that a
+//! A task of its own follows dispatch, which hands it the keys, or reads the log where it is behind: so that neither consumers nor answers wait for it, and so that a
 //! start does not wait for an index that must be made again. Entries are written as records come; slots and header of the
 //! file that is added to are in memory and reach it when the index is flushed, with each checkpoint and when it is full.
 //!
-//! Map: `format` (bytes), `recover` (which files are believed), `build` (log to files, flush), `query` (look-ups).
+//! Map: `format` (bytes), `recover` (which files are believed), `handed` (keys from dispatch), `build` (keys to files, flush), `query` (look-ups).
 //!
 //! Guarantees: a record that is dispatched is found by each of its keys soon after, once, also after a crash: the checkpoint
 //! says up to where the log is in the index, and in which entry of which file that ends; what lies behind is made again.
@@ -14,6 +14,7 @@
 
 mod build;
 mod format;
+mod handed;
 mod query;
 mod recover;
 
@@ -24,7 +25,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub use format::{Geometry, key_hash};
 pub use query::{By, Found};
 
-pub(crate) use format::COUNT_MAX;
+pub(crate) use format::{COUNT_MAX, Key};
+pub(crate) use handed::{Handed, add_keys};
 pub(crate) use query::Wanted;
 pub(crate) use recover::{Known, LogRange, Recovered, recover};
 
@@ -71,6 +73,7 @@ pub(crate) struct Index<R: Runtime> {
     enabled: bool,
     log: Log<R>,
     dispatched: Watermark,
+    handed: Arc<Handed>,
     files: Mutex<Files<R>>,
     /// Everything below is in the index.
     indexed: Watermark,
@@ -91,7 +94,7 @@ impl<R: Runtime> Index<R> {
         (root, dir): (String, String),
         geometry: Geometry,
         log: Log<R>,
-        dispatched: Watermark,
+        (dispatched, handed): (Watermark, Arc<Handed>),
         recovered: Recovered<R>,
     ) -> Index<R> {
         let Recovered { files, enabled, resume, in_part, claim, end_ms } = recovered;
@@ -103,6 +106,7 @@ impl<R: Runtime> Index<R> {
             enabled,
             log,
             dispatched,
+            handed,
             files: Mutex::new(files),
             indexed: Watermark::new(resume),
             in_part,

@@ -9,11 +9,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::format::{self, Geometry, Header, IndexEntry, key_hash};
+use super::format::{Geometry, Header, IndexEntry, key_hash};
 use super::{Index, IndexFile};
 use crate::message::codec::{self, Check, Record};
 use crate::message::properties;
 use crate::runtime::{File, Runtime};
+use crate::store::filing::Filing;
 
 /// How long a look-up waits for the index to come to where the queues are.
 const PATIENCE: Duration = Duration::from_millis(100);
@@ -192,7 +193,7 @@ impl Wanted<'_> {
     fn is_record(&self, record: &Record<'_>) -> bool {
         let (begin_ms, end_ms) = self.times;
         let has_key = match self.by {
-            By::Key => format::keys(record).any(|key| key == self.key),
+            By::Key => Filing::of(record).keys().any(|key| key == self.key),
             By::UniqueKey => properties::find(record.properties, properties::UNIQ_KEY) == Some(self.key),
         };
         has_key && record.topic == self.topic && (begin_ms..=end_ms).contains(&record.store_timestamp)

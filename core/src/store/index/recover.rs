@@ -58,6 +58,10 @@ pub(crate) struct Recovered<R: Runtime> {
 }
 
 impl<R: Runtime> Recovered<R> {
+    pub fn enabled(&self) -> bool {
+        self.enabled
+    }
+
     /// Of a store without an index. What was claimed before stays true for the log that is kept.
     pub fn disabled(known: Known, log_end: u64, index_ms: i64) -> Recovered<R> {
         let claim = match known {
