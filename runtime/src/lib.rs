@@ -1,10 +1,10 @@
 //! core's Runtime on tokio and memory-mapped files.
 //!
 //! Map: `network` (tokio sockets), `storage` (files, folders, the lock), `segment` (writers and readers of mapped files,
-//! flush and truncate on threads that may block), `mmap` (the mapping itself).
+//! flush and truncate on threads that may block), `mmap` (the mapping itself), `task` (tasks with and without a thread).
 //!
-//! Invariant: a call that may wait for a disk runs on tokio's blocking threads, except reads and writes of [`core File`]
-//! handles, which go to the page cache, and page faults, which `prefault` is for.
+//! Invariant: a call that may wait for a disk runs on tokio's blocking threads or on its task's own, except reads and writes
+//! of [`core File`] handles, which go to the page cache, and page faults, which `prefault` is for.
 //! Invariant: `mmap` is the workspace's only unsafe code.
 //!
 //! [`core File`]: hotfire_core::runtime::File
@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use chrono::Offset as _;
-use hotfire_core::runtime::{Cancelled, Mono, Runtime, Task};
+use hotfire_core::runtime::{Mono, Runtime};
 
 mod lock;
 #[allow(unsafe_code)]
@@ -26,12 +26,14 @@ mod mmap;
 mod network;
 mod segment;
 mod storage;
+mod task;
 
 pub use lock::FileLock;
 pub use mmap::View;
 pub use network::{Listener, ReadHalf, WriteHalf};
 pub use segment::{SegmentReader, SegmentWriter};
 pub use storage::File;
+pub use task::TokioTask;
 
 /// A node's runtime in production. Its methods must be called inside a tokio runtime with time and I/O enabled.
 #[derive(Clone)]
@@ -65,6 +67,9 @@ impl TokioRuntime {
 
 /// Runs `work` on a thread that may block. It runs to its end even when the caller gives up waiting.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+    if task::may_block() {
+        return work();
+    }
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => result,
         Err(error) => match error.try_into_panic() {
@@ -115,7 +120,15 @@ impl Runtime for TokioRuntime {
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        TokioTask(tokio::spawn(future))
+        TokioTask::start(future)
+    }
+
+    fn spawn_on_thread<F>(&self, name: &'static str, future: F) -> TokioTask<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        TokioTask::start_on_thread(name, future)
     }
 
     async fn yield_now(&self) {
@@ -130,24 +143,5 @@ impl Runtime for TokioRuntime {
 
     fn random_u64(&self) -> u64 {
         rand::random()
-    }
-}
-
-pub struct TokioTask<T>(tokio::task::JoinHandle<T>);
-
-impl<T: Send + 'static> Task<T> for TokioTask<T> {
-    async fn join(self) -> Result<T, Cancelled> {
-        self.0.await.map_err(|error| match error.try_into_panic() {
-            Ok(panic) => std::panic::resume_unwind(panic),
-            Err(_) => Cancelled,
-        })
-    }
-
-    fn abort(&self) {
-        self.0.abort();
-    }
-
-    fn is_finished(&self) -> bool {
-        self.0.is_finished()
     }
 }

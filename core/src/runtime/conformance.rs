@@ -91,6 +91,9 @@ pub fn cases<R: Runtime>() -> Vec<Case<R>> {
             abort_drops_the_task_and_join_says_so,
             abort_after_the_end_changes_nothing,
             a_dropped_handle_detaches,
+            a_task_with_a_thread_is_a_task,
+            abort_ends_a_task_with_a_thread,
+            a_thread_does_storage_as_others_do,
             yield_lets_others_run,
             random_numbers_differ;
         network:

@@ -87,6 +87,16 @@ pub trait Runtime: Network + Storage + Clone + Send + Sync + 'static {
         F: Future + Send + 'static,
         F::Output: Send + 'static;
 
+    /// As [`Self::spawn`], for a task that spends its life with the disk and lets nobody wait at its awaits: in production it
+    /// has a thread of its own, where storage calls run in place instead of being handed to another.
+    fn spawn_on_thread<F>(&self, name: &'static str, future: F) -> Self::Task<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        self.spawn(name, future)
+    }
+
     /// Lets every other ready task run before this one goes on.
     fn yield_now(&self) -> impl Future<Output = ()> + Send;
 

@@ -1,8 +1,7 @@
 //! The flush of the log: group commit for SYNC_FLUSH, the intervals of ASYNC_FLUSH.
 //!
-//! Group commit: a put that finds no flush running starts one, together with the puts that are appended without a pause behind
-//! it; those that arrive meanwhile are covered by the next. There is no tick on the way of an answer. What a flush covers is
-//! read before it starts.
+//! Group commit: a put that finds no flush running starts one; those that arrive meanwhile are covered by the next. There is
+//! no tick on the way of an answer. What a flush covers is read before it starts.
 //!
 //! Invariant: after a failed flush nothing more is ever durable: the pages may be gone, whatever a later flush answers (S-06).
 
@@ -16,9 +15,6 @@ use crate::runtime::sync::Receiver;
 use crate::runtime::{Mono, Mutant, Runtime};
 
 const PAGE_BYTES: u64 = 4096;
-/// So often, and for so long, a flush lets appends go before it at most: a stream of them that never pauses holds none up.
-const GATHER_TURNS_MAX: u32 = 64;
-const GATHER_MAX: Duration = Duration::from_millis(1);
 /// What a planted bug takes for a slow flush; a disk that is well is far from it.
 const SLOW_FLUSH: Duration = Duration::from_millis(500);
 
@@ -53,25 +49,9 @@ impl<R: Runtime> Flush<R> {
                 _ = stop.wait_for(|stop| *stop) => return,
                 _ = self.log.written().reached(next) => {}
             }
-            self.gather().await;
             if !self.flush_all().await {
                 return;
             }
-        }
-    }
-
-    /// Lets those that are in the middle of appending finish, as a connection that has read many sends in one go: else the
-    /// first of them would be flushed alone and the others wait for that flush and their own. On an idle node it is one look.
-    async fn gather(&self) {
-        let rt = self.log.rt();
-        let (mut end, give_up) = (self.log.written().get(), rt.now().after(GATHER_MAX));
-        for _ in 0..GATHER_TURNS_MAX {
-            rt.yield_now().await;
-            let now = self.log.written().get();
-            if now == end || rt.now() >= give_up {
-                return;
-            }
-            end = now;
         }
     }
 

@@ -175,7 +175,7 @@ impl<R: Runtime> MessageStore<R> {
         assert!(tasks.is_empty(), "a store is started once");
         let (store, stop) = (self.clone(), self.stop.subscribe());
         tasks.push(
-            self.rt.spawn("store.flush", async move { store.flush.run(&store.config, stop).await }),
+            self.rt.spawn_on_thread("store.flush", async move { store.flush.run(&store.config, stop).await }),
         );
         let (dispatch, stop) = (self.dispatch.clone(), self.stop.subscribe());
         tasks.push(self.rt.spawn("store.dispatch", async move { dispatch.run(stop).await }));
@@ -186,7 +186,7 @@ impl<R: Runtime> MessageStore<R> {
             store.queue_flush.run(&store.config, stop).await;
         }));
         let (log, stop) = (self.log.clone(), self.stop.subscribe());
-        tasks.push(self.rt.spawn("store.allocation", async move {
+        tasks.push(self.rt.spawn_on_thread("store.allocation", async move {
             log.allocation().run(log.clone(), stop).await;
         }));
         let (clean, stop) = (self.clean.clone(), self.stop.subscribe());

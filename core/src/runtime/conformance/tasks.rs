@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::{Env, within};
-use crate::runtime::{Cancelled, Runtime, Task};
+use crate::runtime::{Cancelled, File, Runtime, Task};
 
 pub async fn join_hands_over_the_result<R: Runtime>(rt: R, _env: Env<R>) {
     let at_once = rt.spawn("at-once", async { 1 });
@@ -56,6 +56,47 @@ pub async fn a_dropped_handle_detaches<R: Runtime>(rt: R, _env: Env<R>) {
         let _ = send.send(4);
     }));
     assert_eq!(within(&rt, "a detached task", receive).await, Ok(4));
+}
+
+pub async fn a_task_with_a_thread_is_a_task<R: Runtime>(rt: R, _env: Env<R>) {
+    let (send, receive) = oneshot::channel();
+    let inner = rt.clone();
+    let task = rt.spawn_on_thread("waits", async move {
+        inner.sleep(Duration::from_millis(5)).await;
+        receive.await
+    });
+    rt.sleep(Duration::from_millis(10)).await;
+    assert!(!task.is_finished(), "a task that waits has finished");
+    send.send(5).expect("the task waits for it");
+    assert_eq!(within(&rt, "join of a thread", task.join()).await, Ok(Ok(5)));
+}
+
+pub async fn abort_ends_a_task_with_a_thread<R: Runtime>(rt: R, _env: Env<R>) {
+    let (held, gone) = oneshot::channel::<()>();
+    let task = rt.spawn_on_thread("endless", async move {
+        let _held = held;
+        pending::<()>().await;
+    });
+    task.abort();
+    assert!(within(&rt, "drop of the aborted future", gone).await.is_err());
+    assert_eq!(within(&rt, "join of an aborted thread", task.join()).await, Err(Cancelled));
+}
+
+pub async fn a_thread_does_storage_as_others_do<R: Runtime>(rt: R, env: Env<R>) {
+    rt.create_dir_all(&env.dir).await.expect("create the folder");
+    let path = env.path("by-a-thread");
+    let inner = rt.clone();
+    let task = rt.spawn_on_thread("storage", async move {
+        let file = inner.create_file(&path).await?;
+        file.write_at(0, b"abc")?;
+        file.flush(0..3).await?;
+        let mut bytes = [0; 3];
+        file.read_at(0, &mut bytes)?;
+        let again = inner.create_file(&path).await.map(|_| ()).map_err(|error| error.kind());
+        Ok::<_, std::io::Error>((bytes, again))
+    });
+    let (bytes, again) = within(&rt, "storage", task.join()).await.expect("joined").expect("storage works");
+    assert_eq!((&bytes, again), (b"abc", Err(std::io::ErrorKind::AlreadyExists)));
 }
 
 pub async fn yield_lets_others_run<R: Runtime>(rt: R, _env: Env<R>) {
