@@ -14,6 +14,33 @@ impl ConnectionIds {
     }
 }
 
+/// The connections of one node that handle many requests in one go at this moment. Clones share the count.
+#[derive(Clone, Debug, Default)]
+pub struct AtWork(Arc<AtomicUsize>);
+
+/// Counts until it is dropped.
+#[derive(Debug)]
+pub(super) struct Working(AtWork);
+
+impl AtWork {
+    pub(super) fn enter(&self) -> Working {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Working(self.clone())
+    }
+}
+
+impl Working {
+    pub(super) fn is_alone(&self) -> bool {
+        self.0.0.load(Ordering::Relaxed) == 1
+    }
+}
+
+impl Drop for Working {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// Bounds of one connection. A node clones one value for all its servers and peers, so that connection ids are unique in it.
 #[derive(Clone, Debug)]
 pub struct ConnectionLimits {
@@ -34,6 +61,7 @@ pub struct ConnectionLimits {
     /// How long opening a connection may take.
     pub connect: Duration,
     pub ids: ConnectionIds,
+    pub at_work: AtWork,
 }
 
 impl Default for ConnectionLimits {
@@ -48,6 +76,7 @@ impl Default for ConnectionLimits {
             stuck: Duration::from_secs(60),
             connect: Duration::from_secs(3),
             ids: ConnectionIds::default(),
+            at_work: AtWork::default(),
         }
     }
 }

@@ -15,6 +15,7 @@ use std::task::Poll;
 use bytes::{Buf, BytesMut};
 
 use super::handle::{Shared, address_response};
+use super::limits::Working;
 use super::output::Output;
 use super::waiting::{Waiting, WaitingAnswer};
 use super::{Answer, ConnectionHandle, ConnectionLimits, Handler, InFlightPermit, RequestKey, Response};
@@ -26,6 +27,13 @@ const READ_BYTES_MIN: usize = 4 << 10;
 const READ_BYTES_MAX: usize = 256 << 10;
 /// Read in one turn before the answers are written and other tasks get their turn.
 const TURN_BYTES_MAX: usize = 1 << 20;
+
+/// After so many requests their answers are written, if no other connection is at work: a peer that has many in flight then
+/// works on the first answers while the others are made. Between busy connections the peers have work enough, and one write
+/// for all answers costs least.
+const ANSWERS_PER_WRITE: usize = 32;
+/// With less than this to handle, all is answered in one write.
+const EARLY_WRITE_BYTES_MIN: usize = 8 << 10;
 
 /// Why a connection ended, for its log line.
 #[derive(Debug, thiserror::Error)]
@@ -284,7 +292,8 @@ impl<R: Runtime, H: Handler<R>> Connection<R, H> {
             return Ok(());
         }
         self.now = self.rt.now();
-        for _ in 0..count_max {
+        let working = (self.input.len() >= EARLY_WRITE_BYTES_MIN).then(|| self.limits.at_work.enter());
+        for handled in 1..=count_max {
             if !self.has_room() {
                 self.is_stalled = !self.input.is_empty();
                 break;
@@ -298,6 +307,12 @@ impl<R: Runtime, H: Handler<R>> Connection<R, H> {
                 }
             } else {
                 self.handle_request(command).await;
+            }
+            if handled.is_multiple_of(ANSWERS_PER_WRITE)
+                && working.as_ref().is_some_and(Working::is_alone)
+                && !self.write_blocked
+            {
+                self.write_out()?;
             }
         }
         Ok(())
