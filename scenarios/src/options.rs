@@ -58,7 +58,7 @@ fn settings(profile: &Profile, knob: &impl Fn(&str) -> Key) -> Settings {
             },
         queue_file_bytes: knob("queue_file_bytes").pick(&[5, 13, 20, 50, 205, 400]) * 20,
         index_file: (
-            knob("index_slots").pick(&[3, 16, 100]) as u32,
+            knob("index_slots").pick(&[3, 16, 100, 1500]) as u32,
             knob("index_entries").pick(&[20, 60, 300]) as u32,
         ),
         flush_interval_ms: knob("flush_interval_ms").pick(&[50, 200, 500]),

@@ -21,7 +21,7 @@
 use crate::message::hash::{java_string_hash, java_string_hash_on};
 
 pub(crate) const HEADER_BYTES: usize = 40;
-const SLOT_BYTES: usize = 4;
+pub(crate) const SLOT_BYTES: usize = 4;
 pub(crate) const ENTRY_BYTES: usize = 20;
 /// Slots are written in pieces of this many, which are 4 KiB.
 pub(crate) const PAGE_SLOTS: usize = 1024;
@@ -196,6 +196,20 @@ impl Table {
             slots,
             header_dirty: true,
         }
+    }
+
+    /// As it is in a file, by its header and the bytes of its slots.
+    pub fn in_file(geometry: Geometry, header: Header, bytes: &[u8]) -> Table {
+        let slots: Vec<u32> =
+            bytes.as_chunks::<SLOT_BYTES>().0.iter().map(|slot| u32::from_be_bytes(*slot)).collect();
+        let dirty = vec![false; slots.len().div_ceil(PAGE_SLOTS)];
+        Table { geometry, header, slots, dirty, header_dirty: false }
+    }
+
+    /// Whether the slots can be those of the header: as many are used, and none leads behind the last entry.
+    pub fn slots_fit(&self) -> bool {
+        let used = self.slots.iter().filter(|newest| **newest > 0).count();
+        used == self.header.used_slots as usize && self.slots.iter().all(|newest| *newest < self.header.next)
     }
 
     pub fn header(&self) -> &Header {
@@ -543,6 +557,15 @@ mod tests {
             shorter.add(keys.get(..cut.min(49).min(keys.len())).unwrap_or(&[]));
             prop_assert_eq!(&again.slots, &shorter.slots);
             prop_assert_eq!(again.header().used_slots, shorter.header().used_slots);
+            let slots_end = geometry.entry_at(0) as usize;
+            let mut in_file = image.bytes[HEADER_BYTES..slots_end].to_vec();
+            let table = Table::in_file(geometry, header, &in_file);
+            prop_assert!(table.slots_fit());
+            prop_assert_eq!(table, image.table);
+            let (slot, newest) = (cut % 7 * SLOT_BYTES, header.next.to_be_bytes());
+            in_file[slot..slot + SLOT_BYTES].copy_from_slice(&newest);
+            let ahead = Table::in_file(geometry, header, &in_file);
+            prop_assert!(!ahead.slots_fit(), "a slot leads behind the last entry");
         }
 
         #[test]

@@ -1,9 +1,10 @@
 //! Opening the index: which files are believed, up to which entry, and from where on the log is filed again.
 //!
 //! Believed are the entries that our own checkpoint claims, or, where Java wrote last, what its rules let stand: all of it
-//! after a clean stop, else the files that end no later than its checkpoint says. The file that is added to is read whole:
-//! its slots follow from its entries. Entries of records that are filed again, or that the log has lost, are cut off; a file
-//! that is not what it must be is deleted with all behind it, since the log has what they held.
+//! after a clean stop, else the files that end no later than its checkpoint says. Of the file that is added to, the slots are
+//! taken as they are after a clean stop of ours that claims all of it; else its entries are read, and its slots follow from
+//! them. Entries of records that are filed again, or that the log has lost, are cut off; a file that is not what it must be is
+//! deleted with all behind it, since the log has what they held.
 //!
 //! Invariant: what stays is a prefix of what the log gives, ordered, without an entry at or behind the log's end.
 
@@ -11,7 +12,7 @@ use std::io;
 use std::sync::Arc;
 
 use super::format::{
-    ENTRY_BYTES, EntryDamage, Geometry, HEADER_BYTES, Header, IndexEntry, PAGE_SLOTS, Table,
+    ENTRY_BYTES, EntryDamage, Geometry, HEADER_BYTES, Header, IndexEntry, PAGE_SLOTS, SLOT_BYTES, Table,
 };
 use super::{Files, IndexFile, Last, Sealed};
 use crate::runtime::{File, Mutant, Runtime};
@@ -70,6 +71,13 @@ impl<R: Runtime> Recovered<R> {
         };
         Recovered { files: Files::none(), enabled: false, resume: 0, in_part: None, claim, end_ms: index_ms }
     }
+}
+
+/// The file that is added to, as it is in memory.
+struct Loaded<R: Runtime> {
+    last: Last<R>,
+    /// Slots and header in the file are those in memory.
+    as_in_file: bool,
 }
 
 /// A file whose header looks well.
@@ -134,12 +142,12 @@ pub(crate) async fn recover<R: Runtime, F: Fn(u64) -> bool>(
         Known::Claim(claim) if recovery.whole => Some(log.end.min(claim.position)),
         _ => None,
     };
-    let mut resume = whole_claim.unwrap_or_else(|| last.as_ref().map_or(0, |last| last.table.header().end));
+    let mut resume =
+        whole_claim.unwrap_or_else(|| last.as_ref().map_or(0, |loaded| loaded.last.table.header().end));
     if whole_claim.is_none() && resume > log.min && !(log.is_record)(resume) {
         tracing::warn!(resume, "the index does not fit the log: it is made again");
-        for path in
-            kept.drain(..).map(|kept| kept.file.path).chain(last.take().map(|last| last.file.path.clone()))
-        {
+        let last = last.take().map(|loaded| loaded.last.file.path.clone());
+        for path in kept.drain(..).map(|kept| kept.file.path).chain(last) {
             recovery.remove(&path).await?;
         }
         resume = 0;
@@ -147,9 +155,15 @@ pub(crate) async fn recover<R: Runtime, F: Fn(u64) -> bool>(
     let in_part = last.is_some().then_some(resume);
     let refile = rt.mutant(Mutant::IndexRefiles) && !log.clean;
     let resume = if refile { log.min } else { resume.max(log.min) };
-    if let Some(last) = &mut last {
-        recovery.repair(last).await.map_err(RecoverError::repair(&last.file.path))?;
-    }
+    let last = match last {
+        Some(Loaded { mut last, as_in_file }) => {
+            if !as_in_file {
+                recovery.repair(&mut last).await.map_err(RecoverError::repair(&last.file.path))?;
+            }
+            Some(last)
+        }
+        None => None,
+    };
     if recovery.removed {
         rt.sync_dir(dir).await.map_err(RecoverError::repair(dir))?;
     }
@@ -269,13 +283,22 @@ impl<R: Runtime> Recovery<'_, R> {
         }
     }
 
-    /// Reads the entries of the file that is added to, as far as they are believed and lie below `limit`; `None` when none does.
-    async fn load(&self, candidate: Candidate<R>, limit: u64) -> Result<Option<Last<R>>, FileDamage> {
+    /// Reads the file that is added to, as far as it is believed and lies below `limit`; `None` when nothing of it does.
+    async fn load(&self, candidate: Candidate<R>, limit: u64) -> Result<Option<Loaded<R>>, FileDamage> {
         let Candidate { file, header } = candidate;
         let believed = match self.known {
             Known::Claim(claim) if claim.file == file.name => claim.next,
             _ => header.next,
         };
+        let is_claimed = matches!(self.known, Known::Claim(claim) if claim.file == file.name);
+        if self.clean
+            && is_claimed
+            && header.next == believed
+            && header.end < limit
+            && let Some(table) = self.load_slots(&file, header)?
+        {
+            return Ok(Some(Loaded { last: Last { file: Arc::new(file), table }, as_in_file: true }));
+        }
         let mut table = Table::new(self.geometry, Header { end: 0, ..header });
         let mut newest = None;
         'file: while table.header().next < believed {
@@ -301,7 +324,15 @@ impl<R: Runtime> Recovery<'_, R> {
         let about = header.begin_ms.saturating_add(i64::from(newest.seconds).saturating_mul(1_000) + 999);
         let end_ms = if whole { header.end_ms } else { about.min(header.end_ms) };
         table.set_header(Header { begin: header.begin, begin_ms: header.begin_ms, end_ms, ..taken });
-        Ok(Some(Last { file: Arc::new(file), table }))
+        Ok(Some(Loaded { last: Last { file: Arc::new(file), table }, as_in_file: false }))
+    }
+
+    /// The slots as they are in the file; `None` when they are not those of the header.
+    fn load_slots(&self, file: &IndexFile<R>, header: Header) -> io::Result<Option<Table>> {
+        let mut bytes = vec![0; self.geometry.slots as usize * SLOT_BYTES];
+        file.file.read_at(self.geometry.slot_at(0), &mut bytes)?;
+        let table = Table::in_file(self.geometry, header, &bytes);
+        Ok(table.slots_fit().then_some(table))
     }
 
     /// Brings slots and header of the file that is added to in accord with its entries.
