@@ -61,15 +61,20 @@ pub(crate) type Program = Arc<dyn Fn(SimRuntime) -> Pin<Box<dyn Future<Output = 
 #[derive(Clone, Copy, Debug)]
 struct StepTrap {
     steps_left: u64,
+    /// Drawn when it is not given.
+    cut: Option<StepCut>,
     down: Down,
     back_after: Option<Duration>,
 }
 
 /// Where in a storage step the node's end falls.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum StepCut {
+pub enum StepCut {
+    /// The step has no effect.
     Before,
+    /// In part, or nobody was told.
     Inside,
+    /// It is complete; its caller has not gone on.
     After,
 }
 
@@ -156,7 +161,8 @@ impl Inner {
         }
         let trap = state.trap.take()?;
         let mut draws = self.key("step", u64::from(node.0)).draws(step);
-        let cut = *draws.pick(&[StepCut::Before, StepCut::Inside, StepCut::Inside, StepCut::After]);
+        let drawn = *draws.pick(&[StepCut::Before, StepCut::Inside, StepCut::Inside, StepCut::After]);
+        let cut = trap.cut.unwrap_or(drawn);
         self.trace(kind, node, step, cut as u64);
         self.count("node.died_in_step");
         Some(StepDeath { cut, down: trap.down, back_after: trap.back_after, draws })
@@ -413,16 +419,25 @@ impl World {
     /// init system starts it again after [`RESTART_AFTER`]. Replaces an earlier request; any end of the process forgets it.
     /// Asked for while the node is down, it counts from the first step of the next boot.
     pub fn crash_at_step(&self, node: NodeId, nth: u64) {
-        self.set_trap(node, nth, Down::Process, Some(RESTART_AFTER));
+        self.set_trap(
+            node,
+            StepTrap { steps_left: nth, cut: None, down: Down::Process, back_after: Some(RESTART_AFTER) },
+        );
     }
 
     /// As [`Self::crash_at_step`], but the host loses its power and gets it back after `back_after` (never for `None`).
     pub fn power_off_at_step(&self, node: NodeId, nth: u64, back_after: Option<Duration>) {
-        self.set_trap(node, nth, Down::Power, back_after);
+        self.set_trap(node, StepTrap { steps_left: nth, cut: None, down: Down::Power, back_after });
     }
 
-    fn set_trap(&self, node: NodeId, nth: u64, down: Down, back_after: Option<Duration>) {
-        self.lock().node_mut(node).trap = Some(StepTrap { steps_left: nth, down, back_after });
+    /// As the two above with nothing left to the seed, for a test that goes through all steps: `down` comes at this `cut` of
+    /// the `nth` step, and the node stays down until it is restarted.
+    pub fn end_at_step(&self, node: NodeId, nth: u64, down: Down, cut: StepCut) {
+        self.set_trap(node, StepTrap { steps_left: nth, cut: Some(cut), down, back_after: None });
+    }
+
+    fn set_trap(&self, node: NodeId, trap: StepTrap) {
+        self.lock().node_mut(node).trap = Some(trap);
     }
 
     /// Storage steps the node has begun since it was added.

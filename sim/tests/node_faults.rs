@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use hotfire_core::runtime::storage::Storage;
 use hotfire_core::runtime::{Allocation, Backing, File, Mutant, Runtime, SegmentReader, SegmentWriter, Task};
-use hotfire_sim::disk::PAGE;
+use hotfire_sim::cluster::{Down, StepCut};
+use hotfire_sim::disk::{ChosenLoss, PAGE, Severity};
 use hotfire_sim::{Limits, NodeId, Outcome, SimRuntime, World, run_seed};
 
 fn idle_node(world: &World) -> (NodeId, SimRuntime) {
@@ -415,4 +416,34 @@ fn pooled_bytes_die_with_the_process_and_committed_ones_do_not() {
         let found = world.cache_read(node, "log", 0..16).expect("is there");
         assert_eq!(found, [[3; 8], [0; 8]].concat());
     });
+}
+
+#[test]
+fn a_chosen_end_and_a_chosen_loss_leave_nothing_to_the_seed() {
+    for seed in 0..10 {
+        for (cut, severity, expected) in [
+            (StepCut::Before, Severity::EverythingSurvives, vec![]),
+            (StepCut::After, Severity::EverythingSurvives, vec!["d", "d/file"]),
+            (StepCut::After, Severity::NothingSurvives, vec![]),
+        ] {
+            run(seed, move |world: World| async move {
+                let node = world.add_node("a", [10, 0, 0, 1]);
+                let chosen = ChosenLoss { severity, draw: 0 };
+                world.disk(node).change(|faults| faults.power_loss = Some(chosen));
+                let step = if cut == StepCut::Before { 0 } else { 1 };
+                world.end_at_step(node, step, Down::Power, cut);
+                world.boot(node, |rt: SimRuntime| async move {
+                    rt.create_dir_all("d").await.expect("creates");
+                    let file = rt.create_file("d/file").await;
+                    drop(file);
+                    panic!("it runs on behind its end");
+                });
+                world.sleep(Duration::from_secs(20)).await;
+                assert!(!world.is_running(node), "nobody starts it again");
+                let image = world.cache_image(node);
+                let names: Vec<_> = image.dirs.iter().chain(image.files.keys()).cloned().collect();
+                assert_eq!(names, expected, "seed {seed}, {cut:?}, {severity:?}");
+            });
+        }
+    }
 }

@@ -19,6 +19,7 @@ mod store;
 mod store_check;
 mod store_crash;
 mod store_dump;
+mod store_exhaustive;
 mod store_golden;
 mod store_index;
 mod store_pool;

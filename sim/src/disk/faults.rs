@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::power_loss::ChosenLoss;
 use super::{Disk, PAGE, names};
 use crate::cluster::NodeId;
 use crate::world::World;
@@ -30,6 +31,8 @@ pub struct DiskFaults {
     pub misdirected_write: f64,
     /// Flushes answer success and write nothing.
     pub lying_flush: bool,
+    /// What the power losses to come leave; each draws its own when it is not given.
+    pub power_loss: Option<ChosenLoss>,
     /// Least time of a flush.
     pub flush_ns: u64,
     /// Mean of an exponential addition to it.
@@ -51,6 +54,7 @@ impl Default for DiskFaults {
             foreign_blocks: 0,
             misdirected_write: 0.0,
             lying_flush: false,
+            power_loss: None,
             flush_ns: 100_000,
             flush_jitter_ns: 400_000,
         }

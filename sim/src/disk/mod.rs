@@ -41,6 +41,7 @@ pub use faults::{DiskControl, DiskFaults};
 pub use file::SimFile;
 pub use page_cache::{PAGE, SECTOR};
 pub(crate) use power_loss::power_lost;
+pub use power_loss::{ChosenLoss, Severity};
 pub use segment::{SimSegmentReader, SimSegmentWriter};
 pub use storage::SimLock;
 pub use view::SimView;

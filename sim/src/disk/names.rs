@@ -9,6 +9,7 @@ use std::io;
 
 use hotfire_core::runtime::DirEntry;
 
+use super::power_loss::Severity;
 use crate::seed::Draws;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -252,12 +253,18 @@ impl Names {
         self.durable_entries().map(|(path, _)| path.clone()).collect()
     }
 
-    /// Decides which pending changes the platter has; the rest never happened. Returns how many were kept and lost.
-    pub(super) fn power_loss(&mut self, mut draws: Draws) -> (u64, u64) {
+    /// Decides which pending changes the platter has, within `severity` if it was chosen; the rest never happened. Returns how
+    /// many were kept and lost.
+    pub(super) fn power_loss(&mut self, severity: Option<Severity>, mut draws: Draws) -> (u64, u64) {
         let pending = std::mem::take(&mut self.pending);
         let total = pending.len() as u64;
         // A journal keeps a prefix; without one any subset is possible; now and then nothing or all.
-        let way = draws.below(10);
+        let drawn = draws.below(10);
+        let way = match severity {
+            Some(Severity::NothingSurvives) => 0,
+            Some(Severity::EverythingSurvives) => 2,
+            Some(Severity::Mixed) | None => drawn,
+        };
         let prefix = draws.below(total + 1);
         let mut kept = 0;
         for (index, pending) in pending.into_iter().enumerate() {
@@ -287,13 +294,7 @@ mod tests {
     use super::*;
 
     fn losing_all(names: &mut Names) {
-        for seed in 0.. {
-            let draws = Draws::new(seed, "names", 0);
-            if { draws }.below(10) == 0 {
-                names.power_loss(draws);
-                return;
-            }
-        }
+        names.power_loss(Some(Severity::NothingSurvives), Draws::new(0, "names", 0));
     }
 
     #[test]
@@ -319,7 +320,7 @@ mod tests {
             names.sync("", names.sequence());
             names.add_file("config.tmp", 2);
             names.rename("config.tmp", "config").expect("renames");
-            names.power_loss(Draws::new(seed, "rename", 0));
+            names.power_loss(None, Draws::new(seed, "rename", 0));
             match names.file("config").expect("old or new") {
                 2 => assert!(names.file("config.tmp").is_err()),
                 inode => assert_eq!(inode, 1),

@@ -15,13 +15,23 @@ use crate::cluster::NodeId;
 use crate::seed::{Draws, Key, mix};
 use crate::world::Inner;
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Severity {
+/// How much of what is not durable outlives a power loss.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Severity {
     /// The worst that is allowed.
     NothingSurvives,
     /// As if it had been a process crash.
     EverythingSurvives,
+    /// Each part for itself.
     Mixed,
+}
+
+/// A power loss whose severity is chosen instead of drawn. Names of files follow it too.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct ChosenLoss {
+    pub severity: Severity,
+    /// Another number draws other parts, with everything before the loss the same.
+    pub draw: u64,
 }
 
 impl Severity {
@@ -62,8 +72,10 @@ fn settle(
 impl Disk {
     fn lose_power(&mut self) -> u64 {
         self.power_losses += 1;
+        let chosen = self.faults.power_loss;
         let key = self.key.with(DRAW_POWER_LOSS).with(self.power_losses);
-        let severity = Severity::draw(&mut key.draws(0));
+        let key = chosen.map_or(key, |chosen| key.with(chosen.draw));
+        let severity = chosen.map_or_else(|| Severity::draw(&mut key.draws(0)), |chosen| chosen.severity);
         let mut hash = severity as u64;
         let page_key = |inode: u64| -> Key { key.with(inode) };
         let flights = std::mem::take(&mut self.flights);
@@ -95,7 +107,7 @@ impl Disk {
             file.forget_cache(len);
             file.linked = false;
         }
-        let (kept, lost) = self.names.power_loss(key.draws(1));
+        let (kept, lost) = self.names.power_loss(chosen.map(|chosen| chosen.severity), key.draws(1));
         hash = mix(hash, mix(kept, lost));
         let named: Vec<u64> = self
             .names
