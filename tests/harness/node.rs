@@ -105,9 +105,7 @@ impl Node {
     /// The last lines of its log.
     #[must_use]
     pub fn log_end(&self) -> String {
-        let text = std::fs::read_to_string(&self.log).unwrap_or_default();
-        let lines: Vec<&str> = text.lines().collect();
-        lines[lines.len().saturating_sub(20)..].join("\n")
+        crate::last_lines(&self.log, 20)
     }
 }
 

@@ -73,9 +73,7 @@ impl Tools {
     pub fn run(&self, words: &[&str], dir: &Path, patience: Duration) -> Result<()> {
         let mut child = self.start(words, dir)?;
         let outcome = wait(&mut child, patience);
-        let log = std::fs::read_to_string(dir.join("client.log")).unwrap_or_default();
-        let lines: Vec<&str> = log.lines().collect();
-        let end = lines[lines.len().saturating_sub(15)..].join("\n");
+        let end = hotfire_tests::last_lines(&dir.join("client.log"), 15);
         let status = outcome.with_context(|| format!("{}: {end}", words[0]))?;
         ensure!(status.success(), "{} ended with {status}: {end}", words[0]);
         Ok(())
@@ -106,7 +104,8 @@ fn java_client(version: &str, dir: &Path) -> Result<Tools> {
     std::fs::create_dir_all(&classes)?;
     let mut command = Command::new(javac);
     command.args(["-encoding", "UTF-8", "-cp"]).arg(format!("{}/*", jars.display())).arg("-d").arg(&classes);
-    run_checked(command.arg(sources.join("Interop.java")), "compile Interop.java")?;
+    let files = ["Interop.java", "Visit.java"].map(|name| sources.join(name));
+    run_checked(command.args(files), "compile the Java client")?;
     let arguments = vec![
         "-Xmx512m".to_owned(),
         "-Drocketmq.client.logLevel=ERROR".to_owned(),

@@ -6,18 +6,21 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-fn lines(path: &Path) -> Result<Vec<Value>> {
+/// The JSON objects of a file, one a line.
+pub fn lines(path: &Path) -> Result<Vec<Value>> {
     let text = std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
     // The last line may be cut off when its writer was ended.
     Ok(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
 }
 
-fn number(line: &Value, field: &str) -> Result<i64> {
+/// # Errors
+/// When the field is no number.
+pub fn number(line: &Value, field: &str) -> Result<i64> {
     line.get(field).and_then(Value::as_i64).with_context(|| format!("{field} in {line}"))
 }
 
 /// What message `index` looks like on both sides; the same rule as in the clients' programs.
-fn expected(index: i64) -> Vec<(&'static str, Value)> {
+pub fn expected(index: i64) -> Vec<(&'static str, Value)> {
     let tag = ["TagA", "TagB", "TagC", "TagD", "TagE"][usize::try_from(index % 5).expect("0 to 4")];
     vec![
         ("body", format!("message {index} \u{6d88}\u{606f} \u{e9}\u{e8} \u{1f680}").into()),

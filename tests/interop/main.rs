@@ -3,12 +3,14 @@
 //! For each client: 1,000 messages with tags, keys, properties and non-ASCII text go through the name server, a push consumer in
 //! clustering mode takes them, every field is compared, and the Java clients look some up by key and by unique key; then the
 //! broker is killed under load and restarted, and every acknowledged message is consumed. Once more, `malformed`: 100,000 malformed
-//! frames go to the servers, whose memory must stay, and after that the clients send and consume as before. A tool that is missing
-//! fails the run, or is named as skipped with `--optional`.
+//! frames go to the servers, whose memory must stay, and after that the clients send and consume as before. And `takeover`: the
+//! original brokers and ours serve one data directory in turns. A tool that is missing fails the run, or is named as skipped with
+//! `--optional`.
 #![forbid(unsafe_code)]
 
 mod clients;
 mod compare;
+mod takeover;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -31,27 +33,34 @@ const LOAD_SECONDS: u64 = 6;
 enum Part {
     Client(Client),
     Malformed,
+    Takeover,
 }
 
 impl Part {
     fn all() -> Vec<Part> {
         let clients = Client::ALL.into_iter().map(Part::Client);
-        clients.chain([Part::Malformed]).collect()
+        clients.chain([Part::Malformed, Part::Takeover]).collect()
     }
 
     fn name(self) -> String {
         match self {
             Part::Client(client) => client.name(),
             Part::Malformed => "malformed".to_owned(),
+            Part::Takeover => "takeover".to_owned(),
         }
     }
 
-    /// The clients that it needs.
-    fn clients(self) -> Vec<Client> {
-        match self {
+    /// Fetches all that it needs, and gives its clients.
+    fn prepare(self) -> Result<Vec<Tools>> {
+        let clients = match self {
             Part::Client(client) => vec![client],
             Part::Malformed => vec![Client::Java { version: "4.9.7" }, Client::Python],
-        }
+            Part::Takeover => {
+                takeover::prepare()?;
+                vec![Client::Java { version: "4.9.7" }]
+            }
+        };
+        clients.into_iter().map(Tools::prepare).collect()
     }
 
     fn run(self, tools: &[Tools], program: &Path) -> Result<()> {
@@ -59,6 +68,7 @@ impl Part {
         match self {
             Part::Client(_) => client(&tools[0], program, dir.path()),
             Part::Malformed => served_after_malformed_frames(tools, program, dir.path()),
+            Part::Takeover => takeover::in_turns(&tools[0], program, dir.path()),
         }
     }
 }
@@ -96,8 +106,7 @@ fn main() -> ExitCode {
     };
     for part in parts {
         let (name, start) = (part.name(), Instant::now());
-        let tools: Result<Vec<Tools>> = part.clients().into_iter().map(Tools::prepare).collect();
-        match tools {
+        match part.prepare() {
             Ok(tools) => match part.run(&tools, &program) {
                 Ok(()) => {
                     passed += 1;
