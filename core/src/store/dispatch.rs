@@ -25,8 +25,9 @@ use crate::runtime::sync::{Receiver, Watermark};
 
 /// One batch covers at most this many bytes of the log, or one record.
 const BATCH_BYTES: u64 = 1 << 20;
-/// From one batch to the next while nobody waits for messages: a wake-up for each message would cost more than its dispatch.
-/// Java sleeps as long.
+/// While nobody waits for messages, so many batches are dispatched as they come within [`PACE`]; then it rests as long: under
+/// load a wake-up for each message would cost more than its dispatch. Java rests as long after each.
+const QUICK_BATCHES: u32 = 8;
 const PACE: Duration = Duration::from_millis(1);
 /// Between two tries to write queue entries on a disk that is full.
 const RETRY: Duration = Duration::from_millis(1_000);
@@ -129,6 +130,7 @@ impl<R: Runtime> Dispatch<R> {
 
     /// The task: runs until `stop` is true, or nothing more can be dispatched.
     pub async fn run(&self, mut stop: Receiver<bool>) {
+        let (mut quick, mut since) = (0, self.log.rt().now());
         loop {
             let position = self.dispatched.get();
             crate::select! {
@@ -141,11 +143,7 @@ impl<R: Runtime> Dispatch<R> {
             }
             let limit = self.log.visible().get();
             match self.batch(position, limit).await {
-                Ok(true) if self.listener().is_some() => {}
-                Ok(true) => crate::select! {
-                    _ = stop.wait_for(|stop| *stop) => return,
-                    () = self.log.rt().sleep(PACE) => {}
-                },
+                Ok(true) => quick += 1,
                 Ok(false) => return,
                 Err(Stopped::Unreadable(error)) => {
                     tracing::error!(position, %error, "read the CommitLog");
@@ -158,6 +156,17 @@ impl<R: Runtime> Dispatch<R> {
                     return;
                 }
             }
+            if quick < QUICK_BATCHES || self.listener().is_some() {
+                continue;
+            }
+            let rt = self.log.rt();
+            if rt.now().since(since) < PACE {
+                crate::select! {
+                    _ = stop.wait_for(|stop| *stop) => return,
+                    () = rt.sleep(PACE) => {}
+                }
+            }
+            (quick, since) = (0, rt.now());
         }
     }
 
