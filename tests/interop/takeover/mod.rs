@@ -11,6 +11,7 @@ use std::net::TcpListener;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -354,13 +355,13 @@ fn ensure_log_has_files(data: &Path, min: usize) -> Result<()> {
     Ok(())
 }
 
-/// A port of ours whose neighbours are free: Java takes the one below the one below, and the one above.
+/// A port of ours whose neighbours are free: Java takes the one below the one below, and the one above. Below the ports that
+/// the system gives to clients: of those thousands may rest after an earlier part.
 fn free_ports() -> Result<u16> {
-    for _ in 0..100 {
-        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-        if port > 2
-            && [port - 2, port + 1].into_iter().all(|near| TcpListener::bind(("127.0.0.1", near)).is_ok())
-        {
+    static NEXT: AtomicU16 = AtomicU16::new(20_000);
+    for _ in 0..2_000 {
+        let port = NEXT.fetch_add(4, Ordering::Relaxed);
+        if [port - 2, port, port + 1].into_iter().all(|near| TcpListener::bind(("127.0.0.1", near)).is_ok()) {
             return Ok(port);
         }
     }
