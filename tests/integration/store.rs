@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use hotfire_core::message::batch::BatchItem;
 use hotfire_core::message::{MessageToStore, StoredMessage, sys_flag};
+use hotfire_core::runtime::Runtime;
 use hotfire_core::store::{
     ArrivalListener, Boundary, FlushMode, GetStatus, MessageStore, PutError, RecoverError, StoreConfig,
     WhyNot,
@@ -54,7 +55,7 @@ pub async fn open(root: &Path, config: StoreConfig) -> Result<Store, RecoverErro
 }
 
 /// All messages of a queue, read as a consumer does.
-pub async fn read_all(store: &Store, topic: &str, queue: i32) -> Vec<StoredMessage> {
+pub async fn read_all<R: Runtime>(store: &MessageStore<R>, topic: &str, queue: i32) -> Vec<StoredMessage> {
     let mut messages = Vec::new();
     let mut next = store.min_offset(topic, queue);
     loop {

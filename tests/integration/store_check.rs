@@ -1,14 +1,17 @@
-//! `store check` on directories that Java brokers wrote: it must say what Java's own classes read from them, and change nothing.
+//! `store check` on directories that Java brokers wrote: it must say what Java's own classes read from them, and change nothing;
+//! and on our own.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use hotfire_core::store::StoreConfig;
+use hotfire_core::message::MessageToStore;
 use hotfire_core::store::check::{CheckReport, Verdict, check};
+use hotfire_core::store::index::Geometry;
+use hotfire_core::store::{FlushMode, StoreConfig};
 use hotfire_runtime::TokioRuntime;
 use serde_json::Value;
 
-use crate::store::run;
+use crate::store::{config as plain, message, open, run};
 use crate::store_golden::{CASES, int, json, unpack};
 
 /// Every file below `root` with its bytes.
@@ -91,6 +94,35 @@ fn is_reported_as_java_has_it(case: &str) {
     assert!(checkpoint.problems.is_empty(), "{case}: {:?}", checkpoint.problems);
     assert!(!report.config.is_empty(), "{case}: it has configuration files");
     assert!(report.config.values().all(|state| state == "ok"), "{case}: {:?}", report.config);
+}
+
+#[test]
+fn the_slots_of_an_index_file_are_found_by_its_length() {
+    for (count, slots) in (1..16).flat_map(|count| [5, 7, 16].map(|slots| (count, slots))) {
+        let dir = tempfile::tempdir().expect("a folder");
+        let index_geometry = Geometry { slots, entries: 16 };
+        run(async {
+            let config = StoreConfig { index_geometry, ..plain(FlushMode::Async) };
+            let store = open(dir.path(), config.clone()).await.expect("open");
+            for n in 0..count {
+                let properties = format!("UNIQ_KEY\u{1}u{n}\u{2}");
+                let put = MessageToStore { properties: &properties, ..message("T", 0, b"body") };
+                store.put(&put).await.expect("put");
+            }
+            store.stop().await.expect("stop");
+            // No file says how it was configured.
+            let report = check(&TokioRuntime::new(dir.path()), "store", &plain(FlushMode::Async))
+                .await
+                .expect("check");
+            assert_eq!(
+                report.verdict,
+                Verdict::Clean,
+                "{count} entries, {slots} slots: {:?}",
+                report.index.problems
+            );
+            assert_eq!(report.index.entries, count);
+        });
+    }
 }
 
 #[test]

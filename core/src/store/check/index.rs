@@ -126,34 +126,42 @@ pub(crate) fn layout(file: &impl File, header: &Header) -> io::Result<Option<Lay
     let mut bytes = vec![0; usize::try_from(len).unwrap_or(0)];
     file.read_at(0, &mut bytes)?;
     let room = len.saturating_sub(HEADER_BYTES);
+    let mut likely = None;
     for slots in 1..room / SLOT_BYTES {
         let left = room - slots * SLOT_BYTES;
         let layout = Layout { slots, entries: left / ENTRY_BYTES };
         if layout.entries < u64::from(header.next) {
             break;
         }
-        if left.is_multiple_of(ENTRY_BYTES) && fits(&bytes, layout, header) {
-            return Ok(Some(layout));
+        if left.is_multiple_of(ENTRY_BYTES)
+            && let Some(end) = last_position(&bytes, layout, header)
+        {
+            // Entry 0, all zeros, passes for the first one of a log that begins at 0: the header knows the last one.
+            if end == header.end {
+                return Ok(Some(layout));
+            }
+            likely = likely.or(Some(layout));
         }
     }
-    Ok(None)
+    Ok(likely)
 }
 
-fn fits(bytes: &[u8], layout: Layout, header: &Header) -> bool {
+/// Where the last entry leads; `None` when the entries make no sense so.
+fn last_position(bytes: &[u8], layout: Layout, header: &Header) -> Option<i64> {
     let mut before = header.begin;
     for number in 1..header.next {
         let at = layout.entry_at(number) as usize;
-        let Some(raw) = bytes.get(at..at + ENTRY_BYTES as usize) else { return false };
+        let raw = bytes.get(at..at + ENTRY_BYTES as usize)?;
         let entry = IndexEntry::decode(raw);
         let slot = i32_at(bytes, (HEADER_BYTES + layout.slot_of(entry.hash) * SLOT_BYTES) as usize);
         let reachable = u32::try_from(slot).is_ok_and(|newest| (number..header.next).contains(&newest));
         let first = number > 1 || entry.at == header.begin;
         if !entry.makes_sense(number, before) || !reachable || !first {
-            return false;
+            return None;
         }
         before = entry.at;
     }
-    true
+    Some(before)
 }
 
 /// Shows the entries in their order, until `each` breaks off or the file ends.
