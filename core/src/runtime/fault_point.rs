@@ -78,6 +78,8 @@ mutants! {
     IndexRefiles = "S-12",
     /// Index entries of records that the log has lost are kept.
     IndexKeepsTail = "S-05",
+    /// The index takes what dispatch has handed over wherever that begins, and leaves out what lies before.
+    IndexSkipsUnhanded = "S-24",
     /// The checkpoint claims the index without a flush of it.
     IndexClaimedUnflushed = "S-10",
     /// A reason to refuse puts stays when its cause has passed.

@@ -88,7 +88,8 @@ impl<R: Runtime> Index<R> {
             return Ok(true);
         }
         keys.clear();
-        let end = match self.handed.take(from, keys) {
+        let skips = self.rt.mutant(Mutant::IndexSkipsUnhanded);
+        let end = match self.handed.take(if skips { from.max(self.handed.begin()) } else { from }, keys) {
             Some(end) => end,
             None => self.collect(from, limit, keys)?,
         };

@@ -53,6 +53,11 @@ impl Handed {
         run.end = end;
     }
 
+    /// Where begins what is handed over.
+    pub fn begin(&self) -> u64 {
+        self.run().from
+    }
+
     /// Takes all there is from `from` on into `keys`, which is empty; gives where it ends. `None` when `from` is not covered.
     pub fn take(&self, from: u64, keys: &mut Vec<Key>) -> Option<u64> {
         let mut run = self.run();
