@@ -1,7 +1,8 @@
 //! Tasks: on tokio's workers, or each on a thread of its own.
 //!
 //! A thread of its own saves the disk's steady customers two changes of thread for each call: the flush of the log does
-//! thousands a second. Their awaits are served by the same timers as everybody's, and their wakers wake the thread.
+//! thousands a second. Their awaits are served by the same timers as everybody's, and their wakers wake the thread. Such a task
+//! outlives the executor that it was started from, unless it is joined: whoever starts one stops it in order.
 
 use std::cell::Cell;
 use std::future::Future;

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 
 use crate::java::{Jars, find_program, jars};
 use crate::{last_lines, wait_until};
@@ -106,16 +106,7 @@ impl JavaServer {
     /// # Errors
     /// When it has not ended after `patience`.
     pub fn stop(mut self, patience: Duration) -> Result<ExitStatus> {
-        let pid = self.pid().to_string();
-        let sent = Command::new("kill").args(["-TERM", &pid]).status().context("send SIGTERM")?;
-        if !sent.success() {
-            bail!("SIGTERM to {pid} was refused");
-        }
-        let mut status = None;
-        wait_until(patience, || {
-            status = self.child.try_wait().ok().flatten();
-            status.is_some()
-        });
+        let status = crate::terminate(&mut self.child, patience)?;
         status.with_context(|| format!("the Java server did not stop; it said {}", self.log_end()))
     }
 

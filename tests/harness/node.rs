@@ -89,16 +89,7 @@ impl Node {
     /// # Errors
     /// When it has not ended after `patience`.
     pub fn stop(mut self, patience: Duration) -> Result<ExitStatus> {
-        let pid = self.pid().to_string();
-        let sent = Command::new("kill").args(["-TERM", &pid]).status().context("send SIGTERM")?;
-        if !sent.success() {
-            bail!("SIGTERM to {pid} was refused");
-        }
-        let mut status = None;
-        crate::wait_until(patience, || {
-            status = self.child.try_wait().ok().flatten();
-            status.is_some()
-        });
+        let status = crate::terminate(&mut self.child, patience)?;
         status.with_context(|| format!("the node did not stop; its log ends:\n{}", self.log_end()))
     }
 

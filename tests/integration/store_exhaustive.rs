@@ -27,14 +27,12 @@ use hotfire_core::runtime::storage::Storage;
 use hotfire_core::runtime::{Mutant, Runtime, Task};
 use hotfire_core::store::check::{Verdict, check as look};
 use hotfire_core::store::index::{By, Geometry};
-use hotfire_core::store::{
-    ConfigFile, DeleteHours, FlushMode, GetStatus, MessageStore, Retention, StoreConfig,
-};
+use hotfire_core::store::{ConfigFile, DeleteHours, FlushMode, MessageStore, Retention, StoreConfig};
 use hotfire_sim::cluster::{Down, NodeId, StepCut};
 use hotfire_sim::disk::{ChosenLoss, Severity};
 use hotfire_sim::{Limits, Outcome, SimRuntime, World, run_seed};
 
-use crate::store::message;
+use crate::store::{message, read_all};
 
 type Store = MessageStore<SimRuntime>;
 
@@ -309,7 +307,7 @@ async fn check(store: &Store, shared: &Shared, life: Life) {
     let mut found = BTreeMap::new();
     for queue in 0..QUEUES {
         let (min, max) = (store.min_offset(TOPIC, queue), store.max_offset(TOPIC, queue));
-        let messages = read(store, queue, min).await;
+        let messages = read_all(store, TOPIC, queue).await;
         let offsets: Vec<i64> = messages.iter().map(|message| message.queue_offset).collect();
         assert_eq!(offsets, (min..max).collect::<Vec<_>>(), "{life:?}: queue {queue} is dense");
         for message in messages {
@@ -391,25 +389,6 @@ fn kept_of(message: &StoredMessage) -> Kept {
     assert_eq!(message.topic, TOPIC);
     let position = message.physical_offset;
     Kept { number, position, end: position + u64::from(message.store_size) }
-}
-
-async fn read(store: &Store, queue: i32, from: i64) -> Vec<StoredMessage> {
-    let (mut messages, mut next) = (Vec::new(), from);
-    loop {
-        let read = store.get(TOPIC, queue, next, 32, &|_| true).await;
-        for run in &read.messages {
-            let mut rest = run.clone();
-            while !rest.is_empty() {
-                let message = StoredMessage::decode(&rest).expect("runs hold whole records");
-                rest = rest.slice(message.store_size as usize..);
-                messages.push(message);
-            }
-        }
-        if read.status != GetStatus::Found {
-            return messages;
-        }
-        next = read.next_begin;
-    }
 }
 
 /// What a run that nothing disturbs has met.

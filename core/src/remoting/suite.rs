@@ -71,6 +71,7 @@ pub fn cases<R: Runtime>() -> Vec<Case<R>> {
         answers:
             requests_are_handled_in_the_order_of_their_arrival,
             answers_overtake_each_other_and_keep_their_opaque,
+            the_first_of_many_answers_do_not_wait_for_the_last,
             an_answer_waits_for_its_position,
             a_failed_position_is_answered_at_once,
             a_position_that_is_not_reached_is_answered_at_its_deadline,

@@ -1,6 +1,6 @@
 //! How requests are answered.
 
-use super::handler::{ECHO, HELD, LARGE, LATER, POSITION, POSITION_SOON};
+use super::handler::{BLOCKING, ECHO, HELD, LARGE, LATER, POSITION, POSITION_SOON};
 use super::*;
 use crate::remoting::{FLAG_ONEWAY, SerializeType};
 use crate::runtime::WriteHalf;
@@ -136,4 +136,20 @@ pub(super) async fn a_large_body_arrives_whole<R: Runtime>(place: Place<R>) {
     let addr = fixture.addr.to_string();
     let answer = fixture.peers.call(&addr, command, LIMIT).await.expect("an answer");
     assert!(text(&answer) == body, "the body came back changed");
+}
+
+/// Sent in one go, so that one turn of the connection has them all.
+pub(super) async fn the_first_of_many_answers_do_not_wait_for_the_last<R: Runtime>(place: Place<R>) {
+    let fixture = fixture(&place, ConnectionLimits::default()).await;
+    let mut client = RawClient::connect(&place, fixture.addr).await;
+    let mut requests: Vec<_> = (0..400).map(|opaque| request(ECHO, opaque, "many")).collect();
+    requests.push(request(BLOCKING, 400, "1"));
+    client.send(&requests).await;
+    for opaque in 0..32 {
+        assert_eq!(client.expect().await.opaque, opaque);
+    }
+    fixture.handler.mark.advance(1);
+    for opaque in 32..=400 {
+        assert_eq!(client.expect().await.opaque, opaque);
+    }
 }
