@@ -1,11 +1,11 @@
-//! Appends of SYNC_FLUSH that wait in memory for their flush, when it does not come.
+//! Appends that wait in memory: of SYNC_FLUSH for a flush that does not come, of the transient pool for its commits.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use hotfire_core::message::StoredMessage;
 use hotfire_core::runtime::Runtime;
-use hotfire_core::store::{FlushMode, MessageStore, StoreConfig, WhyNot};
+use hotfire_core::store::{FlushMode, MessageStore, StoreConfig, TransientPool, WhyNot};
 use hotfire_sim::{Limits, NodeId, SimRuntime, World, run_seed};
 
 use crate::store::message;
@@ -94,4 +94,108 @@ fn a_put_that_cannot_be_written_is_not_stored() {
         assert_eq!((body_at(&store, at), store.commit_log_max()), (None, at));
         store.stop().await.expect("stop");
     });
+}
+
+/// ASYNC_FLUSH with the transient pool, and a flush that does not come by.
+async fn open_pool(world: &World, node: NodeId, pool: TransientPool) -> (SimRuntime, Store) {
+    let rt = world.runtime(node).expect("the node runs");
+    let config = StoreConfig {
+        commit_log_file_bytes: 64 << 10,
+        transient_pool: Some(pool),
+        flush_interval_ms: 30_000,
+        ..StoreConfig::new("store")
+    };
+    let store = MessageStore::open(rt.clone(), config).await.expect("open");
+    store.start();
+    assert!(!store.must_wait(), "a put is answered at once");
+    (rt, store)
+}
+
+fn slow_commits() -> TransientPool {
+    TransientPool { commit_thorough_interval_ms: 5_000, ..TransientPool::default() }
+}
+
+#[test]
+fn nobody_reads_what_the_pool_holds_and_a_killed_process_loses_nothing_else() {
+    run(|world, node| async move {
+        let (rt, store) = open_pool(&world, node, slow_commits()).await;
+        // The first after a while is committed at once.
+        let (end, first) = put(&store, b"committed").await;
+        store.dispatched().reached(end).await.expect("dispatched");
+        let (_, second) = put(&store, b"waits").await;
+        rt.sleep(Duration::from_millis(4_000)).await;
+        assert_eq!(store.committed().get(), end);
+        assert_eq!((body_at(&store, second), store.max_offset("T", 0)), (None, 1));
+        world.crash(node);
+        world.restart(node);
+        let (rt, store) = open_pool(&world, node, slow_commits()).await;
+        assert_eq!(body_at(&store, first).as_deref(), Some(&b"committed"[..]));
+        assert_eq!((store.commit_log_max(), store.max_offset("T", 0)), (second, 1));
+        let (_, again) = put(&store, b"first of this life").await;
+        assert_eq!(again, second);
+        rt.sleep(Duration::from_millis(1)).await;
+        let (end, third) = put(&store, b"the thorough interval's").await;
+        rt.sleep(Duration::from_millis(5_200)).await;
+        assert_eq!(store.committed().get(), end);
+        let (_, last) = put(&store, b"in memory at the stop").await;
+        store.stop().await.expect("stop");
+        let (_, store) = open_pool(&world, node, slow_commits()).await;
+        assert_eq!(body_at(&store, third).as_deref(), Some(&b"the thorough interval's"[..]));
+        assert_eq!(body_at(&store, last).as_deref(), Some(&b"in memory at the stop"[..]));
+        store.stop().await.expect("stop");
+    });
+}
+
+#[test]
+fn a_commit_comes_with_enough_pages_and_at_the_end_of_a_file() {
+    for (least_pages, puts) in [(4, 4), (1_000, 16)] {
+        run(move |world, node| async move {
+            let pool = TransientPool { commit_least_pages: least_pages, ..slow_commits() };
+            let (rt, store) = open_pool(&world, node, pool).await;
+            let (committed, _) = put(&store, b"first").await;
+            rt.sleep(Duration::from_millis(1)).await;
+            let mut end = committed;
+            for _ in 0..puts {
+                assert_eq!(store.committed().get(), committed, "too early at {end}");
+                (end, _) = put(&store, &[7; 4_000]).await;
+                rt.sleep(Duration::from_millis(1)).await;
+            }
+            assert_eq!(store.committed().get(), end);
+            store.stop().await.expect("stop");
+        });
+    }
+}
+
+#[test]
+fn a_full_pool_refuses_puts_or_lets_them_commit() {
+    for fast_fail in [true, false] {
+        run(move |world, node| async move {
+            let pool = TransientPool {
+                buffers: 1,
+                fast_fail,
+                commit_least_pages: 1_000,
+                ..TransientPool::default()
+            };
+            let (rt, store) = open_pool(&world, node, pool).await;
+            put(&store, b"first").await;
+            rt.sleep(Duration::from_millis(1)).await;
+            // No await in between: the commit service does not run.
+            let mut refused = None;
+            for n in 0..20 {
+                if let Err(error) = store.put(&message("T", 0, &[7; 4_000])).await {
+                    refused.get_or_insert((n, error.to_string()));
+                }
+            }
+            if fast_fail {
+                let full = "the store takes no writes: every buffer of the transient store pool is in use";
+                assert_eq!(refused, Some((16, full.to_owned())));
+            } else {
+                assert_eq!(refused, None);
+                assert!(store.committed().get() > 64 << 10);
+            }
+            rt.sleep(Duration::from_millis(500)).await;
+            put(&store, b"there is room again").await;
+            store.stop().await.expect("stop");
+        });
+    }
 }

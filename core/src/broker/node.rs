@@ -19,7 +19,8 @@ use crate::runtime::sync::{Receiver, Sender, watch};
 use crate::runtime::{Runtime, Task};
 use crate::store::index::Geometry;
 use crate::store::{
-    FlushMode, MessageStore, ReadLimits, RecoverError, Retention, StopError, StoreConfig, commit_log_dirs,
+    FlushMode, MessageStore, ReadLimits, RecoverError, Retention, StopError, StoreConfig, TransientPool,
+    commit_log_dirs,
 };
 
 use super::client_requests::ClientRequests;
@@ -218,6 +219,13 @@ fn store_config<R: Runtime>(rt: &R, config: &BrokerConfig) -> StoreConfig {
             FlushDisk::Sync => FlushMode::Sync,
         },
         sync_flush_timeout_ms: settings.sync_flush_timeout_ms,
+        transient_pool: settings.transient_pool.then_some(TransientPool {
+            buffers: settings.transient_pool_size,
+            fast_fail: settings.fast_fail_if_no_buffer,
+            commit_interval_ms: settings.commit_interval_ms,
+            commit_least_pages: settings.commit_least_pages,
+            commit_thorough_interval_ms: settings.commit_thorough_interval_ms,
+        }),
         flush_interval_ms: settings.flush_interval_ms,
         flush_least_pages: settings.flush_least_pages,
         flush_thorough_interval_ms: settings.flush_thorough_interval_ms,

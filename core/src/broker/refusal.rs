@@ -67,5 +67,21 @@ impl From<PutError> for Refusal {
 }
 
 fn not_writable(why: WhyNot) -> Refusal {
+    if why == WhyNot::PoolFull {
+        return Refusal::new(response::SYSTEM_BUSY, format!("[REJECTREQUEST]system busy: {why}"));
+    }
     Refusal::new(response::SERVICE_NOT_AVAILABLE, format!("service not available now: {why}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_pool_is_busy_and_a_full_disk_is_no_service() {
+        let code = |why| Refusal::from(PutError::NotWritable(why)).code;
+        assert_eq!(code(WhyNot::PoolFull), response::SYSTEM_BUSY);
+        assert_eq!(code(WhyNot::DiskFull), response::SERVICE_NOT_AVAILABLE);
+        assert_eq!(code(WhyNot::FlushBehind), response::SERVICE_NOT_AVAILABLE);
+    }
 }

@@ -139,6 +139,15 @@ settings! {
         "mappedFileSizeConsumeQueue" consume_queue_file_bytes: u64 = 6_000_000;
         "flushDiskType" flush: FlushDisk = FlushDisk::Async;
         "syncFlushTimeout" sync_flush_timeout_ms: u64 = 5_000;
+        /// With ASYNC_FLUSH: messages are answered in memory and written by a commit service.
+        "transientStorePoolEnable" transient_pool: bool = false;
+        /// CommitLog files of bytes that may wait in memory.
+        "transientStorePoolSize" transient_pool_size: u64 = 5;
+        /// A send that finds the pool full is answered busy; else it writes what waits.
+        "fastFailIfNoBufferInStorePool" fast_fail_if_no_buffer: bool = false;
+        "commitIntervalCommitLog" commit_interval_ms: u64 = 200;
+        "commitCommitLogLeastPages" commit_least_pages: u64 = 4;
+        "commitCommitLogThoroughInterval" commit_thorough_interval_ms: u64 = 200;
         "flushIntervalCommitLog" flush_interval_ms: u64 = 500;
         "flushCommitLogLeastPages" flush_least_pages: u64 = 4;
         "flushCommitLogThoroughInterval" flush_thorough_interval_ms: u64 = 10_000;

@@ -12,12 +12,13 @@ fn broker_error(text: &str) -> String {
 #[test]
 fn values_land_in_their_fields() {
     let (config, warnings) = broker(
-        "brokerName = b7\nflushDiskType=SYNC_FLUSH\nlistenPort=0\nbindAddress=127.0.0.1\nautoCreateTopicEnable=FALSE\n",
+        "brokerName = b7\nflushDiskType=SYNC_FLUSH\nlistenPort=0\nbindAddress=127.0.0.1\nautoCreateTopicEnable=FALSE\ntransientStorePoolEnable=true\n",
     );
     assert_eq!(config.identity.name, "b7");
     assert_eq!(config.store.flush, FlushDisk::Sync);
     assert_eq!(config.listen().to_string(), "127.0.0.1:0");
     assert!(!config.topics.auto_create);
+    assert!(config.store.transient_pool);
     assert_eq!(warnings, Vec::<String>::new());
 }
 
@@ -43,12 +44,12 @@ fn a_bad_value_names_file_line_key_and_what_was_expected() {
 
 #[test]
 fn a_key_that_does_nothing_gets_one_warning() {
-    let (_, warnings) = broker("brokerNme=x\ntransientStorePoolEnable=true\nqqqqqqqqqqqq=1\n");
+    let (_, warnings) = broker("brokerNme=x\nwarmMapedFileEnable=true\nqqqqqqqqqqqq=1\n");
     assert_eq!(
         warnings,
         [
             "broker.conf:1: unknown setting brokerNme is ignored; did you mean brokerName?",
-            "broker.conf:2: transientStorePoolEnable is a setting of the Java server that is not implemented here; it is ignored",
+            "broker.conf:2: warmMapedFileEnable is a setting of the Java server that is not implemented here; it is ignored",
             "broker.conf:3: unknown setting qqqqqqqqqqqq is ignored",
         ]
     );

@@ -56,6 +56,12 @@ mutants! {
     AckInThePool = "store: pool",
     /// What waits in memory for the end of a file is dropped when the next file takes over.
     RollLosesPool = "store: pool",
+    /// A put whose wait for the flush has timed out is answered "stored" while it is in no file.
+    TimeoutLosesPool = "store: pool",
+    /// Few bytes in the transient pool wait for more of them, however long.
+    CommitWaitsForPages = "S-20",
+    /// A commit writes one file and counts what was appended to all.
+    CommitCountsAll = "S-20",
     /// Redispatch appends an entry that the queue already has, of a record that the checkpoint does not cover.
     RedispatchRepeats = "S-12",
     /// Recovery checks the body alone, not header, topic and properties.

@@ -7,7 +7,7 @@
 //! Invariant: store times do not decrease along the log.
 //! Invariant: a queue's next offset rises only with a record that was published (S-19).
 //! Where appends are pooled ([`Backing::Pooled`]), [`CommitLog::commit`] gives them to the system; before it they are in no
-//! file, not read by anybody and not acknowledged.
+//! file and not read by anybody. With SYNC_FLUSH they are not acknowledged either; with the transient pool they are.
 //!
 //! Invariant: `durable` <= `committed` <= `written`, and `durable` rises only by a flush that succeeded.
 
@@ -27,14 +27,24 @@ use crate::message::codec::{self, BLANK_BYTES, Place, Prepared};
 use crate::runtime::sync::Watermark;
 use crate::runtime::{Backing, Mutant, Runtime, SegmentReader, SegmentWriter};
 
-/// Bytes that may wait in memory for the flush; puts above them are refused.
+/// Bytes that may wait in memory for a synchronous flush; puts above them are refused.
 const POOL_BYTES_MAX: u64 = 64 << 20;
+
+/// What a put does that finds as many bytes in memory as may wait there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum WhenFull {
+    Refuse(WhyNot),
+    /// It pays for the write that the commit service has not done yet.
+    Commit,
+}
 
 pub(crate) struct CommitLog<R: Runtime> {
     rt: R,
     dirs: Vec<String>,
     flush: FlushMode,
     backing: Backing,
+    pool_bytes_max: u64,
+    when_full: WhenFull,
     segment_timeout_ms: u64,
     prefault_bytes: u64,
     files: MappedFileQueue<R>,
@@ -113,13 +123,27 @@ impl<R: Runtime> CommitLog<R> {
             Backing::Mapped => written.clone(),
             Backing::Pooled => Watermark::new(end),
         };
+        let (pool_bytes_max, when_full) = match &config.transient_pool {
+            Some(pool) if config.flush == FlushMode::Async => (
+                pool.buffers.saturating_mul(config.commit_log_file_bytes),
+                if pool.fast_fail { WhenFull::Refuse(WhyNot::PoolFull) } else { WhenFull::Commit },
+            ),
+            _ => (POOL_BYTES_MAX, WhenFull::Refuse(WhyNot::FlushBehind)),
+        };
+        // Zeros ahead of the appends make a flush that somebody waits for cheaper; else they would only be written twice.
+        let prefault_bytes = match (backing, config.flush) {
+            (Backing::Pooled, FlushMode::Async) => 0,
+            _ => config.prefault_bytes,
+        };
         CommitLog {
             rt,
             dirs,
             flush: config.flush,
             backing,
+            pool_bytes_max,
+            when_full,
             segment_timeout_ms: config.segment_timeout_ms,
-            prefault_bytes: config.prefault_bytes,
+            prefault_bytes,
             files: MappedFileQueue::new(config.commit_log_file_bytes, files),
             tail: Mutex::new(Tail {
                 writer,
@@ -228,12 +252,19 @@ impl<R: Runtime> CommitLog<R> {
         if self.committed.has_failed() {
             return Err(io::Error::other("an earlier write of the log has failed"));
         }
-        let written = tail.commit();
+        let before = self.committed.get();
+        let written = match self.rt.mutant(Mutant::CommitCountsAll) && !tail.uncommitted.is_empty() {
+            false => tail.commit(),
+            // One file, and the position of all.
+            true => tail.uncommitted[0].commit(usize::MAX).map(|()| self.committed.advance(tail.end())),
+        };
         // Still under the lock: a commit that fails never hides one before it that did not. Of a failed one the part that was
         // written counts, else its records would be refused and found by a restart.
         self.committed.advance(tail.committed_end());
         if written.is_err() {
             self.committed.fail();
+        } else if self.committed.get() > before {
+            self.rt.probe("store.committed", before, self.committed.get());
         }
         written.map(|()| tail.position())
     }
@@ -327,8 +358,12 @@ impl<R: Runtime> CommitLog<R> {
     fn try_append(&self, records: &[Prepared<'_>], bytes: usize, next_offset: Option<&AtomicI64>) -> Attempt {
         // Read before the lock: the times only have to be monotonic along the log.
         let now_ms = self.rt.wall_ms();
-        if self.written.get().saturating_sub(self.committed.get()) > POOL_BYTES_MAX {
-            return Attempt::Refused(WhyNot::FlushBehind);
+        if self.written.get().saturating_sub(self.committed.get()) > self.pool_bytes_max {
+            match self.when_full {
+                WhenFull::Refuse(why) => return Attempt::Refused(why),
+                WhenFull::Commit if self.commit().is_err() => return Attempt::Refused(WhyNot::FlushFailed),
+                WhenFull::Commit => {}
+            }
         }
         let mut tail = self.tail_for_append();
         let attempt = match tail.refuse {
@@ -392,8 +427,11 @@ impl<R: Runtime> CommitLog<R> {
             let upto = upto.min(from + bytes_max);
             return Plan { step: Step::Prefault { from, upto }, next_at: end + 1 };
         }
-        let prefault_at =
-            if upto == known_end { u64::MAX } else { from.saturating_sub(self.prefault_bytes - hysteresis) };
+        let prefault_at = if upto == known_end || self.prefault_bytes == 0 {
+            u64::MAX
+        } else {
+            from.saturating_sub(self.prefault_bytes - hysteresis)
+        };
         let create_at = if tail.next.is_none() { lead_at } else { file_end + 1 };
         Plan { step: Step::Idle, next_at: prefault_at.min(create_at).max(end + 1) }
     }

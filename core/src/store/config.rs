@@ -19,6 +19,34 @@ pub enum FlushMode {
     Async,
 }
 
+/// Appends are gathered in memory and answered there; a commit service writes them into their files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TransientPool {
+    /// `transientStorePoolSize`: so many CommitLog files of bytes may wait in memory. They are taken as they are needed.
+    pub buffers: u64,
+    /// `fastFailIfNoBufferInStorePool`: a put that finds none is refused; else it commits by itself.
+    pub fast_fail: bool,
+    /// `commitIntervalCommitLog`: between two looks at what waits.
+    pub commit_interval_ms: u64,
+    /// `commitCommitLogLeastPages`: fewer pages of 4 KiB wait for the thorough commit, or for the end of their file.
+    pub commit_least_pages: u64,
+    /// `commitCommitLogThoroughInterval`: so long after the last commit everything is committed.
+    pub commit_thorough_interval_ms: u64,
+}
+
+impl Default for TransientPool {
+    /// Java's.
+    fn default() -> TransientPool {
+        TransientPool {
+            buffers: 5,
+            fast_fail: false,
+            commit_interval_ms: 200,
+            commit_least_pages: 4,
+            commit_thorough_interval_ms: 200,
+        }
+    }
+}
+
 #[derive(Debug, Clone)]
 pub struct StoreConfig {
     /// `storePathRootDir`.
@@ -33,6 +61,8 @@ pub struct StoreConfig {
     pub flush: FlushMode,
     /// `syncFlushTimeout`: a put that waited longer is answered FLUSH_DISK_TIMEOUT.
     pub sync_flush_timeout_ms: u64,
+    /// `transientStorePoolEnable`, for [`FlushMode::Async`] alone, as in Java.
+    pub transient_pool: Option<TransientPool>,
     /// `flushIntervalCommitLog`, for [`FlushMode::Async`].
     pub flush_interval_ms: u64,
     /// `flushCommitLogLeastPages`: fewer dirty pages of 4 KiB wait for the thorough flush.
@@ -127,6 +157,7 @@ impl StoreConfig {
             consume_queue_file_bytes: 6_000_000,
             flush: FlushMode::Async,
             sync_flush_timeout_ms: 5_000,
+            transient_pool: None,
             flush_interval_ms: 500,
             flush_least_pages: 4,
             flush_thorough_interval_ms: 10_000,
@@ -150,11 +181,11 @@ impl StoreConfig {
 
     /// Where appends to the log go. With SYNC_FLUSH nobody reads or acknowledges a record before its flush, so appends are
     /// gathered in memory and each flush writes its group in one piece: a store into the mapping would cost a page fault
-    /// after every flush, since the flush makes the page read-only.
+    /// after every flush, since the flush makes the page read-only. With ASYNC_FLUSH the transient pool asks for the same.
     pub(crate) fn backing(&self) -> Backing {
         match self.flush {
-            FlushMode::Sync => Backing::Pooled,
-            FlushMode::Async => Backing::Mapped,
+            FlushMode::Async if self.transient_pool.is_none() => Backing::Mapped,
+            FlushMode::Sync | FlushMode::Async => Backing::Pooled,
         }
     }
 

@@ -53,6 +53,9 @@ pub enum WhyNot {
     /// Told to single puts: appends wait in memory for a flush that does not come.
     #[error("too many bytes wait for the flush")]
     FlushBehind,
+    /// Told to single puts: appends wait in memory for a commit, in all the room there is for them.
+    #[error("every buffer of the transient store pool is in use")]
+    PoolFull,
     /// A record that was appended cannot be read back.
     #[error("the log cannot be read back")]
     Unreadable,

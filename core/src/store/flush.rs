@@ -14,7 +14,7 @@ use super::config::{FlushMode, StoreConfig};
 use crate::runtime::sync::Receiver;
 use crate::runtime::{Mono, Mutant, Runtime};
 
-const PAGE_BYTES: u64 = 4096;
+pub(super) const PAGE_BYTES: u64 = 4096;
 /// What a planted bug takes for a slow flush; a disk that is well is far from it.
 const SLOW_FLUSH: Duration = Duration::from_millis(500);
 
@@ -28,6 +28,10 @@ impl<R: Runtime> Flush<R> {
     pub fn new(log: Log<R>) -> Flush<R> {
         let durable_timestamp = AtomicI64::new(log.position().1);
         Flush { log, durable_timestamp }
+    }
+
+    pub(super) fn log(&self) -> &Log<R> {
+        &self.log
     }
 
     pub fn durable_timestamp(&self) -> i64 {
@@ -111,7 +115,7 @@ impl<R: Runtime> Flush<R> {
     }
 
     /// Ends the writing for good.
-    fn fail(&self, start: u64, end: u64, error: &io::Error, action: &str) {
+    pub(super) fn fail(&self, start: u64, end: u64, error: &io::Error, action: &str) {
         tracing::error!(start, end, %error, "{action}: the store takes no more writes");
         self.log.rt().probe("store.flush_failed", start, end);
         self.log.fail();

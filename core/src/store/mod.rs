@@ -4,7 +4,7 @@
 //! queue's records; the latter follow from the former, so that only the log has to be durable before an answer.
 //!
 //! Map: `commit_log` (appends), `mapped_file` and `mapped_file_queue` (its files), `allocation` (the next one, ahead), `flush`
-//! (group commit), `dispatch` (log to queues), `consume_queue`, `consume_queues`, `queue_files`, `queue_entry`, `filing` (queues),
+//! (group commit), `commit` (what the transient pool holds), `dispatch` (log to queues), `consume_queue`, `consume_queues`, `queue_files`, `queue_entry`, `filing` (queues),
 //! `index` (records by their keys), `queue_flush` and `checkpoint` (where recovery may begin), `retention` and `clean` (what is
 //! deleted, and when a full disk refuses puts), `recovery`, `recover_log`, `recover_queues` (opening a directory), `read` (what
 //! consumers ask), `check` (the same look, without changing anything), `dump` (what is in the files), `resync` (where records
@@ -13,7 +13,8 @@
 //! Queue files are opened when somebody reads them and a bounded number is open, so what reads a queue (`get`,
 //! `offset_by_time`, `store_time`) is async; offsets known in memory (`min_offset`, `max_offset`) and the log (`message_at`) are not.
 //!
-//! Invariant: a put answered in SYNC_FLUSH survives a power loss; in both modes it survives a crash of the process.
+//! Invariant: a put answered in SYNC_FLUSH survives a power loss; in both modes it survives a crash of the process, but for
+//! what the transient pool has not committed yet.
 //! Invariant: queue offsets are dense, in the order of the log, and never given twice once shown.
 //! Invariant: what was cut by a recovery never comes back (S-04, S-05).
 
@@ -22,6 +23,7 @@ pub mod answer;
 pub mod check;
 mod checkpoint;
 mod clean;
+mod commit;
 mod commit_log;
 pub mod config;
 pub mod config_file;
@@ -50,7 +52,7 @@ use std::slice;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use answer::{Appended, AppendedBatch, ArrivalListener, Boundary, GetStatus, Read};
-pub use config::{FlushMode, ReadLimits, StoreConfig, commit_log_dirs, moved_dirs};
+pub use config::{FlushMode, ReadLimits, StoreConfig, TransientPool, commit_log_dirs, moved_dirs};
 pub use config_file::ConfigFile;
 pub use error::{PutError, RecoverError, StopError, WhyNot};
 pub use retention::{DeleteHours, Retention};
@@ -177,6 +179,12 @@ impl<R: Runtime> MessageStore<R> {
         tasks.push(
             self.rt.spawn_on_thread("store.flush", async move { store.flush.run(&store.config, stop).await }),
         );
+        if let (FlushMode::Async, Some(pool)) = (self.config.flush, self.config.transient_pool) {
+            let (flush, stop) = (self.flush.clone(), self.stop.subscribe());
+            tasks.push(self.rt.spawn_on_thread("store.commit", async move {
+                flush.commit_real_time(&pool, stop).await;
+            }));
+        }
         let (dispatch, stop) = (self.dispatch.clone(), self.stop.subscribe());
         tasks.push(self.rt.spawn("store.dispatch", async move { dispatch.run(stop).await }));
         let (index, stop) = (self.index.clone(), self.stop.subscribe());
@@ -320,7 +328,7 @@ impl<R: Runtime> MessageStore<R> {
     }
 
     /// The position up to which the log outlives the process. With SYNC_FLUSH a put that does not wait for its flush waits
-    /// for this, else it is there at once.
+    /// for this; with the transient pool nobody does; else it is there at once.
     #[must_use]
     pub fn committed(&self) -> &Watermark {
         if self.rt.mutant(Mutant::AckInThePool) { self.log.written() } else { self.log.committed() }
@@ -330,6 +338,9 @@ impl<R: Runtime> MessageStore<R> {
     /// pooled is written now, flush or no flush. If not, it is not stored.
     #[must_use]
     pub fn keep(&self, end: u64) -> bool {
+        if self.rt.mutant(Mutant::TimeoutLosesPool) {
+            return true;
+        }
         // The watermark tells how it went.
         let _ = self.log.commit();
         self.log.committed().get() >= end
