@@ -205,6 +205,15 @@ pub fn broker_config(settings: &Settings, name: &str) -> BrokerConfig {
     config.clients.offset_flush_interval_ms = settings.offset_persist_interval_ms;
     config.store.root = STORE.to_owned();
     config.store.flush = if settings.sync_flush { FlushDisk::Sync } else { FlushDisk::Async };
+    config.store.sync_flush_timeout_ms = settings.sync_flush_timeout_ms;
+    if let Some(pool) = &settings.pool {
+        config.store.transient_pool = true;
+        config.store.transient_pool_size = pool.buffers;
+        config.store.fast_fail_if_no_buffer = pool.fast_fail;
+        config.store.commit_interval_ms = pool.interval_ms;
+        config.store.commit_least_pages = pool.least_pages;
+        config.store.commit_thorough_interval_ms = pool.thorough_interval_ms;
+    }
     config.store.commit_log_file_bytes = settings.commit_log_file_bytes;
     config.store.consume_queue_file_bytes = settings.queue_file_bytes;
     (config.index.slots, config.index.entries) = settings.index_file;

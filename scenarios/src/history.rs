@@ -105,6 +105,13 @@ pub struct PowerLoss {
     pub at_ms: u64,
 }
 
+/// When a broker's process died without having stopped in order.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Death {
+    pub node: String,
+    pub at_ms: u64,
+}
+
 /// A time in which a node could not do its usual work: its disk or its process was struck.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Trouble {
@@ -113,7 +120,8 @@ pub struct Trouble {
     pub to_ms: u64,
 }
 
-/// What an acknowledgement is worth.
+/// What an acknowledgement is worth. With the transient store pool even the lower one holds only once the commit service
+/// has come by.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Promise {
     /// Survives the death of the process.
@@ -138,6 +146,10 @@ pub struct History {
     pub deliveries: Vec<Delivery>,
     pub power_losses: Vec<PowerLoss>,
     pub troubles: Vec<Trouble>,
+    /// Of brokers alone.
+    pub deaths: Vec<Death>,
+    /// Times in which a process stood still.
+    pub pauses: Vec<Trouble>,
     /// By broker: below it the log was deleted, under the eyes of I13.
     pub deleted: BTreeMap<String, u64>,
     /// By broker: below it the broker has begun to delete; a crash may bring the last such file back.
@@ -211,6 +223,23 @@ impl History {
             || (self.troubles.iter().any(held_up) && self.lost_power_since(node, from_ms))
     }
 
+    /// Whether the death of its process may have taken what `node` was given from `from_ms` on and has promised to commit
+    /// `within_ms` after `acked_ms`: it died before that, or stood still meanwhile and died before it had caught up.
+    #[must_use]
+    pub fn may_have_lost_uncommitted(
+        &self,
+        node: &str,
+        (from_ms, acked_ms): (u64, u64),
+        within_ms: u64,
+    ) -> bool {
+        let committed_ms = acked_ms + within_ms;
+        let held_up =
+            |pause: &&Trouble| pause.node == node && pause.from_ms <= committed_ms && pause.to_ms >= from_ms;
+        let caught_up_ms = self.pauses.iter().filter(held_up).map(|pause| pause.to_ms + within_ms).max();
+        let at_risk = from_ms..=caught_up_ms.unwrap_or(0).max(committed_ms);
+        self.deaths.iter().any(|death| death.node == node && at_risk.contains(&death.at_ms))
+    }
+
     /// Where the log of `broker` may begin, for all that was deleted of it.
     #[must_use]
     pub fn deleted(&self, broker: &str) -> u64 {
@@ -267,6 +296,23 @@ pub mod tests {
 
     pub fn deliver(history: &mut History, id: u64, at_ms: u64, place: Place) {
         history.delivered(Delivery { at_ms, group: "group-0".into(), message: MessageId(id), place });
+    }
+
+    #[test]
+    fn a_death_takes_what_was_not_committed_and_a_pause_puts_the_commit_off() {
+        let death = |at_ms| Death { node: "broker-a".into(), at_ms };
+        let mut history = History { deaths: vec![death(500)], ..History::default() };
+        let lost = |history: &History, acked_ms| {
+            history.may_have_lost_uncommitted("broker-a", (acked_ms - 5, acked_ms), 200)
+        };
+        assert!(lost(&history, 300) && lost(&history, 500));
+        assert!(!lost(&history, 299) && !lost(&history, 506));
+        assert!(!history.may_have_lost_uncommitted("broker-b", (295, 300), 200));
+        history.pauses.push(Trouble { node: "broker-a".into(), from_ms: 250, to_ms: 310 });
+        assert!(lost(&history, 100));
+        assert!(!lost(&history, 49));
+        history.deaths = vec![death(511)];
+        assert!(!lost(&history, 100));
     }
 
     #[test]

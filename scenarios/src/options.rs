@@ -5,7 +5,7 @@
 
 use crate::draw::{Draw, Key};
 use crate::faults;
-use crate::plan::{Deletion, Plan, Settings, Workload};
+use crate::plan::{Deletion, Plan, Pool, Settings, Workload};
 use crate::scenario::{self, Profile};
 
 /// Messages of one batch, at most.
@@ -41,6 +41,7 @@ fn settings(profile: &Profile, knob: &impl Fn(&str) -> Key) -> Settings {
         () => 1,
     };
     let consumers = if alone { 1 } else { knob("consumers").range(1, 3) as u32 };
+    let sync_flush = knob("sync_flush").percent(profile.sync_flush_percent);
     Settings {
         name_servers,
         brokers,
@@ -48,7 +49,10 @@ fn settings(profile: &Profile, knob: &impl Fn(&str) -> Key) -> Settings {
         consumers,
         store_alone: alone,
         groups: if consumers > 1 && knob("groups").percent(40) { 2 } else { 1 },
-        sync_flush: knob("sync_flush").percent(profile.sync_flush_percent),
+        sync_flush,
+        // Some slow disks are too slow for it.
+        sync_flush_timeout_ms: knob("sync_flush_timeout_ms").pick(&[100, 300, 1_000, 5_000, 5_000]),
+        pool: (!sync_flush && knob("pool").percent(50)).then(|| pool(knob)),
         // Files of a few KiB: a run then crosses many file ends, which is where recovery has its cases.
         // Where files are deleted there must be many.
         commit_log_file_bytes: 1024
@@ -75,6 +79,22 @@ fn settings(profile: &Profile, knob: &impl Fn(&str) -> Key) -> Settings {
         rest_ms: profile.rest_ms,
         deletion: None,
         undisturbed: false,
+    }
+}
+
+/// Room enough for a workload whose commits come in time.
+fn pool(knob: &impl Fn(&str) -> Key) -> Pool {
+    let fast_fail = knob("pool_fast_fail").percent(40);
+    Pool {
+        buffers: if fast_fail {
+            knob("pool_buffers").pick(&[3, 5])
+        } else {
+            knob("pool_buffers").pick(&[1, 2, 5])
+        },
+        fast_fail,
+        interval_ms: knob("pool_interval_ms").pick(&[20, 200]),
+        least_pages: knob("pool_least_pages").pick(&[0, 1, 4, 4]),
+        thorough_interval_ms: knob("pool_thorough_interval_ms").pick(&[50, 200, 1_000, 3_000]),
     }
 }
 

@@ -35,6 +35,12 @@ pub struct Settings {
     pub store_alone: bool,
     /// SYNC_FLUSH, else ASYNC_FLUSH.
     pub sync_flush: bool,
+    /// How long a put waits for its flush.
+    #[serde(default = "sync_flush_timeout_ms")]
+    pub sync_flush_timeout_ms: u64,
+    /// The transient store pool of ASYNC_FLUSH; none: appends go into the files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pool: Option<Pool>,
     pub commit_log_file_bytes: u64,
     pub queue_file_bytes: u64,
     /// Slots and entries of an index file.
@@ -66,6 +72,29 @@ pub struct Settings {
 /// For plans that were recorded before there was an index.
 fn index_file() -> (u32, u32) {
     (16, 200)
+}
+
+/// For plans that were recorded before it was drawn: Java's.
+fn sync_flush_timeout_ms() -> u64 {
+    5_000
+}
+
+/// As [`hotfire_core::store::TransientPool`] has it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Pool {
+    pub buffers: u64,
+    pub fast_fail: bool,
+    pub interval_ms: u64,
+    pub least_pages: u64,
+    pub thorough_interval_ms: u64,
+}
+
+impl Pool {
+    /// A record is in its file so long after its put, on a machine that is well.
+    #[must_use]
+    pub fn committed_within_ms(&self) -> u64 {
+        self.interval_ms + self.thorough_interval_ms + 50
+    }
 }
 
 /// When a broker deletes files, as [`hotfire_core::store::Retention`] has it, and the disk that they are on.

@@ -21,7 +21,7 @@ use crate::look_ups;
 use crate::oracle::{
     Broken, Final, consumer_offset, index_matches_log, judge, progress, queue_matches_log, queue_order,
 };
-use crate::plan::{Plan, Settings, names};
+use crate::plan::{Plan, Pool, Settings, names};
 use crate::report::{Failure, Outcome, VerdictKind};
 use crate::routes::RouteWatch;
 use crate::scenario;
@@ -143,6 +143,7 @@ async fn drive(world: World, plan: Plan) -> Ended {
     let witness = cluster.witness.clone();
     cluster.world.on_probe(move |event| match event.kind {
         "store.append" => witness.appended(event.node, event.a),
+        "store.committed" => witness.committed(event.node, event.a, event.b),
         "store.flushed" => witness.flushed(event.node, event.a, event.b),
         "store.taken_out" => witness.chosen(event.node, event.a),
         "store.index_file" => witness.index_file(event.node, event.a),
@@ -441,7 +442,13 @@ impl Run {
         }
         let verdict = self.cluster.witness.history(|history| {
             let flushed_within_ms = flushed_within_ms(settings);
-            judge(Final { history, sync_flush: settings.sync_flush, flushed_within_ms, brokers: &disks })
+            judge(Final {
+                history,
+                sync_flush: settings.sync_flush,
+                committed_within_ms: settings.pool.as_ref().map(Pool::committed_within_ms),
+                flushed_within_ms,
+                brokers: &disks,
+            })
         });
         verdict.map_err(|broken| self.broken(broken))
     }

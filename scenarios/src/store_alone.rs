@@ -10,7 +10,7 @@ use hotfire_core::message::batch::BatchItem;
 use hotfire_core::message::{MessageToStore, StoredMessage};
 use hotfire_core::runtime::Runtime as _;
 use hotfire_core::store::index::Geometry;
-use hotfire_core::store::{DeleteHours, FlushMode, MessageStore, Retention, StoreConfig};
+use hotfire_core::store::{DeleteHours, FlushMode, MessageStore, Retention, StoreConfig, TransientPool};
 use hotfire_sim::SimRuntime;
 
 use crate::cluster::{Cluster, address, try_again};
@@ -24,7 +24,6 @@ use crate::workload::{self, Draft, FILLER, Operation};
 
 type Store = Arc<MessageStore<SimRuntime>>;
 
-const SYNC_FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
 /// Between two looks of the reader.
 const READ_AGAIN: Duration = Duration::from_millis(15);
 /// A refused put is not tried again at once.
@@ -68,6 +67,14 @@ fn store_config(settings: &Settings) -> StoreConfig {
     let (slots, entries) = settings.index_file;
     config.index_geometry = Geometry { slots, entries };
     config.flush = if settings.sync_flush { FlushMode::Sync } else { FlushMode::Async };
+    config.sync_flush_timeout_ms = settings.sync_flush_timeout_ms;
+    config.transient_pool = settings.pool.as_ref().map(|pool| TransientPool {
+        buffers: pool.buffers,
+        fast_fail: pool.fast_fail,
+        commit_interval_ms: pool.interval_ms,
+        commit_least_pages: pool.least_pages,
+        commit_thorough_interval_ms: pool.thorough_interval_ms,
+    });
     config.flush_interval_ms = settings.flush_interval_ms;
     config.flush_thorough_interval_ms = settings.flush_thorough_interval_ms;
     config.queue_flush_interval_ms = settings.queue_flush_interval_ms;
@@ -179,7 +186,8 @@ async fn put(rt: &SimRuntime, cluster: &Cluster, store: &Store, name: &str, oper
     let mut status = Status::Ok;
     if store.must_wait() {
         let mark = if first.wait { store.durable() } else { store.committed() };
-        let waited = rt.timeout(SYNC_FLUSH_TIMEOUT, mark.reached(end)).await;
+        let waited =
+            rt.timeout(Duration::from_millis(store.config().sync_flush_timeout_ms), mark.reached(end)).await;
         if !matches!(waited, Ok(Ok(()))) && !store.keep(end) {
             drafts.iter().for_each(|draft| cluster.witness.ended(draft, Outcome::Refused { code: 14 }));
             return rt.sleep(REFUSED_PAUSE).await;

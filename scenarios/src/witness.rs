@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hotfire_sim::{NodeId, World};
 
-use crate::history::{Delivery, History, Outcome, Place, PowerLoss, Promise, Sent, Status, Trouble, promise};
+use crate::history::{Death, Delivery, History, Outcome, Place, PowerLoss, Promise, Sent, Trouble, promise};
 use crate::oracle::consumer_offset::{FILES, Written};
 use crate::oracle::no_phantom::{self, Cuts};
 use crate::oracle::{
@@ -123,17 +123,30 @@ impl Witness {
         let at_ms = self.world.now_ms();
         self.world.mark("sent", draft.id.0, code(&outcome));
         if let Outcome::Acked { place, status } = &outcome
-            && self.promises_durability(draft, *status)
             && !self.lock().history.is_deleted(place)
         {
-            let durable = self.durable_at(place);
-            self.note(acked_not_lost::at_ack(draft.id, place, durable.as_deref()));
+            match promise(self.settings.sync_flush, draft.wait, *status) {
+                Promise::PowerLoss => {
+                    let durable = self.durable_at(place);
+                    self.note(acked_not_lost::at_ack(draft.id, place, durable.as_deref()));
+                }
+                Promise::ProcessCrash
+                    if self.settings.pool.is_some() || self.may_be_gone(draft.id, place) => {}
+                Promise::ProcessCrash => {
+                    let cached = self.cached_at(place);
+                    self.note(acked_not_lost::at_ack(draft.id, place, cached.as_deref()));
+                }
+            }
         }
         self.lock().history.ended(draft.id, at_ms, outcome);
     }
 
-    fn promises_durability(&self, draft: &Draft, status: Status) -> bool {
-        promise(self.settings.sync_flush, draft.wait, status) == Promise::PowerLoss
+    /// Whether power may have gone since the message was sent.
+    fn may_be_gone(&self, id: MessageId, place: &Place) -> bool {
+        let inner = self.lock();
+        let sent_ms = inner.history.sends.get(&id).map_or(0, |sent| sent.started_ms);
+        let trapped = inner.brokers.get(&place.broker).is_some_and(|watched| watched.power_trap);
+        trapped || inner.history.lost_power_since(&place.broker, sent_ms)
     }
 
     /// A sender's program begins: what its last life has not finished has no outcome.
@@ -178,6 +191,21 @@ impl Witness {
             let cached = self.world.cache_read(node, &path, range.clone()).unwrap_or_default();
             let durable = self.world.platter_read(node, &path, range);
             self.note(position_order::flushed(broker, at, &cached, durable.as_deref()));
+            at = upto;
+        }
+    }
+
+    /// A broker counts the bytes from `start` to `end` of its log as written to their files.
+    pub fn committed(&self, node: NodeId, start: u64, end: u64) {
+        let Some((broker, _)) = self.nodes.iter().find(|(_, id)| **id == node) else { return };
+        let file_bytes = self.settings.commit_log_file_bytes;
+        let mut at = start;
+        while at < end {
+            let base = at - at % file_bytes;
+            let upto = end.min(base + file_bytes);
+            let path = format!("{STORE}/commitlog/{base:020}");
+            let cached = self.world.cache_read(node, &path, at - base..file_bytes).unwrap_or_default();
+            self.note(position_order::committed(broker, at, upto - at, &cached));
             at = upto;
         }
     }
@@ -242,12 +270,24 @@ impl Witness {
 
     /// What the surface of the broker's disk holds from the record's start on.
     fn durable_at(&self, place: &Place) -> Option<Vec<u8>> {
+        let (node, path, range) = self.record_at(place)?;
+        self.world.platter_read(node, &path, range)
+    }
+
+    /// What the broker's kernel shows from the record's start on.
+    fn cached_at(&self, place: &Place) -> Option<Vec<u8>> {
+        let (node, path, range) = self.record_at(place)?;
+        self.world.cache_read(node, &path, range)
+    }
+
+    /// Where the record is: the node, the file, and enough bytes of it.
+    fn record_at(&self, place: &Place) -> Option<(NodeId, String, Range<u64>)> {
         let node = *self.nodes.get(&place.broker)?;
         let file_bytes = self.settings.commit_log_file_bytes;
         let at = place.physical_offset?;
         let base = at - at % file_bytes;
         let end = (at - base + RECORD_BYTES_MAX).min(file_bytes);
-        self.world.platter_read(node, &format!("{STORE}/commitlog/{base:020}"), at - base..end)
+        Some((node, format!("{STORE}/commitlog/{base:020}"), at - base..end))
     }
 
     fn read(&self, broker: &str, image: &Image) -> BrokerDisk {
@@ -283,6 +323,13 @@ impl Witness {
         self.lock().history.troubles.push(trouble);
     }
 
+    /// A node's process stands still for so long.
+    pub fn paused(&self, node: &str, for_ms: u64) {
+        let from_ms = self.world.now_ms();
+        let pause = Trouble { node: node.to_owned(), from_ms, to_ms: from_ms + for_ms };
+        self.lock().history.pauses.push(pause);
+    }
+
     /// A broker's process is about to die.
     pub fn before_crash(&self, broker: &str) {
         let (_, disk) = self.cached(broker);
@@ -314,7 +361,12 @@ impl Witness {
     /// A broker's program begins; nothing of this life has been done yet.
     pub fn before_start(&self, broker: &str) {
         let (image, disk) = self.cached(broker);
+        let died_ms = self.world.died_ms(self.nodes[broker]);
         let mut inner = self.lock();
+        if image.files.contains_key(&format!("{STORE}/abort")) {
+            let died = died_ms.map(|at_ms| Death { node: broker.to_owned(), at_ms });
+            inner.history.deaths.extend(died);
+        }
         let watched = inner.brokers.entry(broker.to_owned()).or_default();
         watched.ready = false;
         watched.deletions.process_begins();

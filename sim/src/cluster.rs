@@ -110,6 +110,8 @@ pub(crate) struct Node {
     trap: Option<StepTrap>,
     stop_requested: bool,
     stop_wakers: Vec<Waker>,
+    /// True time at which the last process here was ended from outside, or by a step.
+    died_ns: Option<u64>,
 }
 
 impl Node {
@@ -170,7 +172,11 @@ impl Inner {
 
     /// Ends the process (and the host) in the books; the caller then kills the executor's node.
     fn mark_down(&mut self, node: NodeId, down: Down) -> Option<madsim::task::NodeId> {
+        let now = self.now();
         let state = self.node_mut(node);
+        if state.running {
+            state.died_ns = Some(now);
+        }
         state.incarnation += 1;
         state.running = false;
         state.paused = false;
@@ -240,6 +246,7 @@ impl World {
             trap: None,
             stop_requested: false,
             stop_wakers: Vec::new(),
+            died_ns: None,
         });
         let key = inner.key("disk", u64::from(id.0));
         inner.disks.push(Disk::new(id, key));
@@ -450,6 +457,12 @@ impl World {
     #[must_use]
     pub fn is_running(&self, node: NodeId) -> bool {
         self.lock().node(node).running
+    }
+
+    /// When the last process there died, in ms of true time; none when none ever did.
+    #[must_use]
+    pub fn died_ms(&self, node: NodeId) -> Option<u64> {
+        self.lock().node(node).died_ns.map(|ns| ns / 1_000_000)
     }
 
     /// Times a process was started there.

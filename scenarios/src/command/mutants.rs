@@ -95,8 +95,11 @@ struct Matrix {
 #[must_use]
 pub fn scenario_of(mutant: Mutant) -> &'static str {
     match mutant {
-        Mutant::RedispatchRepeats | Mutant::AckInThePool => "broker_crash",
-        Mutant::RecoverByRewrite | Mutant::AbortNotSynced => "store",
+        Mutant::RedispatchRepeats | Mutant::AckInThePool | Mutant::CommitWaitsForPages => "broker_crash",
+        Mutant::RecoverByRewrite
+        | Mutant::AbortNotSynced
+        | Mutant::TimeoutLosesPool
+        | Mutant::CommitCountsAll => "store",
         Mutant::StaleFirstFile
         | Mutant::DeleteGoesOn
         | Mutant::DeleteForPastNeed
@@ -119,6 +122,8 @@ pub fn scenario_of(mutant: Mutant) -> &'static str {
 pub fn seen_undisturbed(mutant: Mutant) -> Option<&'static str> {
     match mutant {
         Mutant::AckBeforeFlush => Some("I1 reads the disk's surface at each acknowledgement"),
+        Mutant::AckInThePool => Some("I1 reads the kernel's cache at each acknowledgement"),
+        Mutant::CommitCountsAll => Some("I9 reads the kernel's cache at each commit"),
         Mutant::RollLosesPool => Some("the broker cannot read back what it never wrote, and stops"),
         Mutant::UnflushedVisible => Some("I8 reads the disk's surface at each delivery"),
         Mutant::IndexClaimedUnflushed => Some("INDEX reads the disk's surface at each checkpoint"),

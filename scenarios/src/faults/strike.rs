@@ -119,7 +119,10 @@ impl Striker {
                 progress.still_readers += u32::from(*stands_still);
             }),
             Fault::ClockJump { node, by_ms } => self.world().clock(self.cluster.node(node)).jump_ms(*by_ms),
-            Fault::Pause { node, .. } => self.world().pause(self.cluster.node(node)),
+            Fault::Pause { node, for_ms } => {
+                self.cluster.witness.paused(node, *for_ms);
+                self.world().pause(self.cluster.node(node));
+            }
         }
     }
 

@@ -1,7 +1,11 @@
 //! I1: an acknowledged message survives the faults that its setting promises to survive.
 //!
 //! At the acknowledgement the record is looked up on the raw disk, since one that is in the page cache only would be
-//! found at the end all the same, unless a fault happened to hit it. At the end it is looked up through its queue.
+//! found at the end all the same, unless a fault happened to hit it; one that promises to survive the process alone is
+//! looked up as the kernel shows the file. At the end it is looked up through its queue.
+//!
+//! With the transient store pool an acknowledgement says no more than that the record is in memory. Then the death of the
+//! process excuses what it was given shortly before, and nothing older.
 //!
 //! # Source
 //! `spec/store.md`, sections 10.1 and 11; `spec/known-bugs.md`, S-06.
@@ -12,16 +16,16 @@ use crate::platter::BrokerDisk;
 use crate::platter::record::{Found, Record, decode};
 use crate::workload::{Identity, MessageId, identify};
 
-/// An acknowledgement has arrived that promises to survive a loss of power. `durable` is what the disk's surface holds of
-/// the CommitLog file from the acknowledged offset on.
+/// An acknowledgement has arrived that promises to survive a loss of power, or of the process. `kept` is what the disk's
+/// surface holds, or the kernel shows, of the CommitLog file from the acknowledged offset on.
 ///
 /// # Errors
 /// When the record is not there whole.
-pub fn at_ack(id: MessageId, place: &Place, durable: Option<&[u8]>) -> Verdict {
+pub fn at_ack(id: MessageId, place: &Place, kept: Option<&[u8]>) -> Verdict {
     let Some(at) = place.physical_offset else {
         return Err(Broken::new("I1", format!("the answer to message {} has no offset in it", id.0)));
     };
-    let instead = match durable.map(|bytes| decode(bytes, at)) {
+    let instead = match kept.map(|bytes| decode(bytes, at)) {
         Some(Found::Record(record)) if identify(&record.body) == Identity::Whole(id) => return Ok(()),
         Some(Found::Record(_)) => "another message",
         Some(Found::Blank) => "the end of a file",
@@ -50,7 +54,11 @@ pub fn at_end(end: Final<'_>) -> Verdict {
                 sent.started_ms,
                 sent.ended_ms.unwrap_or(sent.started_ms) + end.flushed_within_ms,
             );
-        if excused {
+        let acked_ms = sent.ended_ms.unwrap_or(sent.started_ms);
+        let uncommitted = end.committed_within_ms.is_some_and(|within_ms| {
+            end.history.may_have_lost_uncommitted(&place.broker, (sent.started_ms, acked_ms), within_ms)
+        });
+        if excused || uncommitted {
             continue;
         }
         let Some(disk) = end.brokers.get(&place.broker) else { continue };
@@ -96,7 +104,7 @@ pub(super) fn lookup<'a>(
 mod tests {
     use super::*;
     use crate::history::tests::{ack, place};
-    use crate::history::{History, PowerLoss, Trouble};
+    use crate::history::{Death, History, PowerLoss, Trouble};
     use crate::oracle::queue_matches_log::tests::disk;
     use crate::platter::commit_log::tests::{FOLDER, image};
 
@@ -118,7 +126,13 @@ mod tests {
         let mut history = History::default();
         ack(&mut history, 1_000_000, 50, place(0));
         let end = |history: &History, sync_flush| {
-            at_end(Final { history, sync_flush, flushed_within_ms: 1_000, brokers: &brokers })
+            at_end(Final {
+                history,
+                sync_flush,
+                committed_within_ms: None,
+                flushed_within_ms: 1_000,
+                brokers: &brokers,
+            })
         };
         assert_eq!(end(&history, true), Ok(()));
         ack(&mut history, 1_000_001, 60, place(1));
@@ -137,12 +151,38 @@ mod tests {
             let mut disk = disk(&[(1_000_000, 0)]);
             disk.log.min = log_min;
             let brokers = [("broker-a".to_owned(), disk)].into();
-            at_end(Final { history, sync_flush: true, flushed_within_ms: 1_000, brokers: &brokers })
+            at_end(Final {
+                history,
+                sync_flush: true,
+                committed_within_ms: None,
+                flushed_within_ms: 1_000,
+                brokers: &brokers,
+            })
         };
         assert!(end(&history, 1_024).is_err());
         history.deleted.insert("broker-a".into(), 1_024);
         assert_eq!(end(&history, 1_024), Ok(()));
         assert!(end(&history, 0).is_err());
+    }
+
+    #[test]
+    fn a_pool_loses_only_what_is_newer_than_its_commits() {
+        let brokers = [("broker-a".to_owned(), disk(&[(1_000_000, 0)]))].into();
+        let mut history = History::default();
+        ack(&mut history, 1_000_001, 60, place(1));
+        let end = |history: &History, committed_within_ms| {
+            at_end(Final {
+                history,
+                sync_flush: false,
+                committed_within_ms,
+                flushed_within_ms: 1_000,
+                brokers: &brokers,
+            })
+        };
+        history.deaths.push(Death { node: "broker-a".into(), at_ms: 200 });
+        assert!(end(&history, None).is_err());
+        assert!(end(&history, Some(100)).is_err());
+        assert_eq!(end(&history, Some(150)), Ok(()));
     }
 
     #[test]
@@ -152,7 +192,13 @@ mod tests {
         ack(&mut history, 1_000_001, 60, place(1));
         history.power_losses.push(PowerLoss { node: "broker-a".into(), at_ms: 5_000 });
         let end = |history: &History| {
-            at_end(Final { history, sync_flush: false, flushed_within_ms: 1_000, brokers: &brokers })
+            at_end(Final {
+                history,
+                sync_flush: false,
+                committed_within_ms: None,
+                flushed_within_ms: 1_000,
+                brokers: &brokers,
+            })
         };
         assert!(end(&history).is_err());
         history.troubles.push(Trouble { node: "broker-a".into(), from_ms: 900, to_ms: 1_200 });

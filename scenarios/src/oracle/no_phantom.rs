@@ -187,6 +187,7 @@ mod tests {
             super::copies(Final {
                 history: &history,
                 sync_flush: true,
+                committed_within_ms: None,
                 flushed_within_ms: 0,
                 brokers: &brokers,
             })

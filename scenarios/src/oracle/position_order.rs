@@ -1,4 +1,4 @@
-//! I9: the flushed position never passes what is on the disk's surface. I10: nor do the times in the checkpoint.
+//! I9: the flushed position never passes what is on the disk's surface, nor the committed one what the kernel has of the file. I10: nor do the times in the checkpoint.
 //!
 //! Recovery trusts the checkpoint: it starts in a file whose first record is old enough, and what is older is taken for
 //! complete. A checkpoint that says too much hides records without queue entries for ever.
@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 use super::{Broken, Verdict};
 use crate::platter::BrokerDisk;
-use crate::platter::record::Record;
+use crate::platter::record::{Found, Record, decode};
 
 /// The store says that it has flushed the bytes from log offset `at` on: `cached` is what its kernel shows of them, `durable`
 /// what is on the disk's surface.
@@ -31,6 +31,30 @@ pub fn flushed(broker: &str, at: u64, cached: &[u8], durable: Option<&[u8]>) -> 
         "I9",
         format!("{broker} counts {at} to {end} as flushed, and from {first} on {what} on its disk"),
     ))
+}
+
+/// The store says that the bytes of one file from log offset `at` on are in it, `len` of them; `cached` is what the kernel
+/// shows from there to the file's end.
+///
+/// # Errors
+/// When they are not whole records.
+pub fn committed(broker: &str, at: u64, len: u64, cached: &[u8]) -> Verdict {
+    let (mut rest, end) = (cached, at + len);
+    let mut next = at;
+    while next < end {
+        let why = match decode(rest, next) {
+            Found::Record(record) => {
+                next = record.end();
+                rest = rest.get(record.bytes as usize..).unwrap_or_default();
+                continue;
+            }
+            Found::Blank => return Ok(()),
+            Found::End(why) => why,
+        };
+        let detail = format!("{broker} counts {at} to {end} as written, and its file has at {next}: {why}");
+        return Err(Broken::new("I9", detail));
+    }
+    Ok(())
 }
 
 /// Judges what a loss of power has left, before the broker starts again. `known` are records that were in the log before,
@@ -78,6 +102,7 @@ mod tests {
     use super::*;
     use crate::oracle::queue_matches_log::tests::disk;
     use crate::platter::checkpoint::Checkpoint;
+    use crate::platter::commit_log::tests::{FOLDER, image};
 
     fn at(physic_ms: i64, logic_ms: i64) -> BrokerDisk {
         let checkpoint = Some(Checkpoint { physic_ms, logic_ms, index_ms: 0, index: None });
@@ -90,6 +115,20 @@ mod tests {
         assert!(flushed("broker-a", 100, b"abc", Some(b"ab\0")).is_err());
         assert!(flushed("broker-a", 100, b"abc", Some(b"ab")).is_err());
         assert!(flushed("broker-a", 100, b"abc", None).is_err());
+    }
+
+    #[test]
+    fn committed_bytes_that_are_no_whole_records_are_rejected() {
+        let image = image(&[(1_000_000, 0), (1_000_001, 1)]);
+        let bytes = image.folder(FOLDER).next().expect("one file").1;
+        let disk = disk(&[(1_000_000, 0), (1_000_001, 1)]);
+        let (second, end) = (disk.log.records[1].at, disk.log.end);
+        assert_eq!(committed("broker-a", 0, end, bytes), Ok(()));
+        let mut zeroed = bytes.to_vec();
+        zeroed[second as usize..].fill(0);
+        assert_eq!(committed("broker-a", 0, second, &zeroed), Ok(()));
+        assert!(committed("broker-a", 0, end, &zeroed).is_err());
+        assert!(committed("broker-a", second, end - second, &[]).is_err());
     }
 
     #[test]

@@ -6,8 +6,8 @@
 
 use std::collections::BTreeMap;
 
-use super::{Broken, Verdict};
-use crate::history::{History, Outcome, Promise, Shown, Slot, promise};
+use super::{Broken, Final, Verdict};
+use crate::history::{Outcome, Promise, Shown, Slot, promise};
 use crate::platter::BrokerDisk;
 
 /// # Errors
@@ -32,11 +32,11 @@ pub fn dense(broker: &str, disk: &BrokerDisk) -> Verdict {
 
 /// # Errors
 /// The first queue offset that two messages were shown at, unless the first of them was never promised to stay.
-pub fn unique(history: &History, sync_flush: bool) -> Verdict {
-    for (slot, shown) in &history.shown {
+pub fn unique(end: Final<'_>) -> Verdict {
+    for (slot, shown) in &end.history.shown {
         for pair in shown.windows(2) {
             let [first, second] = pair else { continue };
-            if !excused(history, sync_flush, slot, *first, *second) {
+            if !excused(end, slot, *first, *second) {
                 return Err(Broken::new(
                     "I5",
                     format!(
@@ -60,7 +60,11 @@ pub fn unique(history: &History, sync_flush: bool) -> Verdict {
 /// A loss of power may take a message that was not flushed, and its offset is then free again. With a synchronous flush
 /// consumers see only what is flushed, so a delivery is never taken back. Which of the two was lost is not told by the order
 /// in which they were seen: a consumer that stood still may show late what it was given long before.
-fn excused(history: &History, sync_flush: bool, slot: &Slot, first: Shown, second: Shown) -> bool {
+///
+/// With the transient store pool the death of the process does the same to what was not committed. Consumers see only what
+/// is.
+fn excused(end: Final<'_>, slot: &Slot, first: Shown, second: Shown) -> bool {
+    let Final { history, sync_flush, .. } = end;
     [first, second].iter().any(|shown| {
         let Some(sent) = history.sends.get(&shown.message) else { return false };
         let stays = match &sent.outcome {
@@ -72,15 +76,20 @@ fn excused(history: &History, sync_flush: bool, slot: &Slot, first: Shown, secon
             .power_losses
             .iter()
             .any(|loss| loss.node == slot.broker && (sent.started_ms..=second.at_ms).contains(&loss.at_ms));
-        !stays && lost
+        let uncommitted = !shown.delivered
+            && end.committed_within_ms.is_some_and(|within_ms| {
+                let acked_ms = sent.ended_ms.unwrap_or(sent.started_ms);
+                history.may_have_lost_uncommitted(&slot.broker, (sent.started_ms, acked_ms), within_ms)
+            });
+        uncommitted || (!stays && lost)
     })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::history::PowerLoss;
     use crate::history::tests::{ack, deliver, place};
+    use crate::history::{Death, History, PowerLoss};
     use crate::oracle::queue_matches_log::tests::disk;
 
     #[test]
@@ -88,6 +97,35 @@ mod tests {
         assert_eq!(dense("broker-a", &disk(&[(1_000_000, 4), (1_000_001, 5)])), Ok(()));
         assert!(dense("broker-a", &disk(&[(1_000_000, 4), (1_000_001, 4)])).is_err());
         assert!(dense("broker-a", &disk(&[(1_000_000, 4), (1_000_001, 6)])).is_err());
+    }
+
+    fn unique(history: &History, sync_flush: bool) -> Verdict {
+        pooled(history, sync_flush, None)
+    }
+
+    fn pooled(history: &History, sync_flush: bool, committed_within_ms: Option<u64>) -> Verdict {
+        let brokers = BTreeMap::new();
+        super::unique(Final {
+            history,
+            sync_flush,
+            committed_within_ms,
+            flushed_within_ms: 1_000,
+            brokers: &brokers,
+        })
+    }
+
+    #[test]
+    fn a_death_frees_an_offset_that_was_not_committed_unless_a_consumer_was_shown_it() {
+        let mut history = History::default();
+        ack(&mut history, 1_000_000, 10, place(0));
+        ack(&mut history, 1_000_001, 90, place(0));
+        history.deaths.push(Death { node: "broker-a".into(), at_ms: 50 });
+        assert!(pooled(&history, false, None).is_err());
+        assert!(pooled(&history, false, Some(20)).is_err());
+        assert_eq!(pooled(&history, false, Some(100)), Ok(()));
+        deliver(&mut history, 1_000_000, 20, place(0));
+        deliver(&mut history, 1_000_001, 95, place(0));
+        assert!(pooled(&history, false, Some(100)).is_err());
     }
 
     #[test]

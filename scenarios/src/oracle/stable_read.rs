@@ -66,7 +66,13 @@ mod tests {
         ack(&mut history, 1_000_000, 10, place(0));
         deliver(&mut history, 1_000_000, 20, place(0));
         let end = |history: &History, sync_flush| {
-            at_end(Final { history, sync_flush, flushed_within_ms: 1_000, brokers: &brokers })
+            at_end(Final {
+                history,
+                sync_flush,
+                committed_within_ms: None,
+                flushed_within_ms: 1_000,
+                brokers: &brokers,
+            })
         };
         assert_eq!(end(&history, true), Ok(()));
         ack(&mut history, 1_000_001, 30, place(1));
