@@ -15,6 +15,7 @@ mod name_server_faults;
 mod registration;
 mod replay;
 mod send_back;
+mod sql_filter;
 mod store;
 mod store_check;
 mod store_crash;

@@ -240,7 +240,15 @@ fn reads_answer_as_java_does() {
 struct Arrivals(Mutex<Vec<(String, i32, i64, i64)>>);
 
 impl ArrivalListener for Arrivals {
-    fn on_arrival(&self, topic: &str, queue: i32, next_offset: i64, tags_code: i64) {
+    fn on_arrival(
+        &self,
+        topic: &str,
+        queue: i32,
+        next_offset: i64,
+        tags_code: i64,
+        properties: &dyn Fn() -> Option<String>,
+    ) {
+        assert!(properties().is_some_and(|properties| properties.contains("TagA")));
         self.0.lock().expect("not poisoned").push((topic.to_owned(), queue, next_offset, tags_code));
     }
 }

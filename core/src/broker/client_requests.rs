@@ -19,9 +19,11 @@ use crate::remoting::headers::{
 use crate::runtime::{Mono, Runtime};
 
 use super::client_table::{ChangedGroup, ClientTable, Consumption, Kind, Member};
+use super::consumer_filters::ConsumerFilters;
+use super::filter::is_tag_type;
 use super::lock_table::LockTable;
 use super::names;
-use super::pull_message::check_expression_type;
+use super::pull_message::filter_of;
 use super::refusal::{Refusal, answer};
 use super::subscription_group::SubscriptionGroups;
 use super::topic_config::{READ_WRITE, Topics, topic};
@@ -34,6 +36,8 @@ pub(crate) struct ClientRequests<R: Runtime> {
     pub groups: Arc<SubscriptionGroups<R>>,
     pub clients: Arc<ClientTable>,
     pub locks: Arc<LockTable>,
+    pub filters: Arc<ConsumerFilters<R>>,
+    pub property_filter: bool,
     pub settings: ClientSettings,
 }
 
@@ -78,6 +82,9 @@ impl<R: Runtime> ClientRequests<R> {
             from_where: consumer.consume_from_where,
         };
         let subscriptions = (!without_subscriptions).then_some(consumer.subscription_data_set);
+        if let Some(subscriptions) = &subscriptions {
+            self.filters.register(&group, subscriptions);
+        }
         let changed = self.clients.register_consumer(&group, member.clone(), consumption, subscriptions);
         self.notify(changed);
         Ok(())
@@ -94,6 +101,7 @@ impl<R: Runtime> ClientRequests<R> {
         }
         if let Some(group) = header.consumer_group {
             self.notify(self.clients.unregister(Kind::Consumer, &group, connection.id()));
+            self.retire_filters();
         }
         Ok(answer(response::SUCCESS))
     }
@@ -103,6 +111,12 @@ impl<R: Runtime> ClientRequests<R> {
         for changed in self.clients.remove_connection(connection.id()) {
             self.notify(Some(changed));
         }
+        self.retire_filters();
+    }
+
+    /// The filters of groups without members die.
+    fn retire_filters(&self) {
+        self.filters.retire(|group| self.clients.consumption(group).is_some());
     }
 
     /// Tells the members of a group to divide its queues anew. One that cannot be told finds out within 20 seconds.
@@ -157,7 +171,10 @@ impl<R: Runtime> ClientRequests<R> {
     /// Whether a subscription would be served.
     pub fn check_config(&self, request: &RemotingCommand) -> Result<RemotingCommand> {
         let body = CheckClientRequestBody::parse(&request.body.to_bytes())?;
-        check_expression_type(Some(&body.subscription_data.expression_type))?;
+        let data = body.subscription_data;
+        if !is_tag_type(Some(&data.expression_type)) {
+            filter_of(Some(&data.expression_type), &data.sub_string, self.property_filter)?;
+        }
         Ok(answer(response::SUCCESS))
     }
 

@@ -1,8 +1,47 @@
-//! Which messages of a queue a consumer wants, by the tag hash in the queue's entries.
+//! Which messages of a queue a consumer wants: by the tag hash in the queue's entries, or by the properties in the records.
 //!
 //! The client compares the tags themselves once more, so a hash collision costs bytes and nothing else.
 
+use std::sync::Arc;
+
+use crate::filter::Expression;
+use crate::message::properties;
 use crate::message::subscription::{NoTags, TagExpression};
+use crate::runtime::{Mutant, Runtime};
+
+/// What a pull is filtered by.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) enum Filter {
+    Tag(TagFilter),
+    Sql(Arc<Expression>),
+}
+
+impl Filter {
+    /// Whether an entry with this hash may be wanted.
+    pub fn matches_entry(&self, tags_code: i64) -> bool {
+        match self {
+            Filter::Tag(filter) => filter.matches(tags_code),
+            Filter::Sql(_) => true,
+        }
+    }
+
+    /// What remains to be asked of a record whose entry is wanted.
+    pub fn by_record(&self) -> Option<&Expression> {
+        match self {
+            Filter::Tag(_) => None,
+            Filter::Sql(expression) => Some(expression),
+        }
+    }
+}
+
+/// Whether a message with this property string is wanted.
+pub(crate) fn is_wanted<R: Runtime>(rt: &R, expression: &Expression, raw: &str) -> bool {
+    match expression.evaluate(|name| properties::find(raw, name)) {
+        Ok(Some(truth)) => truth,
+        Ok(None) => rt.mutant(Mutant::UnknownIsTrue),
+        Err(_) => false,
+    }
+}
 
 /// A tag filter.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -6,7 +6,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::filter::TagFilter;
+use super::filter::Filter;
+use crate::filter::Expression;
 use crate::runtime::Mono;
 
 /// One pull that waits; `payload` is what answers it.
@@ -15,7 +16,7 @@ pub(crate) struct Held<P> {
     pub queue: i32,
     /// It wants the message at this queue offset, or a later one.
     pub offset: i64,
-    pub filter: TagFilter,
+    pub filter: Filter,
     pub deadline: Mono,
     /// The connection that asked.
     pub connection: u64,
@@ -88,21 +89,31 @@ impl<P> HeldPulls<P> {
         Some(pull)
     }
 
-    /// An entry with this tag hash can now be read, `next_offset` is one past it: takes out the pulls that want it.
-    pub fn arrived(&mut self, topic: &str, queue: i32, next_offset: i64, tags_code: i64) -> Vec<Held<P>> {
+    /// An entry with this tag hash can now be read, `next_offset` is one past it: takes out the pulls that want it. `wanted`
+    /// says so where the record must be asked.
+    pub fn arrived(
+        &mut self,
+        topic: &str,
+        queue: i32,
+        next_offset: i64,
+        tags_code: i64,
+        wanted: impl Fn(&Expression) -> bool,
+    ) -> Vec<Held<P>> {
         let Some(ids) = self.by_queue.get(topic).and_then(|queues| queues.get(&queue)) else {
             return Vec::new();
         };
-        let wanted: Vec<u64> = ids
+        let woken: Vec<u64> = ids
             .iter()
             .filter(|id| {
-                self.held
-                    .get(id)
-                    .is_some_and(|pull| pull.offset < next_offset && pull.filter.matches(tags_code))
+                self.held.get(id).is_some_and(|pull| {
+                    pull.offset < next_offset
+                        && pull.filter.matches_entry(tags_code)
+                        && pull.filter.by_record().is_none_or(&wanted)
+                })
             })
             .copied()
             .collect();
-        wanted.into_iter().filter_map(|id| self.take(id)).collect()
+        woken.into_iter().filter_map(|id| self.take(id)).collect()
     }
 
     /// Takes out the pulls whose time is up, and those whose queue has grown past their offset.
@@ -132,9 +143,12 @@ impl<P> HeldPulls<P> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::filter::TagFilter;
     use super::*;
 
-    fn pull(name: &'static str, queue: i32, offset: i64, filter: TagFilter) -> Held<&'static str> {
+    const ALL: Filter = Filter::Tag(TagFilter::All);
+
+    fn pull(name: &'static str, queue: i32, offset: i64, filter: Filter) -> Held<&'static str> {
         let connection = name.len() as u64;
         Held { topic: "T".to_owned(), queue, offset, filter, deadline: Mono(100), connection, payload: name }
     }
@@ -146,26 +160,37 @@ mod tests {
     #[test]
     fn an_arrival_wakes_only_those_of_its_queue_that_want_it() {
         let mut table = HeldPulls::new(10);
-        let tagged = TagFilter::from_codes(vec![7]);
+        let tagged = Filter::Tag(TagFilter::from_codes(vec![7]));
         for pull in [
-            pull("all", 0, 5, TagFilter::All),
+            pull("all", 0, 5, ALL),
             pull("tagged", 0, 5, tagged),
-            pull("other queue", 1, 5, TagFilter::All),
-            pull("later", 0, 6, TagFilter::All),
+            pull("other queue", 1, 5, ALL),
+            pull("later", 0, 6, ALL),
         ] {
             table.hold(pull).ok().expect("room");
         }
-        assert_eq!(names(table.arrived("U", 0, 6, 7)), Vec::<&str>::new());
-        assert_eq!(names(table.arrived("T", 0, 6, 1)), ["all"]);
-        assert_eq!(names(table.arrived("T", 0, 7, 7)), ["tagged", "later"]);
+        assert_eq!(names(table.arrived("U", 0, 6, 7, |_| true)), Vec::<&str>::new());
+        assert_eq!(names(table.arrived("T", 0, 6, 1, |_| true)), ["all"]);
+        assert_eq!(names(table.arrived("T", 0, 7, 7, |_| true)), ["tagged", "later"]);
         assert_eq!(table.held.len(), 1);
+    }
+
+    #[test]
+    fn a_record_is_asked_about_only_where_the_entry_does_not_say() {
+        let mut table = HeldPulls::new(10);
+        let expression = std::sync::Arc::new(Expression::parse("a > 1").expect("an expression"));
+        table.hold(pull("sql", 0, 5, Filter::Sql(expression))).ok().expect("room");
+        table.hold(pull("sql, later", 0, 6, ALL)).ok().expect("room");
+        assert_eq!(names(table.arrived("T", 0, 6, 1, |_| false)), Vec::<&str>::new());
+        assert_eq!(names(table.arrived("T", 0, 6, 1, |_| true)), ["sql"]);
+        assert_eq!(names(table.arrived("T", 0, 7, 1, |_| panic!("no pull asks for it"))), ["sql, later"]);
     }
 
     #[test]
     fn a_pull_is_due_at_its_deadline_or_when_its_queue_has_grown() {
         let mut table = HeldPulls::new(10);
-        table.hold(pull("grown", 0, 5, TagFilter::from_codes(vec![7]))).ok().expect("room");
-        table.hold(pull("waits", 1, 5, TagFilter::All)).ok().expect("room");
+        table.hold(pull("grown", 0, 5, Filter::Tag(TagFilter::from_codes(vec![7])))).ok().expect("room");
+        table.hold(pull("waits", 1, 5, ALL)).ok().expect("room");
         let max = |_: &str, queue: i32| if queue == 0 { 6 } else { 5 };
         assert_eq!(names(table.due(Mono(99), max)), ["grown"]);
         assert_eq!(names(table.due(Mono(99), max)), Vec::<&str>::new());
@@ -176,9 +201,9 @@ mod tests {
     #[test]
     fn a_full_table_takes_no_more_and_a_closed_connection_makes_room() {
         let mut table = HeldPulls::new(2);
-        let id = table.hold(pull("aa", 0, 0, TagFilter::All)).ok().expect("room");
-        table.hold(pull("bb", 0, 0, TagFilter::All)).ok().expect("room");
-        let refused = table.hold(pull("c", 0, 0, TagFilter::All)).map_err(|pull| pull.payload);
+        let id = table.hold(pull("aa", 0, 0, ALL)).ok().expect("room");
+        table.hold(pull("bb", 0, 0, ALL)).ok().expect("room");
+        let refused = table.hold(pull("c", 0, 0, ALL)).map_err(|pull| pull.payload);
         assert_eq!(refused, Err("c"));
         table.remove_connection(2);
         assert_eq!(table.held.len(), 0);

@@ -7,16 +7,19 @@
 //! Invariant: a pull is put into the table before the queue's end is looked at for the last time, so an entry that
 //! arrives in between is seen by one of the two.
 
+use std::cell::OnceCell;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 
+use crate::filter::Expression;
 use crate::remoting::connection::{ConnectionHandle, RequestKey};
 use crate::runtime::Runtime;
 use crate::runtime::sync::Receiver;
 use crate::store::{ArrivalListener, MessageStore};
 
+use super::filter::is_wanted;
 use super::held_pulls::{Held, HeldPulls};
 use super::pull_message::{CheckedPull, read, respond};
 
@@ -89,7 +92,7 @@ impl<R: Runtime> LongPolling<R> {
                 if connection.is_closed() {
                     continue;
                 }
-                let found = read(&store, &pull).await;
+                let found = read(&self.rt, &store, &pull).await;
                 // A client that is gone asks again elsewhere.
                 let _ = connection.respond(&key, respond(&pull, found));
             }
@@ -102,9 +105,22 @@ impl<R: Runtime> ArrivalListener for LongPolling<R> {
         !self.tables().held.is_empty()
     }
 
-    fn on_arrival(&self, topic: &str, queue: i32, next_offset: i64, tags_code: i64) {
+    fn on_arrival(
+        &self,
+        topic: &str,
+        queue: i32,
+        next_offset: i64,
+        tags_code: i64,
+        properties: &dyn Fn() -> Option<String>,
+    ) {
+        let read = OnceCell::new();
+        // A record that cannot be read is left to the pull.
+        let wanted = |expression: &Expression| {
+            let raw = read.get_or_init(properties).as_deref();
+            raw.is_none_or(|raw| is_wanted(&self.rt, expression, raw))
+        };
         let mut tables = self.tables();
-        let woken = tables.held.arrived(topic, queue, next_offset, tags_code);
+        let woken = tables.held.arrived(topic, queue, next_offset, tags_code, wanted);
         if woken.is_empty() {
             return;
         }

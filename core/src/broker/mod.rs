@@ -2,7 +2,7 @@
 //!
 //! `node` is a running broker. `send_message`, `send_back`, `pull_message` (with `long_polling` and `held_pulls`),
 //! `offset_requests`, `client_requests`, `topic_requests` and `stats_requests` carry requests out; `topic_config`, `subscription_group`
-//! (both in a `durable_table`), `committed_offsets`, `client_table` and `lock_table` hold what they look at;
+//! (both in a `durable_table`), `committed_offsets`, `consumer_filters`, `client_table` and `lock_table` hold what they look at;
 //! `registration` tells the name servers.
 //!
 //! Invariant: a request code without a line in [`BrokerHandler::dispatch`] is answered as not supported, never as done.
@@ -13,6 +13,7 @@ mod address;
 mod client_requests;
 mod client_table;
 mod committed_offsets;
+mod consumer_filters;
 mod durable_table;
 mod filter;
 mod held_pulls;

@@ -26,6 +26,7 @@ use crate::store::{
 use super::client_requests::ClientRequests;
 use super::client_table::ClientTable;
 use super::committed_offsets::CommittedOffsets;
+use super::consumer_filters::ConsumerFilters;
 use super::durable_table::TableError;
 use super::lock_table::LockTable;
 use super::long_polling::LongPolling;
@@ -71,6 +72,8 @@ pub enum StartError {
 pub enum BrokerStopError {
     #[error("write the committed offsets: {0}")]
     Offsets(io::Error),
+    #[error("write the consumers' filters: {0}")]
+    Filters(io::Error),
     #[error(transparent)]
     Store(#[from] StopError),
 }
@@ -85,6 +88,7 @@ pub struct Broker<R: Runtime> {
     peers: Peers<R>,
     registration: Arc<Registration<R>>,
     offset_file: Arc<OffsetFile<R>>,
+    filters: Arc<ConsumerFilters<R>>,
     store: Arc<MessageStore<R>>,
     local: SocketAddr,
 }
@@ -95,6 +99,7 @@ struct Tables<R: Runtime> {
     groups: Arc<SubscriptionGroups<R>>,
     offsets: Arc<CommittedOffsets>,
     offset_file: Arc<OffsetFile<R>>,
+    filters: Arc<ConsumerFilters<R>>,
 }
 
 impl<R: Runtime> Broker<R> {
@@ -162,6 +167,7 @@ impl<R: Runtime> Broker<R> {
             peers,
             registration,
             offset_file: tables.offset_file,
+            filters: tables.filters,
             store,
             local,
         })
@@ -201,8 +207,9 @@ impl<R: Runtime> Broker<R> {
         }
         self.peers.stop().await;
         let offsets = self.offset_file.save().await.map_err(BrokerStopError::Offsets);
+        let filters = self.filters.save().await.map_err(BrokerStopError::Filters);
         let store = self.store.stop().await.map_err(BrokerStopError::from);
-        offsets.and(store)
+        offsets.and(filters).and(store)
     }
 }
 
@@ -298,11 +305,15 @@ async fn open_tables<R: Runtime>(
     let offset_file = OffsetFile::open(rt.clone(), path.clone(), offsets.clone(), max_offset)
         .await
         .map_err(io("read", &path))?;
+    let path = file("consumerFilter");
+    let filters = ConsumerFilters::open(rt.clone(), path.clone(), &config.filters);
+    let filters = filters.await.map_err(io("read", &path))?;
     Ok(Tables {
         topics: Arc::new(topics),
         groups: Arc::new(groups),
         offsets,
         offset_file: Arc::new(offset_file),
+        filters: Arc::new(filters),
     })
 }
 
@@ -326,8 +337,10 @@ fn handler<R: Runtime>(
             groups: groups.clone(),
             clients: clients.clone(),
             offsets: offsets.clone(),
+            filters: tables.filters.clone(),
             held: held.clone(),
             settings: config.pull.clone(),
+            property_filter: config.filters.by_property,
             permission: config.identity.permission,
         },
         offsets: OffsetRequests {
@@ -342,6 +355,8 @@ fn handler<R: Runtime>(
             groups: groups.clone(),
             clients: clients.clone(),
             locks: Arc::new(LockTable::default()),
+            filters: tables.filters.clone(),
+            property_filter: config.filters.by_property,
             settings: config.clients.clone(),
         }),
         topics: TopicRequests { topics: topics.clone(), groups: groups.clone() },
@@ -397,6 +412,7 @@ fn background<R: Runtime>(
     vec![
         rt.spawn("answer held pulls", handler.held.clone().run(store.clone(), stop.clone())),
         rt.spawn("write offsets", tables.offset_file.clone().run(interval, stop.clone())),
+        rt.spawn("write filters", tables.filters.clone().run(stop.clone())),
         rt.spawn("expire clients", expire_clients(rt.clone(), clients, stop.clone())),
     ]
 }

@@ -1,4 +1,4 @@
-//! Pulls: read a queue from an offset, with a tag filter. Codes 11 and 361.
+//! Pulls: read a queue from an offset, with a filter by tag or by properties. Codes 11 and 361.
 //!
 //! The messages of an answer are views of the log. An answer with nothing new is held when the client allows it; see
 //! `long_polling` for what wakes it. Offset, minimum and maximum stand in every answer that a read has given.
@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use crate::config::{Permission, PullSettings};
+use crate::filter::{Expression, SQL92};
 use crate::message::sys_flag::pull as flags;
 use crate::remoting::RemotingCommand;
 use crate::remoting::body::{MessageModel, SubscriptionGroupConfig, TopicConfig};
@@ -13,11 +14,12 @@ use crate::remoting::codes::{request, response};
 use crate::remoting::connection::{Answer, ConnectionHandle};
 use crate::remoting::headers::{PullMessageHeader, PullMessageResponse};
 use crate::runtime::Runtime;
-use crate::store::{GetStatus, MessageStore, Read};
+use crate::store::{GetStatus, MessageStore, Read, ReadFilter};
 
 use super::client_table::{ClientTable, LiveGroup};
 use super::committed_offsets::CommittedOffsets;
-use super::filter::{TagFilter, is_tag_type};
+use super::consumer_filters::{ConsumerFilters, Registered};
+use super::filter::{Filter, TagFilter, is_tag_type, is_wanted};
 use super::held_pulls::Held;
 use super::long_polling::{HeldAnswer, LongPolling};
 use super::refusal::{Refusal, answer};
@@ -31,7 +33,7 @@ pub(crate) struct CheckedPull {
     pub queue: i32,
     pub offset: i64,
     pub count_max: usize,
-    pub filter: TagFilter,
+    pub filter: Filter,
     topic_sys_flag: i32,
     group_sys_flag: i32,
 }
@@ -42,9 +44,11 @@ pub(crate) struct PullMessage<R: Runtime> {
     pub topics: Arc<Topics<R>>,
     pub groups: Arc<SubscriptionGroups<R>>,
     pub clients: Arc<ClientTable>,
+    pub filters: Arc<ConsumerFilters<R>>,
     pub offsets: Arc<CommittedOffsets>,
     pub held: Arc<LongPolling<R>>,
     pub settings: PullSettings,
+    pub property_filter: bool,
     pub permission: Permission,
 }
 
@@ -65,6 +69,13 @@ impl<R: Runtime> PullMessage<R> {
         let group = self.groups.get_or_create(&header.consumer_group).await?;
         let topic = self.topics.get(&header.topic);
         let live = self.clients.live_group(&header.consumer_group, &header.topic);
+        let by_sql = |live: &LiveGroup| {
+            live.subscription.as_ref().is_some_and(|wanted| !is_tag_type(Some(&wanted.data.expression_type)))
+        };
+        let registered = match live.as_ref().is_some_and(by_sql) {
+            true => self.filters.get(&header.topic, &header.consumer_group),
+            false => None,
+        };
         let facts = Facts {
             can_read: self.permission.can_read(),
             lite: request.code == request::LITE_PULL_MESSAGE,
@@ -72,9 +83,11 @@ impl<R: Runtime> PullMessage<R> {
             group: group.as_deref(),
             topic: topic.as_deref(),
             live: live.as_ref(),
+            registered: registered.as_ref(),
+            property_filter: self.property_filter,
         };
         let pull = check(&header, &facts)?;
-        let read = read(&self.store, &pull).await;
+        let read = read(&self.rt, &self.store, &pull).await;
         if header.sys_flag & flags::COMMIT_OFFSET != 0 {
             let max = self.store.max_offset(&header.topic, header.queue_id);
             let (topic, group) = (&header.topic, &header.consumer_group);
@@ -119,9 +132,13 @@ impl<R: Runtime> PullMessage<R> {
 }
 
 /// Reads what a checked pull asks for.
-pub(crate) async fn read<R: Runtime>(store: &MessageStore<R>, pull: &CheckedPull) -> Read {
-    let wanted = |tags_code| pull.filter.matches(tags_code);
-    store.get(&pull.topic, pull.queue, pull.offset, pull.count_max, &wanted).await
+pub(crate) async fn read<R: Runtime>(rt: &R, store: &MessageStore<R>, pull: &CheckedPull) -> Read {
+    let by_tag = |tags_code| pull.filter.matches_entry(tags_code);
+    let expression = pull.filter.by_record();
+    let by_properties = |raw: &str| expression.is_none_or(|expression| is_wanted(rt, expression, raw));
+    let by_properties: &(dyn Fn(&str) -> bool + Sync) = &by_properties;
+    let filter = ReadFilter { by_tag: &by_tag, by_properties: expression.map(|_| by_properties) };
+    store.get_filtered(&pull.topic, pull.queue, pull.offset, pull.count_max, filter).await
 }
 
 /// # Source
@@ -164,6 +181,9 @@ struct Facts<'a> {
     group: Option<&'a SubscriptionGroupConfig>,
     topic: Option<&'a TopicConfig>,
     live: Option<&'a LiveGroup>,
+    /// The SQL filter of the group's heartbeats.
+    registered: Option<&'a Registered>,
+    property_filter: bool,
 }
 
 /// # Source
@@ -197,8 +217,8 @@ fn check(header: &PullMessageHeader, facts: &Facts<'_>) -> Result<CheckedPull, R
         return refuse(response::INVALID_PARAMETER, remark);
     }
     let filter = match header.sys_flag & flags::SUBSCRIPTION != 0 {
-        true => filter_of_request(header)?,
-        false => filter_of_group(header, group, facts.live)?,
+        true => filter_of_request(header, facts.property_filter)?,
+        false => filter_of_group(header, group, facts)?,
     };
     Ok(CheckedPull {
         topic: header.topic.clone(),
@@ -211,25 +231,46 @@ fn check(header: &PullMessageHeader, facts: &Facts<'_>) -> Result<CheckedPull, R
     })
 }
 
-fn filter_of_request(header: &PullMessageHeader) -> Result<TagFilter, Refusal> {
-    check_expression_type(header.expression_type.as_deref())?;
-    TagFilter::parse(header.subscription.as_deref().unwrap_or_default()).map_err(|error| {
-        let remark = format!("parse the consumer's subscription failed: {error}");
+fn filter_of_request(header: &PullMessageHeader, property_filter: bool) -> Result<Filter, Refusal> {
+    let expression = header.subscription.as_deref().unwrap_or_default();
+    filter_of(header.expression_type.as_deref(), expression, property_filter)
+}
+
+/// The filter that an expression stands for.
+///
+/// # Source
+/// apache/rocketmq, `ClientManageProcessor#checkClientConfig`, in its order.
+pub(crate) fn filter_of(
+    kind: Option<&str>,
+    expression: &str,
+    property_filter: bool,
+) -> Result<Filter, Refusal> {
+    let failed = |why: &dyn std::fmt::Display| {
+        let remark = format!("parse the consumer's subscription failed: {why}");
         Refusal::new(response::SUBSCRIPTION_PARSE_FAILED, remark)
-    })
+    };
+    if is_tag_type(kind) {
+        return TagFilter::parse(expression).map(Filter::Tag).map_err(|error| failed(&error));
+    }
+    let named = kind.unwrap_or_default();
+    check_property_filter(named, property_filter)?;
+    if named != SQL92 {
+        return Err(failed(&format!("expressions of the type {named} are not known")));
+    }
+    Expression::parse(expression).map(|read| Filter::Sql(Arc::new(read))).map_err(|error| failed(&error))
 }
 
 fn filter_of_group(
     header: &PullMessageHeader,
     group: &SubscriptionGroupConfig,
-    live: Option<&LiveGroup>,
-) -> Result<TagFilter, Refusal> {
+    facts: &Facts<'_>,
+) -> Result<Filter, Refusal> {
     let group_name = &header.consumer_group;
     let not_there = |what: &str| {
         let remark = format!("the consumer's {what} not exist, group: {group_name}");
         Refusal::new(response::SUBSCRIPTION_NOT_EXIST, remark)
     };
-    let live = live.ok_or_else(|| not_there("group info"))?;
+    let live = facts.live.ok_or_else(|| not_there("group info"))?;
     if !group.consume_broadcast_enable && live.model == MessageModel::Broadcasting {
         let remark = format!("the consumer group[{group_name}] can not consume by broadcast way");
         return Err(Refusal::new(response::NO_PERMISSION, remark));
@@ -239,16 +280,29 @@ fn filter_of_group(
         let remark = format!("the consumer's subscription not latest, group: {group_name}");
         return Err(Refusal::new(response::SUBSCRIPTION_NOT_LATEST, remark));
     }
-    check_expression_type(Some(&subscription.data.expression_type))?;
-    Ok(subscription.filter.clone())
+    let named = &subscription.data.expression_type;
+    if is_tag_type(Some(named)) {
+        return Ok(Filter::Tag(subscription.filter.clone()));
+    }
+    let registered = facts.registered.ok_or_else(|| {
+        let remark = "the broker's consumer filter data is not exist! Your expression may be wrong!";
+        Refusal::new(response::FILTER_DATA_NOT_EXIST, remark)
+    })?;
+    if registered.version < header.sub_version {
+        return Err(Refusal::new(
+            response::FILTER_DATA_NOT_LATEST,
+            "the broker's consumer filter data is not latest!",
+        ));
+    }
+    check_property_filter(named, facts.property_filter)?;
+    Ok(Filter::Sql(registered.expression.clone()))
 }
 
 /// The answer that Java gives while `enablePropertyFilter` is off, as it is by default.
-pub(crate) fn check_expression_type(expression_type: Option<&str>) -> Result<(), Refusal> {
-    if is_tag_type(expression_type) {
+fn check_property_filter(named: &str, property_filter: bool) -> Result<(), Refusal> {
+    if property_filter {
         return Ok(());
     }
-    let named = expression_type.unwrap_or_default();
     let remark = format!("The broker does not support consumer to filter message by {named}");
     Err(Refusal::new(response::SYSTEM_ERROR, remark))
 }

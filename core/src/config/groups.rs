@@ -119,6 +119,19 @@ settings! {
 }
 
 settings! {
+    /// Filters by properties.
+    FilterSettings {
+        /// Whether consumers may filter by SQL92.
+        "enablePropertyFilter" by_property: bool = false;
+        /// How long the filters of a group that is gone are kept, in ms.
+        "filterDataCleanTimeSpan" dead_kept_ms: u64 = 86_400_000;
+        /// Groups with filters, for the bits that Java keeps with each.
+        "expectConsumerNumUseFilter" bloom_groups: i32 = 32;
+        "maxErrorRateOfBloomFilter" bloom_error_percent: i32 = 20;
+    }
+}
+
+settings! {
     /// Clients, and what they commit.
     ClientSettings {
         "waitTimeMillsInHeartbeatQueue" heartbeat_wait_limit_ms: u64 = 31_000;

@@ -17,8 +17,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 pub use error::{ConfigError, Warning};
 pub use groups::{
-    BrokerIdentity, ClientSettings, IndexSettings, NameServerSettings, PullSettings, ReadSettings,
-    Registration, RetentionSettings, SendSettings, StoreSettings, TopicSettings,
+    BrokerIdentity, ClientSettings, FilterSettings, IndexSettings, NameServerSettings, PullSettings,
+    ReadSettings, Registration, RetentionSettings, SendSettings, StoreSettings, TopicSettings,
 };
 pub use value::{FlushDisk, MasterId, Permission, ReservedTime, Role};
 
@@ -61,6 +61,7 @@ pub struct BrokerConfig {
     pub topics: TopicSettings,
     pub send: SendSettings,
     pub pull: PullSettings,
+    pub filters: FilterSettings,
     pub clients: ClientSettings,
     pub store: StoreSettings,
     pub index: IndexSettings,
@@ -176,6 +177,7 @@ impl Groups for BrokerConfig {
             &self.topics,
             &self.send,
             &self.pull,
+            &self.filters,
             &self.clients,
             &self.store,
             &self.index,
@@ -191,6 +193,7 @@ impl Groups for BrokerConfig {
             &mut self.topics,
             &mut self.send,
             &mut self.pull,
+            &mut self.filters,
             &mut self.clients,
             &mut self.store,
             &mut self.index,

@@ -21,6 +21,7 @@
 //! apache/rocketmq, `SelectorParser.jj` and package `filter.expression`; `tests/golden/known-answers/sql92.json` holds what
 //! 5.4.0 answers. Stricter here: text behind a whole expression is refused, where Java leaves it out without a word.
 
+mod bloom;
 mod evaluate;
 mod parse;
 #[cfg(test)]
@@ -28,6 +29,7 @@ mod tests;
 mod token;
 mod value;
 
+pub use bloom::BloomFilter;
 pub use parse::{HEIGHT_MAX, ParseError, TEXT_BYTES_MAX};
 pub use value::NotComparable;
 

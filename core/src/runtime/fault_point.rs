@@ -98,6 +98,8 @@ mutants! {
     MinimumStays = "store: retention",
     /// Configuration files are overwritten in place, and flushed afterwards.
     ConfigInPlace = "S-22",
+    /// A message of which a filter says "unknown" is given to the consumer.
+    UnknownIsTrue = "broker: filter",
     /// The read that completes a frame which came in parts is taken for that frame alone.
     OneReadOneFrame = "remoting: framing",
     /// The name server takes the version of an unknown broker's one-topic registration for the whole table's.

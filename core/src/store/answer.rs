@@ -99,6 +99,14 @@ pub trait ArrivalListener: Send + Sync + 'static {
         true
     }
 
-    /// `next_offset` is one past the entry: the queue's maximum as the listener may now see it.
-    fn on_arrival(&self, topic: &str, queue: i32, next_offset: i64, tags_code: i64);
+    /// `next_offset` is one past the entry: the queue's maximum as the listener may now see it. `properties` reads the property
+    /// string of its record, `None` when that is gone already.
+    fn on_arrival(
+        &self,
+        topic: &str,
+        queue: i32,
+        next_offset: i64,
+        tags_code: i64,
+        properties: &dyn Fn() -> Option<String>,
+    );
 }

@@ -64,7 +64,7 @@ struct Arrival {
     /// Index in [`Batch::queues`].
     queue: usize,
     next_offset: i64,
-    tags_code: i64,
+    entry: Entry,
 }
 
 #[derive(Default)]
@@ -209,7 +209,9 @@ impl<R: Runtime> Dispatch<R> {
         if let Some(listener) = self.listener() {
             for arrival in &batch.arrivals {
                 let queue = &batch.queues[arrival.queue];
-                listener.on_arrival(&queue.topic, queue.queue_id, arrival.next_offset, arrival.tags_code);
+                let Arrival { next_offset, entry, .. } = arrival;
+                let properties = || self.properties(entry);
+                listener.on_arrival(&queue.topic, queue.queue_id, *next_offset, entry.tags_code, &properties);
             }
         }
         Ok(true)
@@ -282,7 +284,7 @@ impl<R: Runtime> Dispatch<R> {
                 if first {
                     batch.touched.push(queue.clone());
                 }
-                batch.arrivals.push(Arrival { queue: at, next_offset: n + 1, tags_code: entry.tags_code });
+                batch.arrivals.push(Arrival { queue: at, next_offset: n + 1, entry: *entry });
                 Ok(())
             }
             Err(gap) => {
@@ -290,6 +292,13 @@ impl<R: Runtime> Dispatch<R> {
                 Err(Stopped::Inconsistent)
             }
         }
+    }
+
+    /// The property string of the record that an entry points at.
+    fn properties(&self, entry: &Entry) -> Option<String> {
+        let view = self.log.files().view(entry.physical_offset, entry.size as usize)?.ok()?;
+        let record = codec::decode(view.as_ref(), Check::Lengths).ok()?;
+        Some(record.properties.to_owned())
     }
 
     /// Where the queue is in `batch.queues`.

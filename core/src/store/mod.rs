@@ -55,6 +55,7 @@ pub use answer::{Appended, AppendedBatch, ArrivalListener, Boundary, GetStatus, 
 pub use config::{FlushMode, ReadLimits, StoreConfig, TransientPool, commit_log_dirs, moved_dirs};
 pub use config_file::ConfigFile;
 pub use error::{PutError, RecoverError, StopError, WhyNot};
+pub use read::ReadFilter;
 pub use retention::{DeleteHours, Retention};
 
 use clean::Clean;

@@ -21,6 +21,15 @@ const ANSWER_BYTES_MAX: u64 = 128 << 20;
 /// Of a look-up by key: with its header it fits the frames of Java's clients, which take 16 MiB.
 const QUERY_BYTES_MAX: usize = 15 << 20;
 
+/// Which messages a read gives.
+#[derive(Clone, Copy)]
+pub struct ReadFilter<'a> {
+    /// By the hash in the queue entry.
+    pub by_tag: &'a (dyn Fn(i64) -> bool + Sync),
+    /// By the property string of the record; asked only where the hash passes.
+    pub by_properties: Option<&'a (dyn Fn(&str) -> bool + Sync)>,
+}
+
 /// What a read has collected: places of whole records, as runs without gaps.
 #[derive(Default)]
 struct Collected {
@@ -75,6 +84,19 @@ impl<R: Runtime> MessageStore<R> {
         max_count: usize,
         filter: &(dyn Fn(i64) -> bool + Sync),
     ) -> Read {
+        self.get_filtered(topic, queue, offset, max_count, ReadFilter { by_tag: filter, by_properties: None })
+            .await
+    }
+
+    /// As [`Self::get`], with a filter that may also ask the records for their properties.
+    pub async fn get_filtered(
+        &self,
+        topic: &str,
+        queue: i32,
+        offset: i64,
+        max_count: usize,
+        filter: ReadFilter<'_>,
+    ) -> Read {
         let Some(queue) = self.queues.find(topic, queue) else {
             return empty(GetStatus::NoMatchedLogicQueue, 0, 0, 0);
         };
@@ -122,7 +144,7 @@ impl<R: Runtime> MessageStore<R> {
         collected: &mut Collected,
         entries: &[Entry],
         max_count: usize,
-        filter: &(dyn Fn(i64) -> bool + Sync),
+        filter: ReadFilter<'_>,
     ) -> bool {
         let (log_min, log_max) = (self.log.min(), self.log.written().get());
         for entry in entries {
@@ -132,7 +154,10 @@ impl<R: Runtime> MessageStore<R> {
             }
             collected.next_begin += 1;
             collected.last_offset = entry.physical_offset;
-            let wanted = filter(self.tags_code(entry));
+            let mut wanted = (filter.by_tag)(self.tags_code(entry));
+            if let Some(by_properties) = filter.by_properties.filter(|_| wanted) {
+                wanted = self.has_properties(entry, by_properties);
+            }
             if wanted && entry.physical_offset >= log_min {
                 collected.push(entry, self.log.file_bytes());
             } else {
@@ -178,6 +203,13 @@ impl<R: Runtime> MessageStore<R> {
         let record = codec::decode(view.as_ref(), Check::Lengths).ok();
         let entry = record.and_then(|record| Entry::of(&record, &self.config.delay_levels_ms));
         entry.map_or(0, |entry| entry.tags_code)
+    }
+
+    /// Whether the record of an entry passes; one that cannot be read does, and is met again when it is to be given.
+    fn has_properties(&self, entry: &Entry, passes: &(dyn Fn(&str) -> bool + Sync)) -> bool {
+        let view = self.log.files().view(entry.physical_offset, entry.size as usize);
+        let Some(Ok(view)) = view else { return true };
+        codec::decode(view.as_ref(), Check::Lengths).map_or(true, |record| passes(record.properties))
     }
 
     /// Whole records from `start` to `end`, checked to begin with one.

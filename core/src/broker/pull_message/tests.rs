@@ -55,13 +55,24 @@ fn the_first_failed_check_names_the_code() {
         group: Some(&good_group),
         topic: Some(&good_topic),
         live: Some(&clustering),
+        registered: None,
+        property_filter: false,
     };
     let code = |header: &PullMessageHeader, facts: &Facts<'_>| {
         check(header, facts).err().map(|refusal| refusal.code)
     };
     assert_eq!(code(&header, &facts), None);
-    facts.live = Some(&sql);
+    let registered =
+        |version| Registered { version, expression: Arc::new(Expression::parse("a > 1").unwrap()) };
+    let (old_filter, filter) = (registered(4), registered(5));
+    (facts.live, facts.property_filter, facts.registered) = (Some(&sql), true, Some(&filter));
+    assert_eq!(code(&header, &facts), None);
+    facts.property_filter = false;
     assert_eq!(code(&header, &facts), Some(response::SYSTEM_ERROR));
+    facts.registered = Some(&old_filter);
+    assert_eq!(code(&header, &facts), Some(response::FILTER_DATA_NOT_LATEST));
+    facts.registered = None;
+    assert_eq!(code(&header, &facts), Some(response::FILTER_DATA_NOT_EXIST));
     facts.live = Some(&old);
     assert_eq!(code(&header, &facts), Some(response::SUBSCRIPTION_NOT_LATEST));
     facts.live = Some(&other);
@@ -128,6 +139,8 @@ fn every_answer_to_a_read_carries_the_four_offsets() {
         group: Some(&SubscriptionGroupConfig::default()),
         topic: Some(&topic("T", 4, 6)),
         live: Some(&live(MessageModel::Clustering, Some(subscription("*", 5)))),
+        registered: None,
+        property_filter: false,
     };
     let pull = check(&header(), &facts).expect("a good pull");
     let read = Read {

@@ -10,6 +10,7 @@
 //! equal bytes.
 
 mod admin;
+mod filter;
 mod group;
 mod heartbeat;
 mod lenient;
@@ -21,6 +22,7 @@ mod topic;
 
 use super::json::{self, JsonError};
 pub use admin::*;
+pub use filter::*;
 pub use group::*;
 pub use heartbeat::*;
 pub use offset::*;
