@@ -15,8 +15,9 @@ use super::offset_store::{OffsetError, OffsetStore};
 use super::process_queue::ProcessQueue;
 use super::pull::pull_queue;
 use super::rebalance::AllocateStrategy;
-use super::subscription::subscription;
+use super::subscription::{sql, subscription};
 use super::{Client, Received, Shared};
+use crate::filter::{Expression, ParseError};
 use crate::remoting::RemotingCommand;
 use crate::remoting::body::{
     ConsumeFromWhere, ConsumeType, ConsumerData, ConsumerList, MessageModel, MessageQueue, SubscriptionData,
@@ -72,6 +73,8 @@ pub struct ConsumerConfig {
     pub group: String,
     /// Topic and tag expression.
     pub subscriptions: Vec<(String, String)>,
+    /// Topic and SQL92 expression; brokers serve these if `enablePropertyFilter` is on.
+    pub sql: Vec<(String, String)>,
     pub from: ConsumeFrom,
     pub strategy: AllocateStrategy,
     /// Batches that are consumed side by side.
@@ -96,6 +99,7 @@ impl ConsumerConfig {
         ConsumerConfig {
             group: group.into(),
             subscriptions: vec![(topic.into(), expression.into())],
+            sql: Vec::new(),
             from: ConsumeFrom::Last,
             strategy: AllocateStrategy::Average,
             concurrency: 20,
@@ -120,6 +124,8 @@ pub enum StartError {
     NoSubscription { group: String },
     #[error("this client already has a consumer of the group {group}")]
     GroupInUse { group: String },
+    #[error("the expression for {topic}: {error}")]
+    Expression { topic: String, error: ParseError },
 }
 
 /// A queue that is ours.
@@ -169,7 +175,7 @@ impl<R: Runtime> PushConsumer<R> {
         if group.is_empty() {
             return Err(StartError::NoGroup);
         }
-        if config.subscriptions.is_empty() {
+        if config.subscriptions.is_empty() && config.sql.is_empty() {
             return Err(StartError::NoSubscription { group });
         }
         let version = shared.rt.wall_ms();
@@ -179,7 +185,12 @@ impl<R: Runtime> PushConsumer<R> {
             .iter()
             .chain([&retry_topic])
             .map(|(topic, expression)| (topic.clone(), subscription(topic, expression, version)))
+            .chain(config.sql.iter().map(|(topic, text)| (topic.clone(), sql(topic, text, version))))
             .collect();
+        for (topic, text) in &config.sql {
+            Expression::parse(text)
+                .map_err(|error| StartError::Expression { topic: topic.clone(), error })?;
+        }
         let (wake, woken) = watch(0);
         if !shared.add_consumer(consumer_data(&config, &subscriptions), wake) {
             return Err(StartError::GroupInUse { group });

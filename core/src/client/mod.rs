@@ -22,6 +22,7 @@ use crate::remoting::peer::Peers;
 use crate::runtime::sync::{Receiver, Sender, watch};
 use crate::runtime::{Runtime, Task};
 
+mod check;
 pub mod consumer;
 pub mod fault_strategy;
 mod identity;
@@ -34,6 +35,7 @@ pub mod rebalance;
 mod route_cache;
 mod subscription;
 
+pub use check::CheckError;
 pub use identity::UniqueKeys;
 pub use message::{
     BODY_BYTES_MAX, COMPRESSED_BODY_BYTES_MIN, IllegalMessage, Message, Received, UnreadableBody,

@@ -123,7 +123,7 @@ impl<R: Runtime, L: Listener> Pull<'_, R, L> {
             suspend_timeout_millis: i64::try_from(config.pull_suspend.as_millis()).unwrap_or(i64::MAX),
             subscription: None,
             sub_version: subscription.map_or(0, |subscription| subscription.sub_version),
-            expression_type: Some("TAG".to_owned()),
+            expression_type: subscription.map(|subscription| subscription.expression_type.clone()),
             max_msg_bytes: Some(PULL_BYTES_MAX),
             request_source: None,
         };
@@ -191,7 +191,9 @@ impl<R: Runtime, L: Listener> Pull<'_, R, L> {
             response::FLOW_CONTROL => return BROKER_PAUSE,
             response::SUBSCRIPTION_NOT_EXIST
             | response::SUBSCRIPTION_NOT_LATEST
-            | response::SUBSCRIPTION_GROUP_NOT_EXIST => self.inner.shared.wake_heartbeat(),
+            | response::SUBSCRIPTION_GROUP_NOT_EXIST
+            | response::FILTER_DATA_NOT_EXIST
+            | response::FILTER_DATA_NOT_LATEST => self.inner.shared.wake_heartbeat(),
             _ => {}
         }
         let remark = answer.remark.as_deref().unwrap_or_default();

@@ -1,5 +1,6 @@
-//! What a consumer wants of a topic, by tag.
+//! What a consumer wants of a topic, by tag or by properties.
 
+use crate::filter::SQL92;
 use crate::message::hash::java_string_hash;
 use crate::remoting::body::SubscriptionData;
 
@@ -19,6 +20,20 @@ pub fn subscription(topic: &str, expression: &str, version: i64) -> Subscription
         sub_string: if all { "*".to_owned() } else { expression.to_owned() },
         sub_version: version,
         tags_set,
+        topic: topic.to_owned(),
+    }
+}
+
+/// What a SQL92 expression asks for.
+#[must_use]
+pub fn sql(topic: &str, expression: &str, version: i64) -> SubscriptionData {
+    SubscriptionData {
+        class_filter_mode: false,
+        code_set: Default::default(),
+        expression_type: SQL92.to_owned(),
+        sub_string: expression.to_owned(),
+        sub_version: version,
+        tags_set: Default::default(),
         topic: topic.to_owned(),
     }
 }

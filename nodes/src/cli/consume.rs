@@ -32,6 +32,9 @@ pub struct Args {
     /// Tags to print, as in "TagA || TagB"
     #[arg(long, value_name = "EXPR", default_value = "*")]
     tag: String,
+    /// Properties to print by, as in "price > 5 AND colour IN ('red', 'blue')"; the broker needs enablePropertyFilter=true
+    #[arg(long, value_name = "EXPR", conflicts_with = "tag")]
+    sql: Option<String>,
     /// Where a group without committed offsets begins: earliest, latest, ms since 1970, 2026-01-31T12:00:00 (UTC), or 30s, 5m, 2h, 1d ago
     #[arg(long, value_name = "FROM", default_value = "latest", value_parser = parse_from)]
     from: From,
@@ -83,6 +86,13 @@ pub async fn run(args: Args) -> Outcome {
         ended: Notify::new(),
     });
     let client = client::start(&args.namesrv);
+    if let Some(expression) = &args.sql {
+        let checked = client.check_filter(&args.group, &args.topic, expression).await;
+        if let Err(error) = checked {
+            client.stop().await;
+            return Err(anyhow::Error::new(error).context("ask a broker about the filter").into());
+        }
+    }
     let consumer = PushConsumer::start(&client, config(&args), listener(printer.clone()))
         .context("start the consumer")?;
     tokio::select! {
@@ -96,7 +106,13 @@ pub async fn run(args: Args) -> Outcome {
 }
 
 fn config(args: &Args) -> ConsumerConfig {
+    let (subscriptions, sql) = match &args.sql {
+        Some(expression) => (Vec::new(), vec![(args.topic.clone(), expression.clone())]),
+        None => (vec![(args.topic.clone(), args.tag.clone())], Vec::new()),
+    };
     ConsumerConfig {
+        subscriptions,
+        sql,
         from: match args.from {
             From::Earliest => ConsumeFrom::First,
             From::Latest => ConsumeFrom::Last,
