@@ -24,12 +24,16 @@ use crate::witness::CONFIG;
 /// For requests, the pauses before a taken queue is read and around heartbeats and rebalances, and the flush of the file.
 const ROOM: Duration = Duration::from_secs(4);
 
+/// Until a member is told that it need not ask again for messages that its filter leaves out.
+const FILTERED: Duration = Duration::from_secs(6);
+
 /// From when a member holds a queue, all of which its group has been given, until the file says its end.
 #[must_use]
 pub fn told_within(settings: &Settings) -> Duration {
     let consumer = consume::config("group", Vec::new());
     let persist = Duration::from_millis(settings.offset_persist_interval_ms);
-    consumer.commit_interval + persist + ROOM
+    let passed = if settings.sql.is_some() { FILTERED } else { Duration::ZERO };
+    consumer.commit_interval + persist + ROOM + passed
 }
 
 /// From when name servers know every route until each queue is held by the member that keeps it.

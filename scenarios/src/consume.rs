@@ -1,16 +1,26 @@
 //! A consumer's program: the real push consumer, whose listener tells the witness what it was given.
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use hotfire_core::client::CheckError;
 use hotfire_core::client::consumer::{ConsumeFrom, ConsumeStatus, ConsumerConfig, PushConsumer};
 use hotfire_core::client::{Client, Received};
 use hotfire_core::message::StoredMessage;
+use hotfire_core::remoting::codes::response::SUBSCRIPTION_PARSE_FAILED as PARSE_FAILED;
+use hotfire_core::runtime::Runtime as _;
 use hotfire_sim::SimRuntime;
 
 use crate::cluster::Cluster;
 use crate::history::Place;
 use crate::oracle::no_phantom::Read;
-use crate::plan::names;
+use crate::oracle::{Broken, sql_filter};
+use crate::plan::{Settings, names};
 use crate::platter::properties::find;
 use crate::produce::client_config;
+
+/// Before a broker is asked once more about a filter.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
 
 /// The group of a consumer by its number.
 #[must_use]
@@ -31,8 +41,13 @@ pub fn config(group: &str, topics: Vec<String>) -> ConsumerConfig {
 pub async fn run(rt: SimRuntime, cluster: Cluster, index: u32) {
     let name = names::consumer(index);
     let group = group(index % cluster.plan.settings.groups);
-    let client = Client::start(rt.clone(), client_config(&cluster, &name));
-    let config = config(&group, cluster.topics());
+    let client = Arc::new(Client::start(rt.clone(), client_config(&cluster, &name)));
+    let mut config = config(&group, cluster.topics());
+    if let Some(form) = sql_of(&cluster.plan.settings, &group) {
+        let topics = std::mem::take(&mut config.subscriptions).into_iter();
+        config.sql = topics.map(|(topic, _)| (topic, sql_filter::text(form).to_owned())).collect();
+        rt.spawn("check filter", check_filter(rt.clone(), cluster.clone(), client.clone(), config.clone()));
+    }
     let (told, told_group) = (cluster.clone(), group.clone());
     let listener = move |messages: Vec<Received>| {
         let (cluster, group) = (told.clone(), told_group.clone());
@@ -49,6 +64,35 @@ pub async fn run(rt: SimRuntime, cluster: Cluster, index: u32) {
     rt.stop_requested().await;
     consumer.stop().await;
     client.stop().await;
+}
+
+/// The number of the expression by which a group subscribes, if it does.
+#[must_use]
+pub fn sql_of(settings: &Settings, of: &str) -> Option<u32> {
+    settings.sql.filter(|_| settings.groups.checked_sub(1).map(group).as_deref() == Some(of))
+}
+
+/// Asks a broker whether it serves the group's filter, until one answers; and whether it serves half of it, which it must not.
+async fn check_filter(
+    rt: SimRuntime,
+    cluster: Cluster,
+    client: Arc<Client<SimRuntime>>,
+    config: ConsumerConfig,
+) {
+    let Some((topic, expression)) = config.sql.first() else { return };
+    for (text, expected) in [(expression.clone(), None), (format!("{expression} AND"), Some(PARSE_FAILED))] {
+        let code = loop {
+            match client.check_filter(&config.group, topic, &text).await {
+                Ok(()) => break None,
+                Err(CheckError::Refused { code, .. }) => break Some(code),
+                Err(_) => rt.sleep(ASK_AGAIN).await,
+            }
+        };
+        if code != expected {
+            let detail = format!("a broker answers {code:?} about the filter {text}");
+            cluster.witness.note(Err(Broken::new("FILTER", detail)));
+        }
+    }
 }
 
 /// Tells the witness what was read from a broker.

@@ -5,6 +5,7 @@
 
 use crate::draw::{Draw, Key};
 use crate::faults;
+use crate::oracle::sql_filter::FORMS;
 use crate::plan::{Deletion, Plan, Pool, Settings, Workload};
 use crate::scenario::{self, Profile};
 
@@ -27,6 +28,8 @@ pub fn draw(scenario: &str, seed: u64) -> Option<Plan> {
     let batch_bytes =
         u64::from(BATCH_MAX * (workload.body_bytes + workload.property_bytes + RECORD_OVERHEAD));
     settings.commit_log_file_bytes = settings.commit_log_file_bytes.max(batch_bytes.next_multiple_of(4_096));
+    settings.sql = (settings.groups > 1 && knob("sql").percent(50))
+        .then(|| knob("sql_form").range(0, FORMS.len() as u64 - 1) as u32);
     settings.deletion = profile.deletes.then(|| deletion(&settings, &workload, &knob));
     let faults = faults::draw(&profile, &settings, &workload, random);
     Some(Plan { scenario: scenario.to_owned(), seed, mutant: None, settings, workload, faults, record: None })
@@ -78,6 +81,7 @@ fn settings(profile: &Profile, knob: &impl Fn(&str) -> Key) -> Settings {
         buggify_permille: knob("buggify_permille").pick(&[0, 0, 10, 50]),
         rest_ms: profile.rest_ms,
         deletion: None,
+        sql: None,
         undisturbed: false,
     }
 }

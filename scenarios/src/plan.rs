@@ -63,6 +63,9 @@ pub struct Settings {
     /// When files are deleted, and how small the disk is; none: never, and the disk is large.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deletion: Option<Deletion>,
+    /// The last group subscribes by SQL92, with the expression of that number in [`crate::oracle::sql_filter::FORMS`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sql: Option<u32>,
     /// Nothing disturbs the run: no read or write is cut in two, and at its end brokers stop in order instead of failing
     /// once more.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]

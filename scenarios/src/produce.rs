@@ -114,6 +114,11 @@ fn message(draft: &Draft) -> Message {
     if !draft.filler.is_empty() {
         message = message.with_property(FILLER, &draft.filler);
     }
+    for (name, value) in draft.marks.iter().flat_map(|marks| [("n", &marks.n), ("s", &marks.s)]) {
+        if let Some(value) = value {
+            message = message.with_property(name, value);
+        }
+    }
     if !draft.wait {
         message = message.with_property("WAIT", "false");
     }

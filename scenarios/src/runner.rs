@@ -16,10 +16,12 @@ use hotfire_sim::{Outcome as SimOutcome, RunResult, World, run_seed};
 
 use crate::cluster::Cluster;
 use crate::commits::{self, CommitWatch};
+use crate::consume;
 use crate::faults::strike::{Moment, Striker, moments, set_disk_speed, set_network};
 use crate::look_ups;
 use crate::oracle::{
     Broken, Final, consumer_offset, index_matches_log, judge, progress, queue_matches_log, queue_order,
+    sql_filter,
 };
 use crate::plan::{Plan, Pool, Settings, names};
 use crate::report::{Failure, Outcome, VerdictKind};
@@ -242,8 +244,10 @@ impl Run {
             brokers.into_iter().map(|name| (name.clone(), self.cluster.witness.cached(&name).1)).collect();
         let sync_flush = self.cluster.plan.settings.sync_flush;
         self.cluster.groups().into_iter().find_map(|group| {
+            let sql = consume::sql_of(&self.cluster.plan.settings, &group);
             let found = self.cluster.witness.history(|history| {
-                progress::undelivered(history, sync_flush, &group, &disks)
+                let asks_for = |id| sql.is_none_or(|form| sql_filter::wants(form, id));
+                progress::undelivered(history, sync_flush, &group, asks_for, &disks)
                     .map(|(id, record)| (id, record.clone()))
             });
             found.map(|(id, record)| {

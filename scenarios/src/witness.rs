@@ -11,12 +11,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hotfire_sim::{NodeId, World};
 
+use crate::consume;
 use crate::history::{Death, Delivery, History, Outcome, Place, PowerLoss, Promise, Sent, Trouble, promise};
 use crate::oracle::consumer_offset::{FILES, Written};
 use crate::oracle::no_phantom::{self, Cuts};
 use crate::oracle::{
     Broken, Verdict, abort_marker, acked_not_lost, index_matches_log, position_order, queue_matches_log,
-    stable_read,
+    sql_filter, stable_read,
 };
 use crate::plan::Settings;
 use crate::platter::checkpoint::{Checkpoint, IndexClaim};
@@ -164,6 +165,9 @@ impl Witness {
             Err(broken) => return self.note(Err(broken)),
         };
         self.world.mark("delivered", id.0, place.queue_offset as u64);
+        if let Some(form) = consume::sql_of(&self.settings, group) {
+            self.note(sql_filter::delivered(form, group, id));
+        }
         if self.settings.sync_flush && !self.lock().history.is_deleted(&place) {
             let durable = self.durable_at(&place);
             self.note(stable_read::at_delivery(id, &place, durable.as_deref()));

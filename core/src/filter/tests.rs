@@ -124,10 +124,7 @@ fn leaf() -> impl Strategy<Value = Known> {
             known(format!("s not in ('q',{quoted})"), Some(part != "xyz")),
             known(format!("m IN ({quoted})"), None),
             known(format!("s CONTAINS {quoted}"), Some(!part.is_empty() && "xyz".contains(&part))),
-            known(
-                format!("s NOT STARTSWITH {quoted}"),
-                Some(!part.is_empty() && !"xyz".starts_with(&part)),
-            ),
+            known(format!("s NOT STARTSWITH {quoted}"), Some(!part.is_empty() && !"xyz".starts_with(&part))),
             known("m IS NULL", Some(true)),
             known("s IS NOT NULL", Some(true)),
             known("TRUE", Some(true)),

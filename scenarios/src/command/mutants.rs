@@ -95,7 +95,10 @@ struct Matrix {
 #[must_use]
 pub fn scenario_of(mutant: Mutant) -> &'static str {
     match mutant {
-        Mutant::RedispatchRepeats | Mutant::AckInThePool | Mutant::CommitWaitsForPages => "broker_crash",
+        Mutant::RedispatchRepeats
+        | Mutant::AckInThePool
+        | Mutant::CommitWaitsForPages
+        | Mutant::UnknownIsTrue => "broker_crash",
         Mutant::RecoverByRewrite
         | Mutant::AbortNotSynced
         | Mutant::TimeoutLosesPool
@@ -116,7 +119,7 @@ pub fn scenario_of(mutant: Mutant) -> &'static str {
 
 /// Why a planted bug is seen without any fault; `None` for one that needs its fault.
 ///
-/// These are bugs of durability whose whole mechanism is an early answer. Oracles read the disk's surface at the moment of
+/// All but the filter's are bugs of durability whose whole mechanism is an early answer. Oracles read the disk's surface at the moment of
 /// the answer, so that what a fault would take is seen to be missing before a fault comes.
 #[must_use]
 pub fn seen_undisturbed(mutant: Mutant) -> Option<&'static str> {
@@ -127,6 +130,7 @@ pub fn seen_undisturbed(mutant: Mutant) -> Option<&'static str> {
         Mutant::RollLosesPool => Some("the broker cannot read back what it never wrote, and stops"),
         Mutant::UnflushedVisible => Some("I8 reads the disk's surface at each delivery"),
         Mutant::IndexClaimedUnflushed => Some("INDEX reads the disk's surface at each checkpoint"),
+        Mutant::UnknownIsTrue => Some("a filter meets messages without its property at any time"),
         Mutant::SegmentNameNotSynced => Some("I9 reads the disk's surface at each flush, names included"),
         _ => None,
     }

@@ -14,6 +14,7 @@
 //! | I17 ROUTE | `routes_converge` | while the healed cluster rests |
 //! | I18 META, of the abort marker | `abort_marker` | at each append, on the raw disk |
 //! | INDEX, by README: each record is found by its keys, once | `index_matches_log` | at each checkpoint on the raw disk, on the healed cluster by requests, at the end |
+//! | FILTER, by README: a SQL92 subscription is given what it asks for | `sql_filter` | at each delivery; that nothing is missing by I19 |
 //! | I19 LIVE | `progress` | while the healed cluster rests |
 //!
 //! Each oracle is a function from what was seen to a verdict, and is tested by a hand-made history that it must reject.
@@ -29,6 +30,7 @@ pub mod queue_matches_log;
 pub mod queue_order;
 pub mod retention;
 pub mod routes_converge;
+pub mod sql_filter;
 pub mod stable_read;
 
 use std::collections::BTreeMap;

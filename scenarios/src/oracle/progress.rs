@@ -22,7 +22,7 @@ pub fn unanswered(history: &History) -> Option<MessageId> {
     history.sends.iter().find(|(_, sent)| waiting(&sent.outcome)).map(|(id, _)| *id)
 }
 
-/// The first message in a log that `group` has not been given, with its record.
+/// The first message in a log that `group` asks for and has not been given, with its record.
 ///
 /// Where an asynchronous flush has lost records that consumers had read, new ones take their queue offsets, and a consumer
 /// that is past them never sees those: RocketMQ's protocol has no way to tell it. With a synchronous flush that cannot be.
@@ -34,6 +34,7 @@ pub fn undelivered<'a>(
     history: &History,
     sync_flush: bool,
     group: &str,
+    asks_for: impl Fn(MessageId) -> bool,
     brokers: &'a BTreeMap<String, BrokerDisk>,
 ) -> Option<(MessageId, &'a Record)> {
     let delivered = history.delivered.get(group);
@@ -44,7 +45,7 @@ pub fn undelivered<'a>(
         for record in wanted.filter(|record| record.has_queue_entry()) {
             let Identity::Whole(id) = identify(&record.body) else { continue };
             let given = delivered.is_some_and(|delivered| delivered.contains_key(&id));
-            if given || !history.sends.contains_key(&id) {
+            if given || !history.sends.contains_key(&id) || !asks_for(id) {
                 continue;
             }
             let key = (group.to_owned(), broker.clone(), record.topic.clone(), record.queue);
@@ -92,10 +93,11 @@ mod tests {
         let mut history = History::default();
         ack(&mut history, 1_000_000, 10, place(0));
         assert_eq!(unanswered(&history), None);
-        let missing = undelivered(&history, true, "group-0", &brokers).map(|(id, _)| id);
+        let missing = undelivered(&history, true, "group-0", |_| true, &brokers).map(|(id, _)| id);
         assert_eq!(missing, Some(MessageId(1_000_000)));
+        assert!(undelivered(&history, true, "group-0", |_| false, &brokers).is_none());
         deliver(&mut history, 1_000_000, 20, place(0));
-        assert!(undelivered(&history, true, "group-0", &brokers).is_none());
+        assert!(undelivered(&history, true, "group-0", |_| true, &brokers).is_none());
         history.started(MessageId(1_000_001), sent(30));
         assert_eq!(unanswered(&history), Some(MessageId(1_000_001)));
     }
@@ -106,7 +108,8 @@ mod tests {
         let mut history = History::default();
         ack(&mut history, 1_000_000, 10, place(0));
         ack(&mut history, 1_000_001, 10, place(1));
-        let missing = |history: &History| undelivered(history, true, "group-0", &brokers).map(|(id, _)| id);
+        let missing =
+            |history: &History| undelivered(history, true, "group-0", |_| true, &brokers).map(|(id, _)| id);
         assert_eq!(missing(&history), Some(MessageId(1_000_000)));
         history.deleting.insert("broker-a".into(), 1);
         assert_eq!(missing(&history), Some(MessageId(1_000_001)));
@@ -119,10 +122,10 @@ mod tests {
         ack(&mut history, 1_000_000, 10, place(0));
         ack(&mut history, 1_000_001, 10, place(1));
         deliver(&mut history, 1_000_001, 20, place(1));
-        assert!(undelivered(&history, false, "group-0", &brokers).is_some());
+        assert!(undelivered(&history, false, "group-0", |_| true, &brokers).is_some());
         history.power_losses.push(PowerLoss { node: "broker-a".into(), at_ms: 30 });
-        assert!(undelivered(&history, true, "group-0", &brokers).is_some());
-        assert!(undelivered(&history, false, "group-0", &brokers).is_none());
+        assert!(undelivered(&history, true, "group-0", |_| true, &brokers).is_some());
+        assert!(undelivered(&history, false, "group-0", |_| true, &brokers).is_none());
     }
 
     #[test]

@@ -46,6 +46,8 @@ pub struct Draft {
     pub tag: String,
     pub key: String,
     pub filler: String,
+    /// What filters by properties look at; none unless the plan has such a filter.
+    pub marks: Option<Marks>,
     /// Without it the broker need not wait for the flush.
     pub wait: bool,
 }
@@ -57,6 +59,32 @@ pub struct Operation {
     pub drafts: Vec<Draft>,
     /// Pause before it.
     pub gap_ms: u64,
+}
+
+/// The properties of a message that filters look at: they follow from its number alone.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Marks {
+    /// A digit, sometimes a word; missing from one in four.
+    pub n: Option<String>,
+    /// `x`, `y` or `z`; missing from one in four.
+    pub s: Option<String>,
+    pub tag: String,
+}
+
+#[must_use]
+pub fn marks(id: MessageId) -> Marks {
+    let key = Draw::new(id.0).key("marks", 0);
+    let n = match key.branch("n").range(0, 15) {
+        0..=3 => None,
+        4 => Some("many".to_owned()),
+        _ => Some(key.branch("digit").range(0, 9).to_string()),
+    };
+    let s = ["x", "y", "z", ""][key.branch("s").range(0, 3) as usize];
+    Marks { n, s: (!s.is_empty()).then(|| s.to_owned()), tag: tag(id) }
+}
+
+fn tag(id: MessageId) -> String {
+    format!("t{}", id.0 % 4)
 }
 
 /// The name of the property that fills records outside their body.
@@ -195,9 +223,10 @@ fn draft(plan: &Plan, id: MessageId, topic: &str, wait: bool) -> Draft {
         id,
         topic: topic.to_owned(),
         body: body(id, size("body", workload.body_bytes, BODY_BYTES_MIN)),
-        tag: format!("t{}", id.0 % 4),
+        tag: tag(id),
         key: format!("k{}", id.0),
         filler: filler(id, size("filler", workload.property_bytes, 0)),
+        marks: plan.settings.sql.map(|_| marks(id)),
         wait,
     }
 }
