@@ -230,6 +230,24 @@ pub enum Fault {
         node: String,
         for_ms: u64,
     },
+    /// Somebody else leaves so little of the disk: one kind of file can still be made, the next cannot.
+    LittleRoom {
+        node: String,
+        free_bytes: u64,
+        for_ms: u64,
+    },
+    /// Pages that the kernel writes by itself get lost, and the next flush of their file says so, once; afterwards the
+    /// operator restarts the broker.
+    WritebackError {
+        node: String,
+        permille: u32,
+        for_ms: u64,
+    },
+    /// The kernel has made the file system read-only; afterwards the operator mounts it anew and restarts the broker.
+    ReadOnlyDisk {
+        node: String,
+        for_ms: u64,
+    },
     /// Somebody else fills the disk until so much of it is used.
     TightDisk {
         node: String,
@@ -289,6 +307,9 @@ impl Fault {
             Fault::StalledDisk { .. } => "stalled_disk",
             Fault::FlushError { .. } => "flush_error",
             Fault::FullDisk { .. } => "full_disk",
+            Fault::LittleRoom { .. } => "little_room",
+            Fault::WritebackError { .. } => "writeback_error",
+            Fault::ReadOnlyDisk { .. } => "read_only_disk",
             Fault::TightDisk { .. } => "tight_disk",
             Fault::SlowReader { .. } => "slow_reader",
             Fault::ClockJump { .. } => "clock_jump",
@@ -309,6 +330,9 @@ impl Fault {
             | Fault::StalledDisk { node, .. }
             | Fault::FlushError { node, .. }
             | Fault::FullDisk { node, .. }
+            | Fault::LittleRoom { node, .. }
+            | Fault::WritebackError { node, .. }
+            | Fault::ReadOnlyDisk { node, .. }
             | Fault::Pause { node, .. } => Some(node),
             Fault::PowerLossAll { .. }
             | Fault::TightDisk { .. }
@@ -337,6 +361,9 @@ impl Fault {
             | Fault::StalledDisk { for_ms, .. }
             | Fault::FlushError { for_ms, .. }
             | Fault::FullDisk { for_ms, .. }
+            | Fault::LittleRoom { for_ms, .. }
+            | Fault::WritebackError { for_ms, .. }
+            | Fault::ReadOnlyDisk { for_ms, .. }
             | Fault::TightDisk { for_ms, .. }
             | Fault::SlowReader { for_ms, .. }
             | Fault::Pause { for_ms, .. } => for_ms,

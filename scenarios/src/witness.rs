@@ -22,7 +22,7 @@ use crate::oracle::{
 use crate::plan::Settings;
 use crate::platter::checkpoint::{Checkpoint, IndexClaim};
 use crate::platter::record::{Found, Record, decode};
-use crate::platter::{BrokerDisk, Image, read_broker};
+use crate::platter::{BrokerDisk, Image, index, read_broker};
 use crate::workload::{Draft, Kind, MessageId};
 
 /// A broker's store, below its node's data folder.
@@ -232,23 +232,24 @@ impl Witness {
             let mut inner = self.lock();
             let watched = inner.brokers.entry(broker.clone()).or_default();
             let before = std::mem::replace(&mut watched.claimed, claim);
-            let first = before.file.min(claim.file);
-            // The keys of the record at which the claim before ended may begin in the file before.
-            let first = watched.index_files.range(..first).next_back().copied().unwrap_or(first);
-            (before, watched.index_files.range(first..=claim.file).copied().collect())
+            (before, watched.index_files.range(..=claim.file).rev().copied().collect())
         };
         if claim.position <= before.position {
             return;
         }
         let folder = format!("{STORE}/index");
+        let form = self.settings.index_file;
         let mut durable = Image::default();
         for path in names.into_iter().map(|name| format!("{folder}/{name:017}")) {
-            if let Some(bytes) = self.world.platter_read(node, &path, 0..u64::MAX) {
-                durable.files.insert(path, bytes);
+            let Some(bytes) = self.world.platter_read(node, &path, 0..u64::MAX) else { continue };
+            let first = index::entries(&bytes, form.0, 1).first().copied();
+            durable.files.insert(path, bytes);
+            // Older files hold only what was claimed before. A file that nothing of was written holds zeros.
+            if first.is_some_and(|first| first != (0, 0) && first.0 < before.position) {
+                break;
             }
         }
         let records = self.cached_records(node, before.position..claim.position);
-        let form = self.settings.index_file;
         self.note(index_matches_log::claim(broker, &claim, &durable, &folder, form, &records));
     }
 
@@ -327,7 +328,7 @@ impl Witness {
         self.lock().history.troubles.push(trouble);
     }
 
-    /// A node's process stands still for so long.
+    /// A node's process stands still, or its disk takes nothing, for so long: it commits nothing meanwhile.
     pub fn paused(&self, node: &str, for_ms: u64) {
         let from_ms = self.world.now_ms();
         let pause = Trouble { node: node.to_owned(), from_ms, to_ms: from_ms + for_ms };

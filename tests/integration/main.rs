@@ -19,6 +19,7 @@ mod sql_filter;
 mod store;
 mod store_check;
 mod store_crash;
+mod store_disk;
 mod store_dump;
 mod store_exhaustive;
 mod store_golden;

@@ -10,9 +10,11 @@ use hotfire_sim::{Limits, NodeId, SimRuntime, World, run_seed};
 
 use crate::store::message;
 
-type Store = Arc<MessageStore<SimRuntime>>;
+pub(crate) type Store = Arc<MessageStore<SimRuntime>>;
 
-fn run<F: Future<Output = ()> + 'static>(scenario: impl FnOnce(World, NodeId) -> F + Send + 'static) {
+pub(crate) fn run<F: Future<Output = ()> + 'static>(
+    scenario: impl FnOnce(World, NodeId) -> F + Send + 'static,
+) {
     let limits = Limits { simulated: Duration::from_secs(60), ..Limits::default() };
     let result = run_seed(1, limits, |world: World| {
         let node = world.add_node("broker", [10, 0, 0, 1]);
@@ -22,7 +24,7 @@ fn run<F: Future<Output = ()> + 'static>(scenario: impl FnOnce(World, NodeId) ->
     result.expect_finished();
 }
 
-async fn open(world: &World, node: NodeId) -> (SimRuntime, Store) {
+pub(crate) async fn open(world: &World, node: NodeId) -> (SimRuntime, Store) {
     let rt = world.runtime(node).expect("the node runs");
     let config =
         StoreConfig { commit_log_file_bytes: 64 << 10, flush: FlushMode::Sync, ..StoreConfig::new("store") };

@@ -100,7 +100,11 @@ impl ConfigFile {
 async fn make_durable<R: Runtime>(rt: &R, path: &str, len: u64) -> io::Result<()> {
     let file = rt.open_file(path, false).await?;
     file.redirty(0..len)?;
-    file.flush(0..len).await?;
+    if file.flush(0..len).await.is_err() {
+        // The kernel keeps the error of a flush for the next process. What is marked again and flushed again is durable.
+        file.redirty(0..len)?;
+        file.flush(0..len).await?;
+    }
     rt.sync_dir(path.rsplit_once('/').map_or(".", |(dir, _)| dir)).await
 }
 

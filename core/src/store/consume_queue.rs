@@ -359,20 +359,31 @@ impl ConsumeQueue {
     ) -> io::Result<()> {
         self.durable.store(first, Ordering::Release);
         self.names_unsynced.store(true, Ordering::Release);
-        if redirty {
-            let mut at = u64::try_from(first).unwrap_or(0).saturating_mul(ENTRY);
-            let end = u64::try_from(self.max()).unwrap_or(0).saturating_mul(ENTRY);
-            while at < end {
-                let base = at - at % self.file_bytes;
-                let upto = end.min(base + self.file_bytes);
-                files
-                    .get((self.number, base), || self.path(base))
-                    .await?
-                    .redirty(at - base..(upto + ENTRY - base).min(self.file_bytes))?;
-                at = upto;
-            }
+        if !redirty {
+            return self.flush(files, folders).await;
         }
+        self.redirty_from(files, first).await?;
+        if self.flush(files, folders).await.is_ok() {
+            return Ok(());
+        }
+        // See `recovery`: it may be what the process before has lost.
+        self.redirty_from(files, first).await?;
         self.flush(files, folders).await
+    }
+
+    async fn redirty_from<R: Runtime>(&self, files: &QueueFiles<R>, first: i64) -> io::Result<()> {
+        let mut at = u64::try_from(first).unwrap_or(0).saturating_mul(ENTRY);
+        let end = u64::try_from(self.max()).unwrap_or(0).saturating_mul(ENTRY);
+        while at < end {
+            let base = at - at % self.file_bytes;
+            let upto = end.min(base + self.file_bytes);
+            files
+                .get((self.number, base), || self.path(base))
+                .await?
+                .redirty(at - base..(upto + ENTRY - base).min(self.file_bytes))?;
+            at = upto;
+        }
+        Ok(())
     }
 
     /// First queue offset of the file behind the one that holds `n`.

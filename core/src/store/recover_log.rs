@@ -468,9 +468,16 @@ async fn make_durable<R: Runtime>(
 ) -> io::Result<()> {
     let start = (from.max(file.base) - file.base) as usize;
     let stop = (end.min(file.end()) - file.base) as usize;
-    if !rt.mutant(Mutant::RecoverTrustsPageCache) {
+    let trusts = rt.mutant(Mutant::RecoverTrustsPageCache);
+    if !trusts {
         writer.redirty(start..stop);
     }
+    let flushed = file.reader.flush(start..stop).await;
+    if flushed.is_ok() || trusts {
+        return flushed;
+    }
+    // See `recovery`: it may be what the process before has lost.
+    writer.redirty(start..stop);
     file.reader.flush(start..stop).await
 }
 

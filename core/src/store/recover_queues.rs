@@ -535,19 +535,27 @@ impl<R: Runtime> Repair<'_, R> {
 
     /// Sets all behind entry `n` to zero, so that no entry that was cut comes back.
     async fn zero_behind(&self, queue: &ConsumeQueue, n: i64) -> io::Result<()> {
-        let zeros = vec![0; CHUNK_BYTES];
         let mut at = u64::try_from(n).unwrap_or(0).saturating_mul(ENTRY);
         while at < queue.files_end() {
             let base = at - at % self.file_bytes;
             let file = self.rt.open_file(&self.path(base), false).await?;
-            let mut inside = at - base;
-            while inside < self.file_bytes {
-                let count = zeros.len().min(usize::try_from(self.file_bytes - inside).unwrap_or(usize::MAX));
-                file.write_at(inside, zeros.get(..count).expect("at most its length"))?;
-                inside += count as u64;
+            self.write_zeros(&file, at - base)?;
+            if file.flush(at - base..self.file_bytes).await.is_err() {
+                // See `recovery`: it may be what the process before has lost.
+                self.write_zeros(&file, at - base)?;
+                file.flush(at - base..self.file_bytes).await?;
             }
-            file.flush(at - base..self.file_bytes).await?;
             at = base + self.file_bytes;
+        }
+        Ok(())
+    }
+
+    fn write_zeros(&self, file: &R::File, mut inside: u64) -> io::Result<()> {
+        let zeros = vec![0; CHUNK_BYTES];
+        while inside < self.file_bytes {
+            let count = zeros.len().min(usize::try_from(self.file_bytes - inside).unwrap_or(usize::MAX));
+            file.write_at(inside, zeros.get(..count).expect("at most its length"))?;
+            inside += count as u64;
         }
         Ok(())
     }

@@ -6,6 +6,10 @@
 //!
 //! Order: everything is looked at before anything is changed; the abort marker is durable before the first change, so that a
 //! crash in the middle of a recovery is followed by another one; the checkpoint moves last.
+//!
+//! The kernel keeps the error of pages that it could not write until somebody flushes their file: that may be this process,
+//! and the pages the last one's. So a flush of recovery that fails is tried once more, after everything that it covers was
+//! marked dirty again; a second error is this process's own. Else a start would fail once for each file of the queues.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -241,9 +245,10 @@ pub(crate) async fn open<R: Runtime>(
         index_ms: index.end_ms,
         ..checkpoint
     };
-    checkpoint::save(rt, &paths.root, &paths.checkpoint, &checkpoint)
-        .await
-        .map_err(RecoverError::repair(&paths.checkpoint))?;
+    let save = || checkpoint::save(rt, &paths.root, &paths.checkpoint, &checkpoint);
+    if save().await.is_err() {
+        save().await.map_err(RecoverError::repair(&paths.checkpoint))?;
+    }
     Ok(Opened { log: Recovered { last_timestamp: newest, ..log }, queues, index, checkpoint })
 }
 
@@ -319,6 +324,9 @@ async fn mark_running<R: Runtime>(rt: &R, paths: &Paths) -> io::Result<()> {
     if rt.mutant(Mutant::AbortNotSynced) {
         return Ok(());
     }
-    file.flush(0..1).await?;
+    if file.flush(0..1).await.is_err() {
+        file.redirty(0..1)?;
+        file.flush(0..1).await?;
+    }
     rt.sync_dir(&paths.root).await
 }

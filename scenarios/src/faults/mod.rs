@@ -110,6 +110,17 @@ fn fault(kind: &str, settings: &Settings, key: Key, left_ms: u64) -> Fault {
             for_ms: lasts(1_000),
         },
         "full_disk" => Fault::FullDisk { node, for_ms: lasts(2_000) },
+        "little_room" => Fault::LittleRoom {
+            node,
+            free_bytes: key.branch("free").pick(&[0, 1, 2, 3, 5, 8, 16, 32, 64]) * 4_096,
+            for_ms: lasts(1_500),
+        },
+        "writeback_error" => Fault::WritebackError {
+            node,
+            permille: key.branch("permille").pick(&[50, 300, 1_000]),
+            for_ms: lasts(2_000),
+        },
+        "read_only_disk" => Fault::ReadOnlyDisk { node, for_ms: lasts(800) },
         "tight_disk" => Fault::TightDisk {
             node,
             percent: key.branch("percent").pick(&[77, 82, 86, 87, 88, 89, 91, 94, 97]),
@@ -159,7 +170,9 @@ fn second(first: &Fault, at_ms: u64, key: Key, end_ms: u64, power: bool) -> Opti
         | Fault::Restart { node, down_ms }
         | Fault::PowerLoss { node, down_ms }
         | Fault::PowerLossInStep { node, down_ms, .. } => (node, *down_ms),
-        Fault::FlushError { node, for_ms, .. } => (node, *for_ms),
+        Fault::FlushError { node, for_ms, .. }
+        | Fault::WritebackError { node, for_ms, .. }
+        | Fault::ReadOnlyDisk { node, for_ms } => (node, *for_ms),
         _ => return None,
     };
     let key = key.branch("second");

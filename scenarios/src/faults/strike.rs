@@ -109,6 +109,16 @@ impl Striker {
                 self.disk(node).set_flush_error(f64::from(*permille) / 1_000.0);
             }
             Fault::FullDisk { node, .. } => self.disk(node).fill(FULL_DISK_FREE_BYTES),
+            Fault::LittleRoom { node, free_bytes, .. } => self.disk(node).fill(*free_bytes),
+            Fault::WritebackError { node, permille, .. } => {
+                let writeback_error = f64::from(*permille) / 1_000.0;
+                self.disk(node).change(|faults| faults.writeback_error = writeback_error);
+            }
+            Fault::ReadOnlyDisk { node, for_ms } => {
+                // Meanwhile nothing that is in memory can be written.
+                self.cluster.witness.paused(node, *for_ms);
+                self.disk(node).set_read_only();
+            }
             Fault::TightDisk { node, percent, .. } => {
                 let disk = self.disk(node);
                 let left = 100_u64.saturating_sub(*percent);
@@ -159,7 +169,17 @@ impl Striker {
                 // The operator replaces the cable and starts the broker again: a store takes no writes after a failed flush.
                 self.restart(node);
             }
-            Fault::FullDisk { node, .. } | Fault::TightDisk { node, .. } => self.disk(node).empty(),
+            Fault::WritebackError { node, .. } => {
+                self.disk(node).change(|faults| faults.writeback_error = 0.0);
+                self.restart(node);
+            }
+            Fault::ReadOnlyDisk { node, .. } => {
+                self.disk(node).set_writable();
+                self.restart(node);
+            }
+            Fault::FullDisk { node, .. } | Fault::LittleRoom { node, .. } | Fault::TightDisk { node, .. } => {
+                self.disk(node).empty();
+            }
             Fault::SlowReader { stands_still, .. } => self.cluster.progress(|progress| {
                 progress.slow_readers = progress.slow_readers.saturating_sub(1);
                 progress.still_readers = progress.still_readers.saturating_sub(u32::from(*stands_still));

@@ -2,6 +2,7 @@
 
 pub mod broker_crash;
 pub mod canary;
+pub mod disk_trouble;
 pub mod partition;
 pub mod power_loss;
 pub mod retention;
@@ -50,6 +51,7 @@ pub trait Scenario: Sync {
 pub const ALL: &[&dyn Scenario] = &[
     &canary::Canary,
     &store::Store,
+    &disk_trouble::DiskTrouble,
     &retention::Retention,
     &broker_crash::BrokerCrash,
     &power_loss::PowerLoss,

@@ -350,7 +350,11 @@ impl<R: Runtime> Recovery<'_, R> {
         table.compare_header(&bytes);
         if table.is_dirty() {
             file.write_back(table)?;
-            file.file.flush(0..self.geometry.file_bytes()).await?;
+            if file.file.flush(0..self.geometry.file_bytes()).await.is_err() {
+                // See `recovery`: it may be what the process before has lost.
+                file.file.redirty(0..self.geometry.file_bytes())?;
+                file.file.flush(0..self.geometry.file_bytes()).await?;
+            }
             self.rt.probe("store.index_repaired", table.header().end, u64::from(table.header().next));
         }
         Ok(())
