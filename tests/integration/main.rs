@@ -27,4 +27,5 @@ mod store_index;
 mod store_pool;
 mod store_repair;
 mod store_retention;
+mod transaction;
 mod transcripts;

@@ -32,7 +32,6 @@ fn expected(request: &RemotingCommand) -> Option<Expected> {
             let has = |name| properties::find(raw, name).is_some();
             let timer = has("TIMER_DELAY_SEC") || has("TIMER_DELAY_MS") || has("TIMER_DELIVER_MS");
             match () {
-                () if has("TRAN_MSG") => Expected::Refused(&[response::NO_PERMISSION]),
                 () if timer || properties::find(raw, "DELAY").is_some_and(|level| level != "0") => {
                     Expected::Refused(&[response::MESSAGE_ILLEGAL])
                 }
@@ -65,9 +64,11 @@ fn expected(request: &RemotingCommand) -> Option<Expected> {
         ask::CONSUMER_SEND_MSG_BACK => {
             Expected::Refused(&[response::REQUEST_CODE_NOT_SUPPORTED, response::SYSTEM_ERROR])
         }
-        ask::END_TRANSACTION | ask::SEND_REPLY_MESSAGE | ask::SEND_REPLY_MESSAGE_V2 => {
+        ask::SEND_REPLY_MESSAGE | ask::SEND_REPLY_MESSAGE_V2 => {
             Expected::Refused(&[response::REQUEST_CODE_NOT_SUPPORTED])
         }
+        // One way, and about places of another log.
+        ask::END_TRANSACTION => return None,
         _ => return None,
     })
 }

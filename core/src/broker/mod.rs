@@ -1,7 +1,7 @@
 //! The broker: request code to handler.
 //!
 //! `node` is a running broker. `send_message`, `send_back`, `pull_message` (with `long_polling` and `held_pulls`),
-//! `offset_requests`, `client_requests`, `topic_requests` and `stats_requests` carry requests out; `topic_config`, `subscription_group`
+//! `offset_requests`, `client_requests`, `topic_requests`, `stats_requests` and `transaction` carry requests out; `topic_config`, `subscription_group`
 //! (both in a `durable_table`), `committed_offsets`, `consumer_filters`, `client_table` and `lock_table` hold what they look at;
 //! `registration` tells the name servers.
 //!
@@ -32,6 +32,7 @@ mod stats_requests;
 mod subscription_group;
 mod topic_config;
 mod topic_requests;
+mod transaction;
 mod view_message;
 
 pub use durable_table::TableError;
@@ -54,6 +55,7 @@ use send_back::SendBack;
 use send_message::SendMessage;
 use stats_requests::StatsRequests;
 use topic_requests::TopicRequests;
+use transaction::Transactions;
 use view_message::ViewMessage;
 
 /// What kind of work a request is: each has its own limits.
@@ -64,6 +66,7 @@ enum Class {
     Pull,
     LitePull,
     Heartbeat,
+    EndTransaction,
     Other,
 }
 
@@ -75,6 +78,7 @@ impl Class {
             codes::PULL_MESSAGE => Class::Pull,
             codes::LITE_PULL_MESSAGE => Class::LitePull,
             codes::HEART_BEAT => Class::Heartbeat,
+            codes::END_TRANSACTION => Class::EndTransaction,
             _ => Class::Other,
         }
     }
@@ -86,6 +90,7 @@ struct WaitLimits {
     pull: u64,
     lite_pull: u64,
     heartbeat: u64,
+    end_transaction: u64,
 }
 
 struct BrokerHandler<R: Runtime> {
@@ -97,6 +102,7 @@ struct BrokerHandler<R: Runtime> {
     topics: TopicRequests<R>,
     views: ViewMessage<R>,
     stats: StatsRequests<R>,
+    transactions: Arc<Transactions<R>>,
     held: Arc<LongPolling<R>>,
     /// `None`: requests may wait for their turn as long as it takes.
     wait_limits: Option<WaitLimits>,
@@ -110,6 +116,7 @@ impl<R: Runtime> BrokerHandler<R> {
             pull: config.pull.wait_limit_ms,
             lite_pull: config.pull.lite_wait_limit_ms,
             heartbeat: config.clients.heartbeat_wait_limit_ms,
+            end_transaction: config.transactions.wait_limit_ms,
         })
     }
 
@@ -165,6 +172,7 @@ impl<R: Runtime> Handler<R> for BrokerHandler<R> {
             Class::Pull => Some(limits.pull),
             Class::LitePull => Some(limits.lite_pull),
             Class::Heartbeat => Some(limits.heartbeat),
+            Class::EndTransaction => Some(limits.end_transaction),
             Class::SendBack | Class::Other => None,
         }
     }
@@ -178,6 +186,7 @@ impl<R: Runtime> Handler<R> for BrokerHandler<R> {
             Class::Send => self.sends.handle(connection.peer(), &request).await,
             Class::SendBack => self.send_backs.handle(&request),
             Class::Pull | Class::LitePull => self.pulls.handle(connection, &request).await,
+            Class::EndTransaction => self.transactions.end(&request).await,
             Class::Heartbeat | Class::Other => {
                 Answer::Now(answer_of(self.dispatch(connection, &request).await))
             }

@@ -9,6 +9,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use crate::config::{BrokerConfig, FlushDisk};
@@ -40,6 +41,7 @@ use super::stats_requests::{SettingsText, StatsRequests};
 use super::subscription_group::SubscriptionGroups;
 use super::topic_config::Topics;
 use super::topic_requests::TopicRequests;
+use super::transaction::Transactions;
 use super::view_message::ViewMessage;
 use super::{BrokerHandler, address};
 
@@ -329,6 +331,17 @@ fn handler<R: Runtime>(
     let sends = Arc::new(SendMessage::new(rt.clone(), store.clone(), topics.clone(), groups.clone(), config));
     BrokerHandler {
         send_backs: SendBack { rt: rt.clone(), store: store.clone(), sends: sends.clone() },
+        transactions: Arc::new(Transactions {
+            rt: rt.clone(),
+            store: store.clone(),
+            topics: topics.clone(),
+            clients: clients.clone(),
+            offsets: offsets.clone(),
+            sends: sends.clone(),
+            settings: config.transactions.clone(),
+            reserved_ms: config.retention.reserved.ms,
+            turn: AtomicUsize::new(0),
+        }),
         sends,
         pulls: PullMessage {
             rt: rt.clone(),
@@ -411,6 +424,7 @@ fn background<R: Runtime>(
     let clients = handler.clients.clone();
     vec![
         rt.spawn("answer held pulls", handler.held.clone().run(store.clone(), stop.clone())),
+        rt.spawn("check transactions", handler.transactions.clone().run(stop.clone())),
         rt.spawn("write offsets", tables.offset_file.clone().run(interval, stop.clone())),
         rt.spawn("write filters", tables.filters.clone().run(stop.clone())),
         rt.spawn("expire clients", expire_clients(rt.clone(), clients, stop.clone())),

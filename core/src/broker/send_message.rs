@@ -4,7 +4,8 @@
 //! whether durably. That is also the answer when the flush that was to cover the message has failed, since its bytes
 //! may have reached the disk and the next start may find them. Every other code means: not stored, and it never will be.
 //!
-//! Delayed, transactional and dead letters are refused by name, not stored as something they are not: a push consumer
+//! A half message is stored in the half topic (`transaction`).
+//! Delayed messages and dead letters are refused by name, not stored as something they are not: a push consumer
 //! whose send-back is refused keeps its message and tries it again itself.
 
 use std::net::SocketAddr;
@@ -27,6 +28,7 @@ use super::names;
 use super::refusal::{Refusal, answer};
 use super::subscription_group::SubscriptionGroups;
 use super::topic_config::{NewTopic, Topics};
+use super::transaction::half;
 
 /// Properties that a send may carry and that no stored message keeps: `WAIT` concerns the send, `POP_CK` the answer to a
 /// pop, `CLUSTER` is ours to say.
@@ -58,6 +60,7 @@ pub(crate) struct SendMessage<R: Runtime> {
     trace_on: bool,
     /// Both, as every answer to a send has them.
     common_fields: JsonFields,
+    reject_transactions: bool,
     body_bytes_max: usize,
     append_busy_ms: u64,
     flush_timeout_ms: u64,
@@ -87,6 +90,7 @@ impl<R: Runtime> SendMessage<R> {
             region,
             trace_on,
             common_fields,
+            reject_transactions: config.transactions.reject,
             body_bytes_max: config.store.message_bytes_max as usize,
             append_busy_ms: config.store.append_busy_ms,
             flush_timeout_ms: config.store.sync_flush_timeout_ms,
@@ -99,6 +103,13 @@ impl<R: Runtime> SendMessage<R> {
     /// When called twice.
     pub fn set_store_host(&self, address: SocketAddr) {
         self.store_host.set(address).expect("the address is set once");
+    }
+
+    /// # Errors
+    /// Before the broker listens.
+    pub fn store_host(&self) -> Result<SocketAddr, Refusal> {
+        let starting = || Refusal::new(response::SERVICE_NOT_AVAILABLE, "the broker is starting");
+        self.store_host.get().copied().ok_or_else(starting)
     }
 
     pub async fn handle(&self, peer: SocketAddr, request: &RemotingCommand) -> Answer {
@@ -116,9 +127,7 @@ impl<R: Runtime> SendMessage<R> {
     }
 
     async fn send(&self, peer: SocketAddr, request: &RemotingCommand) -> Result<Answer, Refusal> {
-        let Some(store_host) = self.store_host.get().copied() else {
-            return Err(Refusal::new(response::SERVICE_NOT_AVAILABLE, "the broker is starting"));
-        };
+        let store_host = self.store_host()?;
         let header = SendMessageHeader::decode_send(request.code, &request.ext)?;
         let known = self.topics.get(header.topic);
         let before = BeforeTopic {
@@ -152,7 +161,7 @@ impl<R: Runtime> SendMessage<R> {
             ));
         }
         let multi_tags = topic.topic_filter_type == TopicFilterType::MultiTag;
-        let message = MessageToStore {
+        let mut message = MessageToStore {
             topic: header.topic,
             queue_id,
             flag: header.flag,
@@ -166,6 +175,17 @@ impl<R: Runtime> SendMessage<R> {
             properties: &stored_properties,
             wait_for_flush: wants.flush,
         };
+        let half_properties;
+        if wants.transaction {
+            if wants.is_half(&header) {
+                self.check_half_allowed()?;
+                half_properties = half::properties_of(&stored_properties, raw, header.topic, queue_id);
+                message = half::record(message, &half_properties);
+            } else {
+                message.sys_flag =
+                    sys_flag::with_transaction_type(message.sys_flag, sys_flag::TRANSACTION_NONE);
+            }
+        }
         let mut ids = String::new();
         let (queue_offset, end) = if header.batch {
             let put = self.put_batch(message, raw).await?;
@@ -258,6 +278,18 @@ impl<R: Runtime> SendMessage<R> {
             begin = end;
         }
         Ok(self.store.put_batch(&message, &items).await?)
+    }
+
+    fn check_half_allowed(&self) -> Result<(), Refusal> {
+        if !self.reject_transactions {
+            return Ok(());
+        }
+        Err(Refusal::new(response::NO_PERMISSION, "sending transaction messages to this broker is forbidden"))
+    }
+
+    /// `answer` when what was put without waiting for its flush is stored, up to `end`.
+    pub fn stored(&self, answer: RemotingCommand, end: u64) -> Answer {
+        if self.store.must_wait() { self.when_kept(answer.into(), end) } else { Answer::Now(answer) }
     }
 
     /// `answer` when the log is durable up to `end`.
@@ -483,6 +515,10 @@ impl<'a> Wants<'a> {
         wants
     }
 
+    fn is_half(&self, header: &SendMessageHeader<'_>) -> bool {
+        half::is_half(self.transaction, header.topic, header.reconsume_times, self.delay_level)
+    }
+
     #[inline]
     fn add(&mut self, Segment { name, value, .. }: Segment<'a>) {
         match name {
@@ -513,11 +549,9 @@ fn check_features(header: &SendMessageHeader<'_>, wants: &Wants<'_>) -> Result<(
             return Err(Refusal::new(response::MESSAGE_ILLEGAL, why));
         }
     }
-    if in_transaction || wants.transaction {
-        return Err(Refusal::new(
-            response::NO_PERMISSION,
-            "transactional messages are not supported by this version; the message was not stored",
-        ));
+    // Nobody would ever see it.
+    if in_transaction && !wants.transaction {
+        return Err(unsupported("messages with a transaction type that are no half messages"));
     }
     if header.sys_flag & (sys_flag::INNER_BATCH | sys_flag::NEED_UNWRAP) != 0 {
         return Err(unsupported("inner batches"));

@@ -143,6 +143,20 @@ settings! {
 }
 
 settings! {
+    /// Half messages and how producers are asked about them.
+    TransactionSettings {
+        /// A half message of so many ms is not asked about.
+        "transactionTimeOut" timeout_ms: u64 = 6_000;
+        "transactionCheckInterval" check_interval_ms: u64 = 60_000;
+        /// What was asked for so often is discarded.
+        "transactionCheckMax" check_max: u32 = 15;
+        /// Half messages are refused.
+        "rejectTransactionMessage" reject: bool = false;
+        "waitTimeMillsInTransactionQueue" wait_limit_ms: u64 = 3_000;
+    }
+}
+
+settings! {
     /// The data folder and how it is written.
     StoreSettings {
         "storePathRootDir" root: String = "store".to_owned();

@@ -19,6 +19,7 @@ pub use error::{ConfigError, Warning};
 pub use groups::{
     BrokerIdentity, ClientSettings, FilterSettings, IndexSettings, NameServerSettings, PullSettings,
     ReadSettings, Registration, RetentionSettings, SendSettings, StoreSettings, TopicSettings,
+    TransactionSettings,
 };
 pub use value::{FlushDisk, MasterId, Permission, ReservedTime, Role};
 
@@ -63,6 +64,7 @@ pub struct BrokerConfig {
     pub pull: PullSettings,
     pub filters: FilterSettings,
     pub clients: ClientSettings,
+    pub transactions: TransactionSettings,
     pub store: StoreSettings,
     pub index: IndexSettings,
     pub reads: ReadSettings,
@@ -179,6 +181,7 @@ impl Groups for BrokerConfig {
             &self.pull,
             &self.filters,
             &self.clients,
+            &self.transactions,
             &self.store,
             &self.index,
             &self.reads,
@@ -195,6 +198,7 @@ impl Groups for BrokerConfig {
             &mut self.pull,
             &mut self.filters,
             &mut self.clients,
+            &mut self.transactions,
             &mut self.store,
             &mut self.index,
             &mut self.reads,

@@ -100,6 +100,18 @@ mutants! {
     ConfigInPlace = "S-22",
     /// A message of which a filter says "unknown" is given to the consumer.
     UnknownIsTrue = "broker: filter",
+    /// Whether a half message is immune is read from the clock twice; one whose time ends in between is passed.
+    ImmunityReadTwice = "T-01",
+    /// That there is no new op record counts as an error, and what was read of them is dropped.
+    OverflowOneIsIllegal = "T-02",
+    /// A half message whose question no producer takes is passed as if it had been asked.
+    CheckDroppedPasses = "T-03",
+    /// An op record for a half message that was passed before stays open for ever.
+    OpOfPassedHalfStays = "T-05",
+    /// How far the check loop has come is saved before what that relies on is on disk.
+    TransactionProgressUnflushed = "T-06",
+    /// The op record is put before the final message.
+    OpBeforeFinal = "T-07",
     /// The read that completes a frame which came in parts is taken for that frame alone.
     OneReadOneFrame = "remoting: framing",
     /// The name server takes the version of an unknown broker's one-topic registration for the whole table's.
