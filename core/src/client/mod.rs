@@ -6,12 +6,14 @@
 //! An answer is honest: a send whose request may have reached a broker and got no answer is [`producer::SendOutcome::Unknown`].
 //! Consumption is at least once: an offset is committed when everything below it has been consumed.
 //!
-//! Left to others: orderly and broadcasting consumption, transactions, sending back to the broker.
+//! Left to others: orderly and broadcasting consumption, sending back to the broker.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+
+use tokio::sync::mpsc;
 
 use crate::remoting::RemotingCommand;
 use crate::remoting::body::{ConsumerData, HeartbeatData, ProducerData};
@@ -34,6 +36,9 @@ mod pull;
 pub mod rebalance;
 mod route_cache;
 mod subscription;
+pub mod transaction_producer;
+
+use transaction_producer::Check;
 
 pub use check::CheckError;
 pub use identity::UniqueKeys;
@@ -81,6 +86,8 @@ struct Groups {
     /// With how many producers each.
     producers: BTreeMap<String, usize>,
     consumers: BTreeMap<String, ConsumerEntry>,
+    /// Who answers when a broker asks about a transaction of a producer group.
+    checkers: BTreeMap<String, mpsc::Sender<Check>>,
 }
 
 struct ConsumerEntry {
@@ -100,6 +107,20 @@ impl Registry {
         self.groups.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Hands a broker's question on; one that nobody takes comes again.
+    fn check(&self, connection: &ConnectionHandle, request: &RemotingCommand) {
+        let check = match Check::read(connection, request) {
+            Ok(check) => check,
+            Err(error) => return tracing::warn!(error, "a malformed question about a transaction"),
+        };
+        let checker = self.groups().checkers.get(check.group()).cloned();
+        match checker.map(|checker| checker.try_send(check)) {
+            Some(Ok(())) => {}
+            Some(Err(error)) => tracing::warn!(%error, "a question about a transaction is dropped"),
+            None => tracing::warn!("a question about a transaction of a group that is not here"),
+        }
+    }
+
     fn wake_rebalance(&self, group: &str) {
         if let Some(entry) = self.groups().consumers.get(group) {
             entry.wake.modify(|count| *count += 1);
@@ -112,12 +133,16 @@ impl<R: Runtime> Handler<R> for Registry {
         self.heartbeat.modify(|count| *count += 1);
     }
 
-    async fn handle(&self, _connection: &ConnectionHandle, request: RemotingCommand) -> Answer {
+    async fn handle(&self, connection: &ConnectionHandle, request: RemotingCommand) -> Answer {
         if request.code == request::NOTIFY_CONSUMER_IDS_CHANGED {
             match request.header::<NotifyConsumerIdsChangedHeader>() {
                 Ok(header) => self.wake_rebalance(&header.consumer_group),
                 Err(error) => tracing::warn!(%error, "a malformed notification"),
             }
+            return Answer::Never;
+        }
+        if request.code == request::CHECK_TRANSACTION_STATE {
+            self.check(connection, &request);
             return Answer::Never;
         }
         Answer::Now(unsupported(&request))
@@ -222,6 +247,20 @@ impl<R: Runtime> Shared<R> {
             groups.producers.remove(group);
         }
         is_last
+    }
+
+    /// False when the group has a checker in this client already.
+    fn add_checker(&self, group: &str, checker: mpsc::Sender<Check>) -> bool {
+        let mut groups = self.registry.groups();
+        if groups.checkers.contains_key(group) {
+            return false;
+        }
+        groups.checkers.insert(group.to_owned(), checker);
+        true
+    }
+
+    fn remove_checker(&self, group: &str) {
+        self.registry.groups().checkers.remove(group);
     }
 
     /// False when the group has a consumer in this client already.

@@ -15,6 +15,7 @@ use super::route_cache::{DEFAULT_TOPIC, Route, RouteError};
 use super::{Client, Shared};
 use crate::message::batch::{BatchItem, encode_item};
 use crate::message::properties::{self, Properties};
+use crate::message::sys_flag;
 use crate::remoting::RemotingCommand;
 use crate::remoting::body::MessageQueue;
 use crate::remoting::codes::{request, response};
@@ -217,7 +218,9 @@ impl<R: Runtime> Producer<R> {
     fn parcel(&self, message: &Message) -> Result<Parcel, IllegalMessage> {
         check(message)?;
         let properties = message.wire_properties(&self.shared.keys.next(self.shared.rt.wall_ms()));
-        let (body, sys_flag) = compress(&message.body);
+        let (body, compression) = compress(&message.body);
+        let is_half = properties.get(properties::TRAN_MSG) == Some("true");
+        let sys_flag = compression | if is_half { sys_flag::TRANSACTION_PREPARED } else { 0 };
         Ok(Parcel {
             code: request::SEND_MESSAGE_V2,
             topic: message.topic.clone(),
