@@ -31,6 +31,8 @@ impl Client {
 pub struct Tools {
     /// It can look messages up by their keys.
     pub queries: bool,
+    /// It has a producer of transactions.
+    pub transacts: bool,
     program: PathBuf,
     arguments: Vec<String>,
 }
@@ -104,7 +106,7 @@ fn java_client(version: &str, dir: &Path) -> Result<Tools> {
     std::fs::create_dir_all(&classes)?;
     let mut command = Command::new(javac);
     command.args(["-encoding", "UTF-8", "-cp"]).arg(format!("{}/*", jars.display())).arg("-d").arg(&classes);
-    let files = ["Interop.java", "Visit.java"].map(|name| sources.join(name));
+    let files = ["Interop.java", "Visit.java", "Transactions.java"].map(|name| sources.join(name));
     run_checked(command.args(files), "compile the Java client")?;
     let arguments = vec![
         "-Xmx512m".to_owned(),
@@ -113,7 +115,7 @@ fn java_client(version: &str, dir: &Path) -> Result<Tools> {
         format!("{}:{}/*", classes.display(), jars.display()),
         "Interop".to_owned(),
     ];
-    Ok(Tools { queries: true, program: java, arguments })
+    Ok(Tools { queries: true, transacts: true, program: java, arguments })
 }
 
 fn python(dir: &Path) -> Result<Tools> {
@@ -134,5 +136,10 @@ fn python(dir: &Path) -> Result<Tools> {
         std::fs::write(dir.join("installed"), "")?;
     }
     let script = project_dir().join("tests/interop/python/interop.py");
-    Ok(Tools { queries: false, program: installed, arguments: vec![script.display().to_string()] })
+    Ok(Tools {
+        queries: false,
+        transacts: false,
+        program: installed,
+        arguments: vec![script.display().to_string()],
+    })
 }

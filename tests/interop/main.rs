@@ -2,7 +2,8 @@
 //!
 //! For each client: 1,000 messages with tags, keys, properties and non-ASCII text go through the name server, a push consumer in
 //! clustering mode takes them, every field is compared, and the Java clients look some up by key and by unique key; then the
-//! broker is killed under load and restarted, and every acknowledged message is consumed. Once more, `malformed`: 100,000 malformed
+//! broker is killed under load and restarted, and every acknowledged message is consumed; and the Java clients' transactions are
+//! committed, rolled back and asked about (`transactions`). Once more, `malformed`: 100,000 malformed
 //! frames go to the servers, whose memory must stay, and after that the clients send and consume as before. And `takeover`: the
 //! original brokers and ours serve one data directory in turns. A tool that is missing fails the run, or is named as skipped with
 //! `--optional`.
@@ -11,6 +12,7 @@
 mod clients;
 mod compare;
 mod takeover;
+mod transactions;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -151,6 +153,9 @@ fn client(tools: &Tools, program: &Path, dir: &Path) -> Result<()> {
     every_field_comes_back(tools, cluster.name_server(), "InteropFields", dir)
         .context("every field comes back")?;
     cluster.stop()?;
+    if tools.transacts {
+        transactions::come_to_their_ends(tools, program, dir).context("transactions come to their ends")?;
+    }
     nothing_acknowledged_is_lost(tools, program, dir).context("a kill under load loses nothing")
 }
 

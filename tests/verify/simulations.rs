@@ -26,12 +26,12 @@ fn must_hold(root: &Path, words: &[&str]) -> Result<String> {
 }
 
 pub fn twice(root: &Path) -> Result<Outcome> {
-    for scenario in ["broker_crash", "power_loss", "partition", "retention"] {
+    for scenario in ["broker_crash", "power_loss", "partition", "retention", "transaction"] {
         for seed in ["1", "2", "3"] {
             must_hold(root, &["twice", scenario, "--seed", seed])?;
         }
     }
-    Ok(Outcome::Held("(12 seeds)".to_owned()))
+    Ok(Outcome::Held("(15 seeds)".to_owned()))
 }
 
 pub fn canary(root: &Path) -> Result<Outcome> {
