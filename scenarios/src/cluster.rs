@@ -204,6 +204,11 @@ pub fn broker_config(settings: &Settings, name: &str) -> BrokerConfig {
     config.topics.default_queue_count = settings.queues_per_topic as i32;
     config.clients.offset_flush_interval_ms = settings.offset_persist_interval_ms;
     config.filters.by_property = settings.sql.is_some();
+    if let Some(transactions) = &settings.transactions {
+        config.transactions.timeout_ms = transactions.timeout_ms;
+        config.transactions.check_interval_ms = transactions.check_interval_ms;
+        config.transactions.check_max = transactions.check_max;
+    }
     config.store.root = STORE.to_owned();
     config.store.flush = if settings.sync_flush { FlushDisk::Sync } else { FlushDisk::Async };
     config.store.sync_flush_timeout_ms = settings.sync_flush_timeout_ms;

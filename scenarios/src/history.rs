@@ -98,6 +98,24 @@ pub struct Delivery {
     pub place: Place,
 }
 
+/// What a local transaction has come to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Decision {
+    Commit,
+    Rollback,
+}
+
+/// A transaction as its producers know it.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Transaction {
+    pub decided: Option<Decision>,
+    /// How often a broker was told to commit, or is about to be.
+    pub commits_said: usize,
+    pub rollbacks_said: usize,
+    /// How often a producer was asked about it.
+    pub asked: u32,
+}
+
 /// When a machine's unflushed bytes were lost.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PowerLoss {
@@ -143,6 +161,7 @@ pub fn promise(sync_flush: bool, wait: bool, status: Status) -> Promise {
 #[derive(Clone, Default, Debug)]
 pub struct History {
     pub sends: BTreeMap<MessageId, Sent>,
+    pub transactions: BTreeMap<MessageId, Transaction>,
     pub deliveries: Vec<Delivery>,
     pub power_losses: Vec<PowerLoss>,
     pub troubles: Vec<Trouble>,
@@ -175,6 +194,34 @@ impl History {
         let sent = self.sends.get_mut(&id).expect("an operation ends after it has started");
         sent.ended_ms = Some(at_ms);
         sent.outcome = outcome;
+    }
+
+    /// What is known of a transaction; of one that never was, nothing.
+    #[must_use]
+    pub fn transaction(&self, id: MessageId) -> Transaction {
+        self.transactions.get(&id).copied().unwrap_or_default()
+    }
+
+    /// A local transaction has come to an end; what was decided stays.
+    pub fn decided(&mut self, id: MessageId, decision: Decision) {
+        self.transactions.entry(id).or_default().decided.get_or_insert(decision);
+    }
+
+    /// A producer tells a broker; `None`: that it does not know.
+    pub fn says(&mut self, id: MessageId, decision: Option<Decision>) {
+        let transaction = self.transactions.entry(id).or_default();
+        match decision {
+            Some(Decision::Commit) => transaction.commits_said += 1,
+            Some(Decision::Rollback) => transaction.rollbacks_said += 1,
+            None => {}
+        }
+    }
+
+    /// A producer was asked; answers how often by now.
+    pub fn asked(&mut self, id: MessageId) -> u32 {
+        let transaction = self.transactions.entry(id).or_default();
+        transaction.asked += 1;
+        transaction.asked
     }
 
     pub fn delivered(&mut self, delivery: Delivery) {

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `draw`, `options`, `plan` | a seed into a plan: settings, workload, faults; the plan is what replays |
 //! | `faults`, `workload` | what is done to the cluster, and by its clients |
-//! | `cluster`, `produce`, `consume` | the nodes, and the programs on them |
+//! | `cluster`, `produce`, `transact`, `consume` | the nodes, and the programs on them |
 //! | `history`, `witness` | what clients saw; held against raw disks as it happens, deletions too |
 //! | `platter` | an independent reader of a broker's raw disk |
 //! | `oracle` | the promises, one file each |
@@ -34,5 +34,6 @@ pub mod routes;
 pub mod runner;
 pub mod scenario;
 pub mod store_alone;
+pub mod transact;
 pub mod witness;
 pub mod workload;

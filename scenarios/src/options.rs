@@ -6,8 +6,8 @@
 use crate::draw::{Draw, Key};
 use crate::faults;
 use crate::oracle::sql_filter::FORMS;
-use crate::plan::{Deletion, Plan, Pool, Settings, Workload};
-use crate::scenario::{self, Profile};
+use crate::plan::{Deletion, Plan, Pool, Settings, Transactions, Workload};
+use crate::scenario::{self, Profile, transaction};
 
 /// Messages of one batch, at most.
 pub const BATCH_MAX: u32 = 5;
@@ -24,6 +24,7 @@ pub fn draw(scenario: &str, seed: u64) -> Option<Plan> {
     let knob = |name: &str| random.key(name, 0);
     let mut settings = settings(&profile, &knob);
     let workload = workload(&profile, &settings, &knob);
+    settings.transactions = (scenario == transaction::NAME).then(|| transactions(&knob));
     // A whole batch must fit into one file.
     let batch_bytes =
         u64::from(BATCH_MAX * (workload.body_bytes + workload.property_bytes + RECORD_OVERHEAD));
@@ -82,6 +83,7 @@ fn settings(profile: &Profile, knob: &impl Fn(&str) -> Key) -> Settings {
         rest_ms: profile.rest_ms,
         deletion: None,
         sql: None,
+        transactions: None,
         undisturbed: false,
     }
 }
@@ -99,6 +101,16 @@ fn pool(knob: &impl Fn(&str) -> Key) -> Pool {
         interval_ms: knob("pool_interval_ms").pick(&[20, 200]),
         least_pages: knob("pool_least_pages").pick(&[0, 1, 4, 4]),
         thorough_interval_ms: knob("pool_thorough_interval_ms").pick(&[50, 200, 1_000, 3_000]),
+    }
+}
+
+/// A producer is known to its broker a good second after it has connected: nobody is asked about before.
+fn transactions(knob: &impl Fn(&str) -> Key) -> Transactions {
+    Transactions {
+        percent: knob("transaction_percent").pick(&[50, 80, 100]),
+        timeout_ms: knob("transaction_timeout_ms").pick(&[1_500, 3_000]),
+        check_interval_ms: knob("check_interval_ms").pick(&[200, 500, 1_000]),
+        check_max: knob("check_max").pick(&[3, 5, 15]),
     }
 }
 

@@ -66,6 +66,9 @@ pub struct Settings {
     /// The last group subscribes by SQL92, with the expression of that number in [`crate::oracle::sql_filter::FORMS`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sql: Option<u32>,
+    /// Half messages and how they are asked about; none: no message is one of a transaction.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transactions: Option<Transactions>,
     /// Nothing disturbs the run: no read or write is cut in two, and at its end brokers stop in order instead of failing
     /// once more.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -98,6 +101,16 @@ impl Pool {
     pub fn committed_within_ms(&self) -> u64 {
         self.interval_ms + self.thorough_interval_ms + 50
     }
+}
+
+/// How a broker asks about half messages, and how many there are.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Transactions {
+    /// Of the messages that are sent one by one.
+    pub percent: u32,
+    pub timeout_ms: u64,
+    pub check_interval_ms: u64,
+    pub check_max: u32,
 }
 
 /// When a broker deletes files, as [`hotfire_core::store::Retention`] has it, and the disk that they are on.

@@ -7,13 +7,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hotfire_core::client::producer::{Producer, ProducerConfig, SendOutcome, SendResult, SendStatus};
+use hotfire_core::client::transaction_producer::TransactionProducer;
 use hotfire_core::client::{Client, ClientConfig, Message};
 use hotfire_core::runtime::Runtime as _;
 use hotfire_sim::SimRuntime;
 
 use crate::cluster::{Cluster, address, name_servers};
 use crate::history::{Outcome, Place, Status};
+use crate::oracle::transaction::HALF_TOPIC;
 use crate::plan::names;
+use crate::transact::{self, Settler};
 use crate::witness::{nth_place, physical_offset};
 use crate::workload::{self, Draft, FILLER, Kind, Operation};
 
@@ -35,7 +38,7 @@ pub async fn run(rt: SimRuntime, cluster: Cluster, index: u32) {
     let slow = cluster.plan.settings.producers;
     cluster.witness.abandoned(|id| id.producer() == index || (index == 0 && id.producer() == slow));
     let client = Client::start(rt.clone(), client_config(&cluster, &name));
-    let producer = Arc::new(Producer::start(&client, ProducerConfig::new(format!("{name}-group"))));
+    let producer = Arc::new(Producers::start(&rt, &cluster, &client, &name));
     for _ in 0..cluster.plan.workload.in_flight {
         rt.spawn("sender", send_usual(rt.clone(), cluster.clone(), producer.clone(), index));
     }
@@ -45,6 +48,26 @@ pub async fn run(rt: SimRuntime, cluster: Cluster, index: u32) {
     rt.spawn("proof sender", send_proof(rt.clone(), cluster.clone(), producer.clone(), index));
     rt.stop_requested().await;
     client.stop().await;
+}
+
+/// What a producer's program sends with.
+struct Producers {
+    plain: Producer<SimRuntime>,
+    /// Where the plan has transactions.
+    transactions: Option<TransactionProducer<SimRuntime, Settler>>,
+}
+
+impl Producers {
+    fn start(rt: &SimRuntime, cluster: &Cluster, client: &Client<SimRuntime>, name: &str) -> Producers {
+        let plain = Producer::start(client, ProducerConfig::new(format!("{name}-group")));
+        let wanted = cluster.plan.settings.transactions.is_some();
+        let transactions = wanted.then(|| {
+            let settler = Settler { rt: rt.clone(), cluster: cluster.clone() };
+            let config = ProducerConfig::new(transact::GROUP);
+            TransactionProducer::start(client, config, settler).expect("it is the client's first")
+        });
+        Producers { plain, transactions }
+    }
 }
 
 /// The client of a node; each life of it has an identity of its own, as each process has.
@@ -81,7 +104,7 @@ pub async fn take(
     })
 }
 
-async fn send_usual(rt: SimRuntime, cluster: Cluster, producer: Arc<Producer<SimRuntime>>, index: u32) {
+async fn send_usual(rt: SimRuntime, cluster: Cluster, producer: Arc<Producers>, index: u32) {
     let end = workload::messages_of(&cluster.plan, index);
     let draw = |next| workload::operation(&cluster.plan, index, next);
     while let Some(operation) = take(&rt, &cluster, index, Series::Usual, end, &draw).await {
@@ -89,7 +112,7 @@ async fn send_usual(rt: SimRuntime, cluster: Cluster, producer: Arc<Producer<Sim
     }
 }
 
-async fn send_slow(rt: SimRuntime, cluster: Cluster, producer: Arc<Producer<SimRuntime>>) {
+async fn send_slow(rt: SimRuntime, cluster: Cluster, producer: Arc<Producers>) {
     let end = (cluster.plan.workload.load_ms / 1_000) as u32;
     let draw = |next| workload::slow_operation(&cluster.plan, next);
     while let Some(operation) = take(&rt, &cluster, 0, Series::Slow, end, &draw).await {
@@ -97,7 +120,7 @@ async fn send_slow(rt: SimRuntime, cluster: Cluster, producer: Arc<Producer<SimR
     }
 }
 
-async fn send_proof(rt: SimRuntime, cluster: Cluster, producer: Arc<Producer<SimRuntime>>, index: u32) {
+async fn send_proof(rt: SimRuntime, cluster: Cluster, producer: Arc<Producers>, index: u32) {
     while !cluster.progress(|progress| progress.proof) {
         rt.sleep(LOOK_AGAIN).await;
     }
@@ -125,7 +148,8 @@ fn message(draft: &Draft) -> Message {
     message
 }
 
-async fn send(cluster: &Cluster, producer: &Producer<SimRuntime>, operation: Operation) {
+async fn send(cluster: &Cluster, producers: &Producers, operation: Operation) {
+    let producer = &producers.plain;
     let witness = &cluster.witness;
     for draft in &operation.drafts {
         witness.started(draft, operation.kind);
@@ -139,11 +163,16 @@ async fn send(cluster: &Cluster, producer: &Producer<SimRuntime>, operation: Ope
         }
         Kind::Single => Some(producer.send(&messages[0]).await),
         Kind::Batch(_) => Some(producer.send_batch(&messages).await),
+        Kind::Transaction => {
+            let transactions = producers.transactions.as_ref().expect("the plan has transactions");
+            let id = operation.drafts[0].id;
+            Some(transact::send(cluster, transactions, id, messages[0].clone()).await)
+        }
     };
     for (nth, draft) in operation.drafts.iter().enumerate() {
         let outcome = match &outcome {
             None => Outcome::Unanswered,
-            Some(SendOutcome::Sent(result)) => acked(&draft.topic, result, nth),
+            Some(SendOutcome::Sent(result)) => acked(operation.kind, &draft.topic, result, nth),
             Some(SendOutcome::Refused { code, .. }) => Outcome::Refused { code: *code },
             Some(SendOutcome::Unknown { .. }) => Outcome::Unknown,
         };
@@ -152,11 +181,13 @@ async fn send(cluster: &Cluster, producer: &Producer<SimRuntime>, operation: Ope
 }
 
 /// The answer for the `nth` message of a request.
-fn acked(topic: &str, result: &SendResult, nth: usize) -> Outcome {
+fn acked(kind: Kind, topic: &str, result: &SendResult, nth: usize) -> Outcome {
+    // A half message is answered with its place in the half topic, but for the queue.
+    let (topic, queue) = if kind == Kind::Transaction { (HALF_TOPIC, 0) } else { (topic, result.queue_id) };
     let first = Place {
         broker: result.broker_name.clone(),
         topic: topic.to_owned(),
-        queue: result.queue_id,
+        queue,
         queue_offset: result.queue_offset,
         physical_offset: None,
     };

@@ -230,6 +230,10 @@ impl Run {
             let detail = routes.missing().unwrap_or_else(|| "no name server has answered".to_owned());
             return Some(Broken::new("I17", detail));
         }
+        let brokers = names::brokers(&self.cluster.plan.settings);
+        if let Some(unsettled) = brokers.iter().find_map(|broker| witness.unsettled(broker)) {
+            return late(unsettled);
+        }
         self.undelivered().and_then(late)
     }
 
@@ -357,7 +361,8 @@ impl Run {
         }
         self.wait_stopped(&names::clients(&settings)).await?;
         let brokers = names::brokers(&settings);
-        let power = ["power_loss", "store", "retention"].contains(&self.cluster.plan.scenario.as_str());
+        let power = ["power_loss", "store", "retention", "transaction"]
+            .contains(&self.cluster.plan.scenario.as_str());
         if settings.undisturbed {
             brokers.iter().for_each(|name| world.stop(self.cluster.node(name)));
             self.wait_stopped(&brokers).await?;
@@ -405,8 +410,9 @@ impl Run {
     fn judge_running(&self) -> Phase {
         for name in names::brokers(&self.cluster.plan.settings) {
             let (_, disk) = self.cluster.witness.cached(&name);
-            let verdict =
-                queue_matches_log::judge(&name, &disk).and_then(|()| queue_order::dense(&name, &disk));
+            let verdict = queue_matches_log::judge(&name, &disk)
+                .and_then(|()| queue_order::dense(&name, &disk))
+                .and_then(|()| self.cluster.witness.judge_transactions(&name, &disk));
             verdict.map_err(|broken| self.broken(broken))?;
         }
         Ok(())
@@ -441,7 +447,9 @@ impl Run {
         let mut disks = BTreeMap::new();
         for name in names::brokers(settings) {
             let (image, disk) = self.cluster.witness.durable(&name);
-            consumer_offset::at_end(&name, &image, CONFIG, &disk).map_err(|broken| self.broken(broken))?;
+            let verdict = consumer_offset::at_end(&name, &image, CONFIG, &disk)
+                .and_then(|()| self.cluster.witness.judge_transactions(&name, &disk));
+            verdict.map_err(|broken| self.broken(broken))?;
             disks.insert(name, disk);
         }
         let verdict = self.cluster.witness.history(|history| {

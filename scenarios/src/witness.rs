@@ -12,12 +12,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use hotfire_sim::{NodeId, World};
 
 use crate::consume;
-use crate::history::{Death, Delivery, History, Outcome, Place, PowerLoss, Promise, Sent, Trouble, promise};
+use crate::history::{
+    Death, Decision, Delivery, History, Outcome, Place, PowerLoss, Promise, Sent, Trouble, promise,
+};
 use crate::oracle::consumer_offset::{FILES, Written};
 use crate::oracle::no_phantom::{self, Cuts};
 use crate::oracle::{
     Broken, Verdict, abort_marker, acked_not_lost, index_matches_log, position_order, queue_matches_log,
-    sql_filter, stable_read,
+    sql_filter, stable_read, transaction,
 };
 use crate::plan::Settings;
 use crate::platter::checkpoint::{Checkpoint, IndexClaim};
@@ -168,12 +170,53 @@ impl Witness {
         if let Some(form) = consume::sql_of(&self.settings, group) {
             self.note(sql_filter::delivered(form, group, id));
         }
+        let visible = transaction::delivered(&self.lock().history, id, &from);
+        self.note(visible);
         if self.settings.sync_flush && !self.lock().history.is_deleted(&place) {
             let durable = self.durable_at(&place);
             self.note(stable_read::at_delivery(id, &place, durable.as_deref()));
         }
         let delivery = Delivery { at_ms, group: group.to_owned(), message: id, place };
         self.lock().history.delivered(delivery);
+    }
+
+    /// A local transaction has come to an end.
+    pub fn decided(&self, id: MessageId, decision: Decision) {
+        self.world.mark("decided", id.0, u64::from(decision == Decision::Commit));
+        self.lock().history.decided(id, decision);
+    }
+
+    /// A producer is about to tell a broker what has become of a transaction.
+    pub fn says(&self, id: MessageId, decision: Option<Decision>) {
+        let said = decision.map_or(0, |decision| 1 + u64::from(decision == Decision::Commit));
+        self.world.mark("says", id.0, said);
+        self.lock().history.says(id, decision);
+    }
+
+    /// A broker has asked a producer; answers how often by now.
+    pub fn asked(&self, id: MessageId) -> u32 {
+        let times = self.lock().history.asked(id);
+        self.world.mark("asked", id.0, u64::from(times));
+        times
+    }
+
+    /// Judges a broker's transactions as its kernel shows them.
+    ///
+    /// # Errors
+    /// The first broken promise.
+    pub fn judge_transactions(&self, broker: &str, disk: &BrokerDisk) -> Verdict {
+        let Some(settings) = &self.settings.transactions else { return Ok(()) };
+        let image = self.cached_config(broker);
+        let history = &self.lock().history;
+        transaction::judge(history, broker, disk, (&image, CONFIG), settings.check_max)
+    }
+
+    /// What of a broker's transactions is not settled yet.
+    #[must_use]
+    pub fn unsettled(&self, broker: &str) -> Option<String> {
+        self.settings.transactions.as_ref()?;
+        let image = self.cached_config(broker);
+        transaction::unsettled(broker, &self.cached(broker).1, (&image, CONFIG))
     }
 
     /// A broker has taken an append that begins at `at` of its log.
@@ -407,6 +450,7 @@ impl Witness {
         self.deletion_begins(broker, disk.log.end);
         self.note(verdict);
         self.note(queue_matches_log::entries(broker, &disk).map(drop));
+        self.note(self.judge_transactions(broker, &disk));
     }
 
     /// Whether the broker's present process serves.

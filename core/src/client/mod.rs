@@ -114,9 +114,9 @@ impl Registry {
             Err(error) => return tracing::warn!(error, "a malformed question about a transaction"),
         };
         let checker = self.groups().checkers.get(check.group()).cloned();
-        match checker.map(|checker| checker.try_send(check)) {
-            Some(Ok(())) => {}
-            Some(Err(error)) => tracing::warn!(%error, "a question about a transaction is dropped"),
+        match checker.map(|checker| checker.try_send(check).is_ok()) {
+            Some(true) => {}
+            Some(false) => tracing::warn!("a question about a transaction is dropped: too many wait"),
             None => tracing::warn!("a question about a transaction of a group that is not here"),
         }
     }

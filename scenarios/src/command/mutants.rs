@@ -113,14 +113,21 @@ pub fn scenario_of(mutant: Mutant) -> &'static str {
         Mutant::OneReadOneFrame | Mutant::PartialRegistrationIsWhole | Mutant::LateCloseUnregisters => {
             "partition"
         }
+        Mutant::ImmunityReadTwice
+        | Mutant::OverflowOneIsIllegal
+        | Mutant::CheckDroppedPasses
+        | Mutant::OpOfPassedHalfStays
+        | Mutant::TransactionProgressUnflushed
+        | Mutant::OpBeforeFinal => "transaction",
         _ => "power_loss",
     }
 }
 
 /// Why a planted bug is seen without any fault; `None` for one that needs its fault.
 ///
-/// All but the filter's are bugs of durability whose whole mechanism is an early answer. Oracles read the disk's surface at the moment of
-/// the answer, so that what a fault would take is seen to be missing before a fault comes.
+/// Most are bugs of durability whose whole mechanism is an early answer. Oracles read the disk's surface at the moment of
+/// the answer, so that what a fault would take is seen to be missing before a fault comes. Those of filters and
+/// transactions need time alone.
 #[must_use]
 pub fn seen_undisturbed(mutant: Mutant) -> Option<&'static str> {
     match mutant {
@@ -132,6 +139,10 @@ pub fn seen_undisturbed(mutant: Mutant) -> Option<&'static str> {
         Mutant::IndexClaimedUnflushed => Some("INDEX reads the disk's surface at each checkpoint"),
         Mutant::UnknownIsTrue => Some("a filter meets messages without its property at any time"),
         Mutant::SegmentNameNotSynced => Some("I9 reads the disk's surface at each flush, names included"),
+        Mutant::ImmunityReadTwice => Some("the time of an immune half message ends by itself"),
+        Mutant::OverflowOneIsIllegal => Some("every round comes to the end of the op records"),
+        Mutant::OpBeforeFinal => Some("I14 reads the order of records in the log"),
+        Mutant::OpOfPassedHalfStays => Some("local transactions take longer than the broker waits"),
         _ => None,
     }
 }

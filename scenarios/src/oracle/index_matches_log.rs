@@ -127,9 +127,11 @@ pub fn answer(answer: &Answer, disk: &BrokerDisk) -> Verdict {
 /// Some of a broker's records, to ask for: each `nth`, by its topic and keys, and whether a key is its unique one.
 #[must_use]
 pub fn questions(disk: &BrokerDisk, count: usize) -> BTreeMap<(String, String), bool> {
-    let step = disk.log.records.len().div_ceil(count.max(1)).max(1);
+    // A message of a transaction may have more copies than an answer holds.
+    let asked: Vec<&Record> = disk.log.records.iter().filter(|record| !record.is_of_transaction()).collect();
+    let step = asked.len().div_ceil(count.max(1)).max(1);
     let mut questions = BTreeMap::new();
-    for record in disk.log.records.iter().rev().step_by(step) {
+    for record in asked.into_iter().rev().step_by(step) {
         let unique = crate::platter::properties::find(&record.properties, "UNIQ_KEY");
         for key in index::keys(record) {
             let is_unique = unique == Some(&key);

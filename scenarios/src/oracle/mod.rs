@@ -10,6 +10,7 @@
 //! | I9 FLUSH-TRUE | `position_order` | at each flush, on the raw disk; at each commit, as the kernel shows it |
 //! | I10 CHECKPOINT-TRUE | `position_order` | after each loss of power |
 //! | I13 RETENTION | `retention` | when a log file is chosen, before each removal of a name, before each start; minima as readers are told them |
+//! | I14 TX | `transaction` | at each delivery, after each recovery, on the healed cluster, at the end |
 //! | I16 COFFSET | `consumer_offset` | before each start, on the healed cluster after its rest, and at the end |
 //! | I17 ROUTE | `routes_converge` | while the healed cluster rests |
 //! | I18 META, of the abort marker | `abort_marker` | at each append, on the raw disk |
@@ -32,6 +33,7 @@ pub mod retention;
 pub mod routes_converge;
 pub mod sql_filter;
 pub mod stable_read;
+pub mod transaction;
 
 use std::collections::BTreeMap;
 
@@ -81,5 +83,6 @@ pub fn judge(end: Final<'_>) -> Verdict {
     acked_not_lost::at_end(end)?;
     queue_order::unique(end)?;
     no_phantom::copies(end)?;
-    stable_read::at_end(end)
+    stable_read::at_end(end)?;
+    transaction::at_end(end)
 }

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use super::no_phantom::is_ours;
 use super::{Broken, Verdict};
 use crate::history::{History, Outcome};
 use crate::platter::BrokerDisk;
@@ -42,7 +43,7 @@ pub fn undelivered<'a>(
         let may_skip = !sync_flush && history.lost_power_since(broker, 0);
         let deleting = history.deleting.get(broker).copied().unwrap_or(0);
         let wanted = disk.log.records.iter().filter(|record| record.at >= deleting);
-        for record in wanted.filter(|record| record.has_queue_entry()) {
+        for record in wanted.filter(|record| record.has_queue_entry() && is_ours(&record.topic)) {
             let Identity::Whole(id) = identify(&record.body) else { continue };
             let given = delivered.is_some_and(|delivered| delivered.contains_key(&id));
             if given || !history.sends.contains_key(&id) || !asks_for(id) {

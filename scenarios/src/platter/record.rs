@@ -34,6 +34,8 @@ pub struct Record {
     pub queue_offset: i64,
     pub system_flag: i32,
     pub store_ms: i64,
+    /// Where the half message is that this one was made of; 0 in all others.
+    pub prepared: i64,
     pub properties: String,
     pub body: Vec<u8>,
 }
@@ -42,6 +44,13 @@ impl Record {
     #[must_use]
     pub fn end(&self) -> u64 {
         self.at + u64::from(self.bytes)
+    }
+
+    /// Whether it is a half message, was made of one, or settles one. A broker may store the very same once more.
+    #[must_use]
+    pub fn is_of_transaction(&self) -> bool {
+        let is_own = ["RMQ_SYS_TRANS_", "TRANS_CHECK_"].iter().any(|prefix| self.topic.starts_with(prefix));
+        is_own || self.system_flag & TRANSACTION_MASK != 0
     }
 
     /// Records of a half or rolled-back transaction have no queue entry.
@@ -128,6 +137,7 @@ fn header(bytes: &[u8], at: u64) -> Result<Found, &'static str> {
         queue_offset: long(20)?,
         system_flag,
         store_ms: long(store_time)?,
+        prepared: long(body_length - 8)?,
         properties: text(properties)?,
         body: body.to_vec(),
     }))

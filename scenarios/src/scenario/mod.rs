@@ -7,6 +7,7 @@ pub mod partition;
 pub mod power_loss;
 pub mod retention;
 pub mod store;
+pub mod transaction;
 
 use crate::oracle::Verdict;
 
@@ -56,6 +57,7 @@ pub const ALL: &[&dyn Scenario] = &[
     &broker_crash::BrokerCrash,
     &power_loss::PowerLoss,
     &partition::Partition,
+    &transaction::Transaction,
 ];
 
 #[must_use]

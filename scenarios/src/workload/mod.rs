@@ -6,6 +6,7 @@
 use bytes::Bytes;
 
 use crate::draw::{Draw, Key};
+use crate::history::Decision;
 use crate::options::BATCH_MAX;
 use crate::plan::Plan;
 
@@ -35,6 +36,8 @@ pub enum Kind {
     OneWay,
     /// The first of so many messages that go in one request; the others follow it by number.
     Batch(u32),
+    /// A half message, and then its commit or not.
+    Transaction,
 }
 
 /// One message before it is sent.
@@ -176,6 +179,13 @@ pub fn operation(plan: &Plan, producer: u32, index: u32) -> Operation {
         Kind::Batch((key.branch("batch").range(2, u64::from(BATCH_MAX)) as u32).min(left))
     } else if percent < workload.batch_percent + workload.one_way_percent {
         Kind::OneWay
+    } else if plan
+        .settings
+        .transactions
+        .as_ref()
+        .is_some_and(|transactions| key.branch("transaction").percent(u64::from(transactions.percent)))
+    {
+        Kind::Transaction
     } else {
         Kind::Single
     };
@@ -192,6 +202,54 @@ pub fn operation(plan: &Plan, producer: u32, index: u32) -> Operation {
         .collect();
     let gap_ms = key.branch("gap").exponential(workload.gap_ms);
     Operation { kind, drafts, gap_ms }
+}
+
+/// What becomes of a transaction.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Fate {
+    /// What its local transaction decides; `None`: it never does.
+    pub decision: Option<Decision>,
+    pub says: Says,
+    /// So often the answer to a question is that it is not known yet.
+    pub unknown_checks: u32,
+    /// How long nobody is to ask.
+    pub immunity_s: Option<u64>,
+}
+
+/// How the producer tells its decision.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Says {
+    AtOnce,
+    /// The local transaction takes so long, in ms.
+    Late(u64),
+    /// It does not: whoever is asked does.
+    Nothing,
+    /// Its process dies before it can.
+    Dies,
+}
+
+/// What becomes of transaction `id`.
+#[must_use]
+pub fn fate(plan: &Plan, id: MessageId) -> Fate {
+    let key = Draw::new(plan.seed).key("fate", id.0);
+    let decision = match key.branch("decision").range(0, 99) {
+        0..=64 => Some(Decision::Commit),
+        65..=91 => Some(Decision::Rollback),
+        _ => None,
+    };
+    let says = match key.branch("says").range(0, 99) {
+        0..=59 => Says::AtOnce,
+        60..=67 => Says::Late(key.branch("late").range(500, 5_000)),
+        68..=97 => Says::Nothing,
+        _ if plan.settings.undisturbed => Says::Nothing,
+        _ => Says::Dies,
+    };
+    Fate {
+        decision,
+        says,
+        unknown_checks: key.branch("unknown checks").pick(&[0, 0, 0, 1, 2]),
+        immunity_s: key.branch("immune").percent(20).then(|| key.branch("immunity").range(2, 6)),
+    }
 }
 
 /// The `index`th message of the slow topic, sent by the first producer.

@@ -1,0 +1,417 @@
+//! I14 TX: a half message is committed, rolled back, or asked about until the limit and then discarded where operators look;
+//! it is never dropped in silence. What nobody has committed is never visible.
+//!
+//! Judged on a broker's raw disk, by what producers have said:
+//! - a message of a transaction in its real topic is a final one, made of its half message, and somebody has committed it;
+//! - before each op record stands the final message of the half message that it names, or it was rolled back (T-07);
+//! - what the broker's file says it has passed is settled by an op record, was put again, or was discarded (T-01, T-03, T-06);
+//! - what is discarded was asked about as often as the setting says;
+//! - on the healed cluster every half message and every op record is passed in time (I19; T-02, T-05).
+//!
+//! # Source
+//! `spec/ha.md`, section 5; `spec/broker-semantics.md`, section 13.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::no_phantom::is_ours;
+use super::{Broken, Final, Verdict};
+use crate::history::{Decision, History};
+use crate::platter::config::{Version, consumer_offsets};
+use crate::platter::properties::find;
+use crate::platter::record::Record;
+use crate::platter::{BrokerDisk, Image, config};
+use crate::workload::{Identity, Kind, MessageId, identify};
+
+pub const HALF_TOPIC: &str = "RMQ_SYS_TRANS_HALF_TOPIC";
+const OP_TOPIC: &str = "RMQ_SYS_TRANS_OP_HALF_TOPIC";
+const DISCARD_TOPIC: &str = "TRANS_CHECK_MAX_TIME_TOPIC";
+const GROUP: &str = "CID_RMQ_SYS_TRANS";
+const TRANSACTION_MASK: i32 = 0xC;
+const TRANSACTION_COMMIT: i32 = 0x8;
+
+/// The records of one log that belong to transactions.
+#[derive(Default)]
+struct Parts<'a> {
+    /// By queue offset.
+    halves: BTreeMap<i64, (&'a Record, MessageId)>,
+    finals: Vec<(&'a Record, MessageId)>,
+    /// By queue offset, with the half messages that it names.
+    ops: BTreeMap<i64, (&'a Record, Vec<i64>)>,
+    discarded: Vec<(&'a Record, MessageId)>,
+}
+
+fn parts<'a>(history: &History, disk: &'a BrokerDisk) -> Parts<'a> {
+    let mut parts = Parts::default();
+    for record in &disk.log.records {
+        if record.topic == OP_TOPIC {
+            let text = String::from_utf8_lossy(&record.body);
+            let named = text.split(',').filter_map(|word| word.parse().ok()).collect();
+            parts.ops.insert(record.queue_offset, (record, named));
+            continue;
+        }
+        let Identity::Whole(id) = identify(&record.body) else { continue };
+        match record.topic.as_str() {
+            HALF_TOPIC => drop(parts.halves.insert(record.queue_offset, (record, id))),
+            DISCARD_TOPIC => parts.discarded.push((record, id)),
+            topic if is_ours(topic) && is_transaction(history, id) => parts.finals.push((record, id)),
+            _ => {}
+        }
+    }
+    parts
+}
+
+fn is_transaction(history: &History, id: MessageId) -> bool {
+    history.sends.get(&id).is_some_and(|sent| sent.kind == Kind::Transaction)
+}
+
+fn broken(detail: String) -> Broken {
+    Broken::new("I14", detail)
+}
+
+/// A consumer was given a message.
+///
+/// # Errors
+/// When it is of a transaction that nobody has committed.
+pub fn delivered(history: &History, id: MessageId, from: &str) -> Verdict {
+    if is_transaction(history, id) && history.transaction(id).commits_said == 0 {
+        return Err(broken(format!("{from}: message {} is visible, and nobody has committed it", id.0)));
+    }
+    Ok(())
+}
+
+/// Judges the log and what the broker's file says of its progress, at any moment. What is asked about `check_max` times may be
+/// discarded.
+///
+/// # Errors
+/// The first broken rule.
+pub fn judge(
+    history: &History,
+    broker: &str,
+    disk: &BrokerDisk,
+    (image, folder): (&Image, &str),
+    check_max: u32,
+) -> Verdict {
+    let parts = parts(history, disk);
+    finals(history, broker, &parts)?;
+    ops(history, broker, disk, &parts)?;
+    discarded(broker, &parts, check_max)?;
+    let (half, op) = progress(image, folder);
+    passed(broker, &parts, half)?;
+    let early = parts.ops.range(..op).find_map(|(offset, (_, named))| {
+        let open = named.iter().find(|named| **named >= half)?;
+        Some((*offset, *open))
+    });
+    match early {
+        None => Ok(()),
+        Some((op, open)) => Err(broken(format!(
+            "{broker}: op record {op} is done with, and the half message {open} that it settles is not passed"
+        ))),
+    }
+}
+
+/// How far the file says the half topic and the op topic are passed.
+fn progress(image: &Image, folder: &str) -> (i64, i64) {
+    let Version::Whole(value) = config::load(image, &format!("{folder}/consumerOffset.json")) else {
+        return (0, 0);
+    };
+    let offsets = consumer_offsets(&value);
+    let of = |topic: &str| offsets.get(&(format!("{topic}@{GROUP}"), 0)).copied().unwrap_or(0);
+    (of(HALF_TOPIC), of(OP_TOPIC))
+}
+
+fn finals(history: &History, broker: &str, parts: &Parts<'_>) -> Verdict {
+    let halves: BTreeMap<u64, (&Record, MessageId)> =
+        parts.halves.values().map(|(record, id)| (record.at, (*record, *id))).collect();
+    for (record, id) in &parts.finals {
+        let what =
+            format!("{broker}: message {} of a transaction, at {} in {}", id.0, record.at, record.topic);
+        if record.system_flag & TRANSACTION_MASK != TRANSACTION_COMMIT {
+            return Err(broken(format!("{what}, is visible without a commit")));
+        }
+        if history.transaction(*id).commits_said == 0 {
+            return Err(broken(format!("{what}: nobody has committed it")));
+        }
+        let half = u64::try_from(record.prepared).ok().and_then(|at| halves.get(&at));
+        let Some((half, _)) = half.filter(|(half, of)| of == id && half.at < record.at) else {
+            return Err(broken(format!("{what}, has no half message at {}", record.prepared)));
+        };
+        let queue = record.queue.to_string();
+        if find(&half.properties, "REAL_TOPIC") != Some(&record.topic)
+            || find(&half.properties, "REAL_QID") != Some(&queue)
+        {
+            return Err(broken(format!("{what} queue {queue}, is not where its half message was to go")));
+        }
+    }
+    Ok(())
+}
+
+fn ops(history: &History, broker: &str, disk: &BrokerDisk, parts: &Parts<'_>) -> Verdict {
+    let finals: BTreeSet<(i64, u64)> =
+        parts.finals.iter().map(|(record, _)| (record.prepared, record.at)).collect();
+    for (op, named) in parts.ops.values() {
+        for half in named {
+            let what = format!("{broker}: the op record at {} settles half message {half}", op.at);
+            let Some((record, id)) = parts.halves.get(half).filter(|(record, _)| record.at < op.at) else {
+                let gone =
+                    disk.queues.get(&(HALF_TOPIC.to_owned(), 0)).is_some_and(|queue| *half < queue.min);
+                if gone {
+                    continue;
+                }
+                return Err(broken(format!("{what}, which is not there")));
+            };
+            let half_at = record.at as i64;
+            let is_final = finals.range((half_at, 0)..(half_at, op.at)).next().is_some();
+            if !is_final && history.transaction(*id).rollbacks_said == 0 {
+                return Err(broken(format!(
+                    "{what} of message {}: there is no final message before it, and nobody has rolled it back",
+                    id.0
+                )));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn discarded(broker: &str, parts: &Parts<'_>, check_max: u32) -> Verdict {
+    for (record, id) in &parts.discarded {
+        let times = find(&record.properties, "TRANSACTION_CHECK_TIMES").and_then(|times| times.parse().ok());
+        if times.unwrap_or(0) < check_max {
+            return Err(broken(format!(
+                "{broker}: message {} is discarded, having been asked about {} times of {check_max}",
+                id.0,
+                times.unwrap_or(0)
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// What the broker says it has passed.
+fn passed(broker: &str, parts: &Parts<'_>, half: i64) -> Verdict {
+    let named: BTreeSet<i64> = parts.ops.values().flat_map(|(_, named)| named.iter().copied()).collect();
+    for (offset, (record, id)) in parts.halves.range(..half) {
+        let prepared =
+            find(&record.properties, "TRAN_PREPARED_QUEUE_OFFSET").and_then(|text| text.parse().ok());
+        let is_settled = named.contains(offset) || prepared.is_some_and(|prepared| named.contains(&prepared));
+        let mut later = parts.halves.range(offset + 1..);
+        let is_put_again = later.any(|(_, (_, other))| other == id);
+        let is_discarded = parts.discarded.iter().any(|(discarded, of)| of == id && discarded.at > record.at);
+        if !(is_settled || is_put_again || is_discarded) {
+            return Err(broken(format!(
+                "{broker}: half message {offset} of message {} is passed (the file says {half}); no op record names it, \
+                 no copy of it follows, and it is not discarded",
+                id.0
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// What keeps transactions from being all settled: what is still to be passed.
+#[must_use]
+pub fn unsettled(broker: &str, disk: &BrokerDisk, (image, folder): (&Image, &str)) -> Option<String> {
+    let (half, op) = progress(image, folder);
+    let max = |topic: &str| disk.queues.get(&(topic.to_owned(), 0)).map_or(0, |queue| queue.max());
+    let behind =
+        [(HALF_TOPIC, half), (OP_TOPIC, op)].into_iter().find(|(topic, passed)| *passed < max(topic));
+    behind.map(|(topic, passed)| format!("{broker} has passed {passed} of {} records of {topic}", max(topic)))
+}
+
+/// # Errors
+/// The first message that somebody has committed, whose half message is there, and which is nowhere to be seen; or one that
+/// stands more often than it was committed.
+pub fn at_end(end: Final<'_>) -> Verdict {
+    let mut finals: BTreeMap<MessageId, usize> = BTreeMap::new();
+    let mut halves: BTreeMap<MessageId, &str> = BTreeMap::new();
+    let mut discarded = BTreeSet::new();
+    for (broker, disk) in end.brokers {
+        let parts = parts(end.history, disk);
+        for (_, id) in &parts.finals {
+            *finals.entry(*id).or_default() += 1;
+        }
+        halves.extend(parts.halves.values().map(|(_, id)| (*id, broker.as_str())));
+        discarded.extend(parts.discarded.iter().map(|(_, id)| *id));
+    }
+    for (id, broker) in &halves {
+        let is_committed = end.history.transaction(*id).decided == Some(Decision::Commit);
+        if is_committed && !finals.contains_key(id) && !discarded.contains(id) {
+            return Err(broken(format!(
+                "message {} is committed and its half message is on {broker}, but it is in no queue",
+                id.0
+            )));
+        }
+    }
+    for (id, count) in finals {
+        let said = end.history.transaction(id).commits_said;
+        if count > said {
+            return Err(broken(format!(
+                "message {} stands {count} times and was committed {said} times",
+                id.0
+            )));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::history::tests::sent;
+    use crate::history::{Outcome, Sent};
+    use crate::platter::queue::Queue;
+    use crate::workload::body;
+
+    const FOLDER: &str = "store/config";
+    const ID: MessageId = MessageId(1_000_000);
+
+    /// A log that is written record by record.
+    #[derive(Default)]
+    struct Log(BrokerDisk);
+
+    impl Log {
+        fn push(&mut self, topic: &str, body: Vec<u8>, properties: &str) -> &mut Record {
+            let at = self.0.log.records.last().map_or(0, Record::end);
+            let offset = self.0.log.records.iter().filter(|record| record.topic == topic).count() as i64;
+            self.0.log.records.push(Record {
+                at,
+                bytes: 100,
+                topic: topic.to_owned(),
+                queue: 0,
+                queue_offset: offset,
+                system_flag: 0,
+                store_ms: 1_000,
+                prepared: 0,
+                properties: properties.to_owned(),
+                body,
+            });
+            self.0.log.records.last_mut().expect("it was just pushed")
+        }
+
+        fn half(&mut self, properties: &str) -> u64 {
+            let properties = format!("REAL_TOPIC\u{1}topic-0\u{2}REAL_QID\u{1}0\u{2}{properties}");
+            self.push(HALF_TOPIC, body(ID, 40).to_vec(), &properties).at
+        }
+
+        fn committed(&mut self, half: u64) {
+            let record = self.push("topic-0", body(ID, 40).to_vec(), "");
+            (record.system_flag, record.prepared) = (TRANSACTION_COMMIT, half as i64);
+        }
+
+        fn op(&mut self, named: &str) {
+            self.push(OP_TOPIC, named.as_bytes().to_vec(), "TAGS\u{1}d");
+        }
+
+        fn discard(&mut self, times: u32) {
+            self.push(DISCARD_TOPIC, body(ID, 40).to_vec(), &format!("TRANSACTION_CHECK_TIMES\u{1}{times}"));
+        }
+    }
+
+    fn history(commits: usize, rollbacks: usize) -> History {
+        let mut history = History::default();
+        history.started(ID, Sent { kind: Kind::Transaction, ..sent(0) });
+        history.ended(ID, 5, Outcome::Unknown);
+        (0..commits).for_each(|_| history.says(ID, Some(Decision::Commit)));
+        (0..rollbacks).for_each(|_| history.says(ID, Some(Decision::Rollback)));
+        history
+    }
+
+    fn file(half: i64, op: i64) -> Image {
+        let text = format!(
+            "{{\"offsetTable\":{{\"{HALF_TOPIC}@{GROUP}\":{{0:{half}}},\"{OP_TOPIC}@{GROUP}\":{{0:{op}}}}}}}"
+        );
+        Image { files: [(format!("{FOLDER}/consumerOffset.json"), text.into_bytes())].into() }
+    }
+
+    fn holds(history: &History, log: &Log, (half, op): (i64, i64)) -> bool {
+        judge(history, "broker-a", &log.0, (&file(half, op), FOLDER), 3).is_ok()
+    }
+
+    #[test]
+    fn a_committed_transaction_is_accepted_and_one_that_nobody_has_committed_is_rejected() {
+        let mut log = Log::default();
+        let half = log.half("");
+        log.committed(half);
+        log.op("0");
+        assert!(holds(&history(1, 0), &log, (1, 1)));
+        assert!(!holds(&history(0, 1), &log, (1, 1)));
+        assert!(delivered(&history(0, 0), ID, "here").is_err());
+        assert!(delivered(&history(1, 0), ID, "here").is_ok());
+    }
+
+    #[test]
+    fn a_half_message_in_the_real_topic_is_rejected() {
+        let mut log = Log::default();
+        log.push("topic-0", body(ID, 40).to_vec(), "");
+        assert!(!holds(&history(1, 0), &log, (0, 0)));
+    }
+
+    #[test]
+    fn an_op_record_without_its_final_message_is_rejected_unless_it_rolls_back() {
+        let mut log = Log::default();
+        let half = log.half("");
+        log.op("0");
+        assert!(!holds(&history(1, 0), &log, (0, 0)));
+        assert!(holds(&history(0, 1), &log, (0, 0)));
+        log.committed(half);
+        assert!(!holds(&history(1, 0), &log, (0, 0)), "the final message comes too late");
+    }
+
+    #[test]
+    fn a_half_message_that_is_passed_must_be_settled_put_again_or_discarded() {
+        let mut log = Log::default();
+        log.half("");
+        assert!(holds(&history(0, 0), &log, (0, 0)));
+        assert!(!holds(&history(0, 0), &log, (1, 0)));
+        log.half("TRANSACTION_CHECK_TIMES\u{1}1\u{2}");
+        assert!(holds(&history(0, 0), &log, (1, 0)));
+        assert!(!holds(&history(0, 0), &log, (2, 0)));
+        log.discard(3);
+        assert!(holds(&history(0, 0), &log, (2, 0)));
+        log.discard(2);
+        assert!(!holds(&history(0, 0), &log, (2, 0)), "it is given up too early");
+    }
+
+    #[test]
+    fn an_op_record_that_is_done_with_too_early_is_rejected() {
+        let mut log = Log::default();
+        log.half("");
+        log.op("0");
+        assert!(holds(&history(0, 1), &log, (1, 1)));
+        assert!(!holds(&history(0, 1), &log, (0, 1)));
+    }
+
+    #[test]
+    fn a_committed_message_that_is_nowhere_and_one_that_stands_too_often_are_rejected() {
+        let end = |history: &History, log: &Log| {
+            let brokers = [("broker-a".to_owned(), log.0.clone())].into();
+            at_end(Final {
+                history,
+                sync_flush: true,
+                flushed_within_ms: 0,
+                committed_within_ms: None,
+                brokers: &brokers,
+            })
+        };
+        let mut history = history(1, 0);
+        history.decided(ID, Decision::Commit);
+        let mut log = Log::default();
+        let half = log.half("");
+        assert!(end(&history, &log).is_err());
+        log.committed(half);
+        assert!(end(&history, &log).is_ok());
+        log.committed(half);
+        assert!(end(&history, &log).is_err());
+    }
+
+    #[test]
+    fn what_is_not_passed_is_unsettled() {
+        let mut log = Log::default();
+        log.half("");
+        let record = log.0.log.records[0].clone();
+        let entry = crate::platter::queue::Entry { at: record.at, bytes: record.bytes, tags_code: 0 };
+        let queue = Queue { min: 0, entries: vec![entry], strays: Vec::new() };
+        log.0.queues.insert((HALF_TOPIC.to_owned(), 0), queue);
+        assert!(unsettled("broker-a", &log.0, (&file(0, 0), FOLDER)).is_some());
+        assert!(unsettled("broker-a", &log.0, (&file(1, 0), FOLDER)).is_none());
+    }
+}

@@ -1,0 +1,47 @@
+//! Producers commit, roll back, say nothing, are late, or die between the half message and its commit; brokers die at every
+//! step of it, machines lose power, disks are full or stall, clocks jump.
+//!
+//! No half message and none that was rolled back is visible; what was committed is, as long as its half message is not lost with
+//! what an asynchronous flush may lose; each half message comes to an end.
+
+use super::{Profile, Scenario};
+
+pub const NAME: &str = "transaction";
+
+pub struct Transaction;
+
+impl Scenario for Transaction {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn summary(&self) -> &'static str {
+        "half messages are committed, rolled back, forgotten, asked about, under all that befalls brokers and producers: I14, and as power_loss"
+    }
+
+    fn profile(&self) -> Profile {
+        Profile {
+            kinds: &[
+                "crash",
+                "crash_in_step",
+                "power_loss_all",
+                "restart",
+                "pause",
+                "clock_jump",
+                "full_disk",
+                "stalled_disk",
+                "slow_disk",
+                "partition",
+                "loss",
+            ],
+            always: "power_loss",
+            kind_percent: 35,
+            sync_flush_percent: 50,
+            two_name_servers: false,
+            faults_end_ms_min: 0,
+            rest_ms: 5_000,
+            store_alone: false,
+            deletes: false,
+        }
+    }
+}
