@@ -62,6 +62,9 @@ impl<R: Runtime> Index<R> {
 
     /// Files what is dispatched, to the end, if that does not take too long; used when the store stops.
     pub async fn catch_up(&self) {
+        if !self.enabled || self.gave_up.load(Ordering::Acquire) {
+            return;
+        }
         let rest = async {
             let mut keys = Vec::new();
             loop {
@@ -72,7 +75,7 @@ impl<R: Runtime> Index<R> {
                 self.rt.yield_now().await;
             }
         };
-        if self.enabled && self.rt.timeout(STOP_PATIENCE, rest).await.is_err() {
+        if self.rt.timeout(STOP_PATIENCE, rest).await.is_err() {
             tracing::info!(
                 position = self.indexed.get(),
                 "the index is not complete: the next start goes on"
@@ -169,6 +172,7 @@ impl<R: Runtime> Index<R> {
                     tries += 1;
                     tracing::warn!(tries, %error, "write index entries");
                     if self.stopping.load(Ordering::Acquire) {
+                        self.gave_up.store(true, Ordering::Release);
                         return false;
                     }
                     self.rt.sleep(RETRY).await;

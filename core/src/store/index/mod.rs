@@ -84,6 +84,8 @@ pub(crate) struct Index<R: Runtime> {
     failed: AtomicBool,
     /// The store stops: a disk that takes no entries is not waited for.
     stopping: AtomicBool,
+    /// A batch was given up with a part of it filed: nothing more is filed in this run.
+    gave_up: AtomicBool,
     /// What is durable, for the checkpoint, and the time Java wants to know.
     claim: Mutex<(Option<IndexClaim>, i64)>,
 }
@@ -113,6 +115,7 @@ impl<R: Runtime> Index<R> {
             names_unsynced: AtomicBool::new(true),
             failed: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
+            gave_up: AtomicBool::new(false),
             claim: Mutex::new((claim, end_ms)),
         }
     }
