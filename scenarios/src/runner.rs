@@ -148,7 +148,7 @@ async fn drive(world: World, plan: Plan) -> Ended {
         "store.committed" => witness.committed(event.node, event.a, event.b),
         "store.flushed" => witness.flushed(event.node, event.a, event.b),
         "store.taken_out" => witness.chosen(event.node, event.a),
-        "store.index_file" => witness.index_file(event.node, event.a),
+        "store.index_file" => witness.index_file(event.node, event.a, event.b),
         "store.checkpoint" => witness.checkpointed(event.node),
         _ => {}
     });

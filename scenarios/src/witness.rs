@@ -5,7 +5,7 @@
 
 mod deletion;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -24,7 +24,7 @@ use crate::oracle::{
 use crate::plan::Settings;
 use crate::platter::checkpoint::{Checkpoint, IndexClaim};
 use crate::platter::record::{Found, Record, decode};
-use crate::platter::{BrokerDisk, Image, index, read_broker};
+use crate::platter::{BrokerDisk, Image, read_broker};
 use crate::workload::{Draft, Kind, MessageId};
 
 /// A broker's store, below its node's data folder.
@@ -39,8 +39,10 @@ const RECORD_BYTES_MAX: u64 = 8 * 1024;
 struct Watched {
     cuts: Cuts,
     written: Written,
-    /// Every index file that was ever made, by name.
-    index_files: BTreeSet<u64>,
+    /// Every index file that was ever made, by name: where the last record filed before it begins.
+    index_files: BTreeMap<u64, u64>,
+    /// Ends of its processes that are accounted for.
+    ends_seen: usize,
     /// What the last checkpoint said of the index.
     claimed: IndexClaim,
     /// The process that runs now has recovered and serves.
@@ -258,9 +260,9 @@ impl Witness {
     }
 
     /// A broker has made an index file.
-    pub fn index_file(&self, node: NodeId, name: u64) {
+    pub fn index_file(&self, node: NodeId, name: u64, behind: u64) {
         let Some((broker, _)) = self.nodes.iter().find(|(_, id)| **id == node) else { return };
-        self.lock().brokers.entry(broker.clone()).or_default().index_files.insert(name);
+        self.lock().brokers.entry(broker.clone()).or_default().index_files.insert(name, behind);
     }
 
     /// A broker's checkpoint is durable: what it says of the index, beyond what the last one said, is held against the
@@ -275,24 +277,24 @@ impl Witness {
             let mut inner = self.lock();
             let watched = inner.brokers.entry(broker.clone()).or_default();
             let before = std::mem::replace(&mut watched.claimed, claim);
-            (before, watched.index_files.range(..=claim.file).rev().copied().collect())
+            // The record at which the claim before ended may have been filed long before it was made: with all of its batch.
+            let made = watched.index_files.range(..=claim.file);
+            let first =
+                made.rev().find(|(_, behind)| **behind < before.position).map_or(0, |(name, _)| *name);
+            (before, watched.index_files.range(first..=claim.file).map(|(name, _)| *name).collect())
         };
         if claim.position <= before.position {
             return;
         }
         let folder = format!("{STORE}/index");
-        let form = self.settings.index_file;
         let mut durable = Image::default();
         for path in names.into_iter().map(|name| format!("{folder}/{name:017}")) {
-            let Some(bytes) = self.world.platter_read(node, &path, 0..u64::MAX) else { continue };
-            let first = index::entries(&bytes, form.0, 1).first().copied();
-            durable.files.insert(path, bytes);
-            // Older files hold only what was claimed before. A file that nothing of was written holds zeros.
-            if first.is_some_and(|first| first != (0, 0) && first.0 < before.position) {
-                break;
+            if let Some(bytes) = self.world.platter_read(node, &path, 0..u64::MAX) {
+                durable.files.insert(path, bytes);
             }
         }
         let records = self.cached_records(node, before.position..claim.position);
+        let form = self.settings.index_file;
         self.note(index_matches_log::claim(broker, &claim, &durable, &folder, form, &records));
     }
 
@@ -409,11 +411,14 @@ impl Witness {
     /// A broker's program begins; nothing of this life has been done yet.
     pub fn before_start(&self, broker: &str) {
         let (image, disk) = self.cached(broker);
-        let died_ms = self.world.died_ms(self.nodes[broker]);
+        let ends_ms = self.world.ends_ms(self.nodes[broker]);
         let mut inner = self.lock();
+        let watched = inner.brokers.entry(broker.to_owned()).or_default();
+        let seen = std::mem::replace(&mut watched.ends_seen, ends_ms.len());
         if image.files.contains_key(&format!("{STORE}/abort")) {
-            let died = died_ms.map(|at_ms| Death { node: broker.to_owned(), at_ms });
-            inner.history.deaths.extend(died);
+            // A process may have ended before its program began.
+            let deaths = ends_ms[seen..].iter().map(|at_ms| Death { node: broker.to_owned(), at_ms: *at_ms });
+            inner.history.deaths.extend(deaths);
         }
         let watched = inner.brokers.entry(broker.to_owned()).or_default();
         watched.ready = false;

@@ -110,8 +110,8 @@ pub(crate) struct Node {
     trap: Option<StepTrap>,
     stop_requested: bool,
     stop_wakers: Vec<Waker>,
-    /// True time at which the last process here was ended from outside, or by a step.
-    died_ns: Option<u64>,
+    /// True times at which processes here have ended, in order.
+    ends_ns: Vec<u64>,
 }
 
 impl Node {
@@ -175,7 +175,7 @@ impl Inner {
         let now = self.now();
         let state = self.node_mut(node);
         if state.running {
-            state.died_ns = Some(now);
+            state.ends_ns.push(now);
         }
         state.incarnation += 1;
         state.running = false;
@@ -246,7 +246,7 @@ impl World {
             trap: None,
             stop_requested: false,
             stop_wakers: Vec::new(),
-            died_ns: None,
+            ends_ns: Vec::new(),
         });
         let key = inner.key("disk", u64::from(id.0));
         inner.disks.push(Disk::new(id, key));
@@ -459,10 +459,10 @@ impl World {
         self.lock().node(node).running
     }
 
-    /// When the last process there died, in ms of true time; none when none ever did.
+    /// When processes there have ended, however, in ms of true time.
     #[must_use]
-    pub fn died_ms(&self, node: NodeId) -> Option<u64> {
-        self.lock().node(node).died_ns.map(|ns| ns / 1_000_000)
+    pub fn ends_ms(&self, node: NodeId) -> Vec<u64> {
+        self.lock().node(node).ends_ns.iter().map(|ns| ns / 1_000_000).collect()
     }
 
     /// Times a process was started there.
