@@ -15,12 +15,12 @@ mod takeover;
 mod transactions;
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use hotfire_tests::malformed::{self, Memory};
-use hotfire_tests::{Node, TempDir, project_dir, target_dir};
+use hotfire_tests::{Node, TempDir, release_hotfire};
 
 use clients::{Client, Tools};
 
@@ -99,7 +99,7 @@ fn main() -> ExitCode {
         return ExitCode::from(2);
     }
     let (mut passed, mut failed, mut skipped) = (0, 0, 0);
-    let program = match build() {
+    let program = match release_hotfire() {
         Ok(program) => program,
         Err(error) => {
             eprintln!("interop: {error:#}");
@@ -131,21 +131,6 @@ fn main() -> ExitCode {
     }
     println!("{passed} passed, {failed} failed, {skipped} skipped");
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
-}
-
-/// Builds the program in release, as users run it.
-fn build() -> Result<PathBuf> {
-    if let Some(given) = std::env::var_os("HOTFIRE_PROGRAM") {
-        return Ok(PathBuf::from(given));
-    }
-    let status = Command::new(env!("CARGO"))
-        .args(["build", "--release", "-q", "-p", "hotfire-nodes"])
-        .current_dir(project_dir())
-        .status()
-        .context("run cargo build")?;
-    ensure!(status.success(), "hotfire-nodes does not build");
-    let target = target_dir();
-    Ok(target.join("release/hotfire"))
 }
 
 fn client(tools: &Tools, program: &Path, dir: &Path) -> Result<()> {
