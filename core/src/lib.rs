@@ -2,7 +2,7 @@
 //!
 //! Map: `runtime` (the one abstraction over clock, tasks, network and storage), `message` (the CommitLog record),
 //! `remoting` (frames, headers, bodies, connections), `store` (CommitLog, ConsumeQueue, flush, recovery),
-//! `filter` (SQL92 expressions over properties), `name_server`, `broker`, `client`.
+//! `filter` (SQL92 expressions over properties), `ha` (replication), `name_server`, `broker`, `client`.
 //!
 //! Invariant: nothing here names a clock, a thread, a socket, a file, an unseeded random source or hash order; all of
 //! it comes through `Runtime`. `core/clippy.toml` and the dependency check of `cargo verify` hold that.
@@ -13,6 +13,7 @@ pub mod broker;
 pub mod client;
 pub mod config;
 pub mod filter;
+pub mod ha;
 pub mod message;
 pub mod name_server;
 pub mod remoting;

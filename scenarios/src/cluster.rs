@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use hotfire_core::broker::Broker;
-use hotfire_core::config::{BrokerConfig, FlushDisk, NameServerConfig};
+use hotfire_core::config::{BrokerConfig, FlushDisk, NameServerConfig, Role};
 use hotfire_core::name_server::NameServer;
 use hotfire_core::remoting::body::MessageQueue;
 use hotfire_core::runtime::Runtime as _;
@@ -67,6 +67,7 @@ pub fn address(node: &str) -> Ipv4Addr {
         "broker" => 1,
         "producer" => 2,
         "consumer" => 3,
+        "slave" => 5,
         _ => 4,
     };
     Ipv4Addr::new(10, 0, network, number + 1)
@@ -136,6 +137,10 @@ impl Cluster {
             }
             self.world.boot(node, move |rt| run_broker(rt, cluster.clone(), name.clone()));
         }
+        for name in names::slaves(&self.plan.settings) {
+            let (cluster, node) = (self.clone(), self.node(&name));
+            self.world.boot(node, move |rt| run_slave(rt, cluster.clone(), name.clone()));
+        }
         for index in 0..self.plan.settings.producers {
             let (cluster, node) = (self.clone(), self.node(&names::producer(index)));
             self.world.boot(node, move |rt| produce::run(rt, cluster.clone(), index));
@@ -187,6 +192,21 @@ async fn run_broker(rt: SimRuntime, cluster: Cluster, name: String) {
     }
 }
 
+async fn run_slave(rt: SimRuntime, cluster: Cluster, name: String) {
+    cluster.witness.slave_starts(&name);
+    match Broker::start(rt.clone(), slave_config(&cluster.plan.settings, &name)).await {
+        Ok(broker) => {
+            cluster.witness.slave_ready(&name);
+            rt.stop_requested().await;
+            drop(broker.stop().await);
+        }
+        Err(error) => {
+            tracing::debug!(%error, name, "the slave does not start");
+            try_again(&rt).await;
+        }
+    }
+}
+
 /// A process that cannot start ends, and its init system starts it again.
 pub async fn try_again(rt: &SimRuntime) {
     rt.sleep(START_AGAIN).await;
@@ -227,6 +247,28 @@ pub fn broker_config(settings: &Settings, name: &str) -> BrokerConfig {
     config.store.flush_thorough_interval_ms = settings.flush_thorough_interval_ms;
     config.store.queue_flush_interval_ms = settings.queue_flush_interval_ms;
     config.store.queue_flush_thorough_interval_ms = settings.queue_flush_thorough_interval_ms;
+    if let Some(replication) = &settings.replication {
+        config.identity.role = if replication.sync_master { Role::SyncMaster } else { Role::AsyncMaster };
+        config.ha.batch_bytes = replication.batch_bytes;
+        config.ha.heartbeat_ms = replication.heartbeat_ms;
+        config.ha.housekeeping_ms = replication.housekeeping_ms;
+        config.ha.slave_timeout_ms = replication.slave_timeout_ms;
+    }
+    config
+}
+
+/// The broker that `slave` follows.
+#[must_use]
+pub fn master_of(slave: &str) -> String {
+    slave.replacen("slave-", "broker-", 1)
+}
+
+#[must_use]
+pub fn slave_config(settings: &Settings, name: &str) -> BrokerConfig {
+    let mut config = broker_config(settings, &master_of(name));
+    config.identity.role = Role::Slave;
+    config.identity.id = 1;
+    config.identity.ip1 = address(name).to_string();
     config
 }
 

@@ -36,6 +36,12 @@ pub fn told_within(settings: &Settings) -> Duration {
     consumer.commit_interval + persist + ROOM + passed
 }
 
+/// From when name servers know every route until each client does.
+fn routes_within(cluster: &Cluster) -> Duration {
+    let client = client_config(cluster, &names::consumer(0));
+    2 * client.route_interval + client.heartbeat_interval
+}
+
 /// From when name servers know every route until each queue is held by the member that keeps it.
 ///
 /// - A client asks for routes every route interval. One question may be lost over a connection that a fault has left half
@@ -45,8 +51,7 @@ pub fn told_within(settings: &Settings) -> Duration {
 /// - Then each member gives up and takes queues at its next rebalance.
 #[must_use]
 pub fn held_within(cluster: &Cluster) -> Duration {
-    let client = client_config(cluster, &names::consumer(0));
-    let routes = 2 * client.route_interval + client.heartbeat_interval;
+    let routes = routes_within(cluster);
     let expiry = broker_config(&cluster.plan.settings, "broker-a").clients.expiry_ms;
     let members = Duration::from_millis(expiry) + CLIENT_SCAN_INTERVAL;
     routes.max(members) + consume::config("group", Vec::new()).rebalance_interval
@@ -94,7 +99,11 @@ pub struct CommitWatch {
 impl CommitWatch {
     #[must_use]
     pub fn start(cluster: &Cluster) -> CommitWatch {
-        let told = told_within(&cluster.plan.settings);
+        let mut told = told_within(&cluster.plan.settings);
+        if cluster.plan.settings.replication.is_some() {
+            // A member whose route is of a time without the master tells the slave.
+            told += routes_within(cluster);
+        }
         CommitWatch {
             begun_ms: cluster.world.now_ms(),
             told_within_ms: told.as_millis() as u64,

@@ -6,7 +6,7 @@
 use crate::draw::{Draw, Key};
 use crate::faults;
 use crate::oracle::sql_filter::FORMS;
-use crate::plan::{Deletion, Plan, Pool, Settings, Transactions, Workload};
+use crate::plan::{Deletion, Plan, Pool, Replication, Settings, Transactions, Workload};
 use crate::scenario::{self, Profile, transaction};
 
 /// Messages of one batch, at most.
@@ -38,7 +38,7 @@ pub fn draw(scenario: &str, seed: u64) -> Option<Plan> {
 
 fn settings(profile: &Profile, knob: &impl Fn(&str) -> Key) -> Settings {
     let alone = profile.store_alone;
-    let brokers = if !alone && knob("brokers").percent(35) { 2 } else { 1 };
+    let brokers = if !alone && !profile.replicates && knob("brokers").percent(35) { 2 } else { 1 };
     let name_servers = match () {
         () if alone => 0,
         () if profile.two_name_servers || knob("name_servers").percent(35) => 2,
@@ -49,6 +49,7 @@ fn settings(profile: &Profile, knob: &impl Fn(&str) -> Key) -> Settings {
     Settings {
         name_servers,
         brokers,
+        replication: profile.replicates.then(|| replication(knob)),
         producers: knob("producers").range(2, 3) as u32,
         consumers,
         store_alone: alone,
@@ -111,6 +112,18 @@ fn transactions(knob: &impl Fn(&str) -> Key) -> Transactions {
         timeout_ms: knob("transaction_timeout_ms").pick(&[1_500, 3_000]),
         check_interval_ms: knob("check_interval_ms").pick(&[200, 500, 1_000]),
         check_max: knob("check_max").pick(&[3, 5, 15]),
+    }
+}
+
+fn replication(knob: &impl Fn(&str) -> Key) -> Replication {
+    let heartbeat_ms = knob("ha_heartbeat_ms").pick(&[500, 1_000, 2_000]);
+    Replication {
+        sync_master: knob("sync_master").percent(65),
+        // A frame holds less than a record, several, or as much as Java's.
+        batch_bytes: knob("ha_batch_bytes").pick(&[100, 1_000, 32_768]) as u32,
+        heartbeat_ms,
+        housekeeping_ms: 4 * heartbeat_ms,
+        slave_timeout_ms: knob("slave_timeout_ms").pick(&[500, 1_000, 2_000]),
     }
 }
 

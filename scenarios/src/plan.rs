@@ -28,6 +28,9 @@ pub struct Plan {
 pub struct Settings {
     pub name_servers: u32,
     pub brokers: u32,
+    /// How a slave follows each broker; none: there are no slaves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replication: Option<Replication>,
     pub producers: u32,
     pub consumers: u32,
     pub groups: u32,
@@ -73,6 +76,17 @@ pub struct Settings {
     /// once more.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub undisturbed: bool,
+}
+
+/// Every broker has one slave.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Replication {
+    /// SYNC_MASTER, else ASYNC_MASTER.
+    pub sync_master: bool,
+    pub batch_bytes: u32,
+    pub heartbeat_ms: u64,
+    pub housekeeping_ms: u64,
+    pub slave_timeout_ms: u64,
 }
 
 /// For plans that were recorded before there was an index.
@@ -429,6 +443,12 @@ pub mod names {
         format!("broker-{}", char::from(b'a' + (index % 26) as u8))
     }
 
+    /// The slave of the broker of that number.
+    #[must_use]
+    pub fn slave(index: u32) -> String {
+        format!("slave-{}", char::from(b'a' + (index % 26) as u8))
+    }
+
     #[must_use]
     pub fn producer(index: u32) -> String {
         format!("producer-{index}")
@@ -450,6 +470,17 @@ pub mod names {
     }
 
     #[must_use]
+    pub fn slaves(settings: &Settings) -> Vec<String> {
+        (0..settings.brokers).filter(|_| settings.replication.is_some()).map(slave).collect()
+    }
+
+    /// Nodes with a broker's store, masters first.
+    #[must_use]
+    pub fn stores(settings: &Settings) -> Vec<String> {
+        [brokers(settings), slaves(settings)].concat()
+    }
+
+    #[must_use]
     pub fn clients(settings: &Settings) -> Vec<String> {
         if settings.store_alone {
             return Vec::new();
@@ -458,10 +489,10 @@ pub mod names {
         producers.chain((0..settings.consumers).map(consumer)).collect()
     }
 
-    /// Name servers, then brokers, then clients: the order of the node table.
+    /// Name servers, then brokers, their slaves, clients: the order of the node table.
     #[must_use]
     pub fn all(settings: &Settings) -> Vec<String> {
-        [name_servers(settings), brokers(settings), clients(settings)].concat()
+        [name_servers(settings), stores(settings), clients(settings)].concat()
     }
 }
 

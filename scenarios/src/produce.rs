@@ -170,6 +170,11 @@ async fn send(cluster: &Cluster, producers: &Producers, operation: Operation) {
         }
     };
     for (nth, draft) in operation.drafts.iter().enumerate() {
+        if let Some(SendOutcome::Sent(result)) = &outcome
+            && result.status == SendStatus::FlushSlaveTimeout
+        {
+            witness.slave_timed_out(draft);
+        }
         let outcome = match &outcome {
             None => Outcome::Unanswered,
             Some(SendOutcome::Sent(result)) => acked(operation.kind, &draft.topic, result, nth),

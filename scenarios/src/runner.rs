@@ -150,6 +150,11 @@ async fn drive(world: World, plan: Plan) -> Ended {
         "store.taken_out" => witness.chosen(event.node, event.a),
         "store.index_file" => witness.index_file(event.node, event.a, event.b),
         "store.checkpoint" => witness.checkpointed(event.node),
+        "broker.offset_committed" => witness.offset_committed(event.node),
+        "broker.offsets_written" => witness.offsets_written(event.node),
+        "ha.diverged" => witness.diverged(event.node, event.a),
+        "ha.master_closed" => witness.link_ended("master"),
+        "ha.slave_closed" => witness.link_ended("slave"),
         _ => {}
     });
     let witness = cluster.witness.clone();
@@ -234,7 +239,7 @@ impl Run {
         if let Some(unsettled) = brokers.iter().find_map(|broker| witness.unsettled(broker)) {
             return late(unsettled);
         }
-        self.undelivered().and_then(late)
+        self.undelivered().and_then(late).or_else(|| witness.slave_behind())
     }
 
     fn not_running(&self) -> Option<String> {
@@ -325,6 +330,7 @@ impl Run {
             }
         }
         let verdict = self.cluster.witness.history(|history| progress::healthy(history, begun_ms));
+        let verdict = verdict.and_then(|()| self.cluster.witness.judge_confirming(begun_ms));
         verdict.map_err(|broken| self.broken(broken))
     }
 
@@ -336,6 +342,7 @@ impl Run {
         }
         let rest_ms = settings.rest_ms.max(commits::told_within(settings).as_millis() as u64);
         let rested_ms = self.cluster.world.now_ms() + rest_ms;
+        self.cluster.witness.resting(true);
         let mut commits = CommitWatch::start(&self.cluster);
         loop {
             commits.look(&self.cluster);
@@ -347,6 +354,7 @@ impl Run {
             }
             let progress = commits.judge(&self.cluster).map_err(|broken| self.broken(broken))?;
             if progress == commits::Progress::Done {
+                self.cluster.witness.resting(false);
                 return Ok(());
             }
         }
@@ -361,7 +369,7 @@ impl Run {
         }
         self.wait_stopped(&names::clients(&settings)).await?;
         let brokers = names::brokers(&settings);
-        let power = ["power_loss", "store", "retention", "transaction"]
+        let power = ["power_loss", "store", "retention", "transaction", "replication"]
             .contains(&self.cluster.plan.scenario.as_str());
         if settings.undisturbed {
             brokers.iter().for_each(|name| world.stop(self.cluster.node(name)));
@@ -385,7 +393,10 @@ impl Run {
         for name in &brokers {
             world.stop(self.cluster.node(name));
         }
-        self.wait_stopped(&brokers).await
+        self.wait_stopped(&brokers).await?;
+        let slaves = names::slaves(&settings);
+        slaves.iter().for_each(|name| world.stop(self.cluster.node(name)));
+        self.wait_stopped(&slaves).await
     }
 
     async fn wait_stopped(&self, nodes: &[String]) -> Phase {
@@ -415,7 +426,7 @@ impl Run {
                 .and_then(|()| self.cluster.witness.judge_transactions(&name, &disk));
             verdict.map_err(|broken| self.broken(broken))?;
         }
-        Ok(())
+        self.cluster.witness.judge_replicas(false).map_err(|broken| self.broken(broken))
     }
 
     /// Every record is found by its keys, by those who ask for them.
@@ -452,6 +463,7 @@ impl Run {
             verdict.map_err(|broken| self.broken(broken))?;
             disks.insert(name, disk);
         }
+        self.cluster.witness.judge_replicas(true).map_err(|broken| self.broken(broken))?;
         let verdict = self.cluster.witness.history(|history| {
             let flushed_within_ms = flushed_within_ms(settings);
             judge(Final {

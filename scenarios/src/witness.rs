@@ -4,6 +4,7 @@
 //! thread; the lock is held for a moment at a time.
 
 mod deletion;
+mod slave;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -13,7 +14,7 @@ use hotfire_sim::{NodeId, World};
 
 use crate::consume;
 use crate::history::{
-    Death, Decision, Delivery, History, Outcome, Place, PowerLoss, Promise, Sent, Trouble, promise,
+    Death, Decision, Delivery, History, Outcome, Place, PowerLoss, Promise, Sent, Status, Trouble, promise,
 };
 use crate::oracle::consumer_offset::{FILES, Written};
 use crate::oracle::no_phantom::{self, Cuts};
@@ -57,6 +58,9 @@ struct Watched {
 struct Inner {
     history: History,
     brokers: BTreeMap<String, Watched>,
+    slaves: BTreeMap<String, slave::Followed>,
+    /// The cluster is well and idle.
+    resting: bool,
     first: Option<(u64, Broken)>,
 }
 
@@ -72,7 +76,13 @@ pub struct Witness {
 impl Witness {
     #[must_use]
     pub fn new(world: World, nodes: BTreeMap<String, NodeId>, settings: Settings) -> Witness {
-        let inner = Inner { history: History::default(), brokers: BTreeMap::new(), first: None };
+        let inner = Inner {
+            history: History::default(),
+            brokers: BTreeMap::new(),
+            slaves: BTreeMap::new(),
+            resting: false,
+            first: None,
+        };
         Witness {
             world,
             nodes: Arc::new(nodes),
@@ -142,6 +152,11 @@ impl Witness {
                     self.note(acked_not_lost::at_ack(draft.id, place, cached.as_deref()));
                 }
             }
+        }
+        if let Outcome::Acked { place, status: Status::Ok } = &outcome
+            && draft.wait
+        {
+            self.judge_confirmed(draft, place);
         }
         self.lock().history.ended(draft.id, at_ms, outcome);
     }
@@ -363,6 +378,9 @@ impl Witness {
 
     /// A broker's machine will lose power at one of its next storage steps.
     pub fn power_trap(&self, broker: &str) {
+        if slave::is_slave(broker) {
+            return self.slave_power_trap(broker);
+        }
         self.lock().brokers.entry(broker.to_owned()).or_default().power_trap = true;
     }
 

@@ -14,6 +14,7 @@ mod name_server;
 mod name_server_faults;
 mod registration;
 mod replay;
+mod replication;
 mod send_back;
 mod sql_filter;
 mod store;

@@ -43,6 +43,35 @@ impl CommittedOffsets {
         table.changes += cut;
     }
 
+    /// Takes over what a master's table has under its keys `topic@group`, cut to what this slave's queues have. An offset is
+    /// taken only when it is larger, or with `always`: consumers that came here while the master was away have gone on,
+    /// and it may have come back with what it wrote long before (H-06).
+    pub fn merge(
+        &self,
+        of_master: BTreeMap<String, QueueOffsets>,
+        max_offset: impl Fn(&str, i32) -> i64,
+        always: bool,
+    ) {
+        let mut table = self.table();
+        let mut changes = 0;
+        for (key, queues) in of_master {
+            let Some((topic, group)) = key.split_once('@') else { continue };
+            for (queue, offset) in queues {
+                let offset = offset.min(max_offset(topic, queue));
+                if offset < 0 {
+                    continue;
+                }
+                let groups = table.topics.entry(topic.to_owned()).or_default();
+                let offsets = groups.entry(group.to_owned()).or_default();
+                if offsets.get(&queue).is_none_or(|own| *own < offset || (always && *own != offset)) {
+                    offsets.insert(queue, offset);
+                    changes += 1;
+                }
+            }
+        }
+        table.changes += changes;
+    }
+
     /// Remembers `offset`, smaller or larger than the last one, but never beyond `max`.
     pub fn commit(&self, topic: &str, group: &str, queue: i32, offset: i64, max: i64) {
         let offset = offset.clamp(0, max.max(0));
@@ -108,6 +137,20 @@ mod tests {
         restarted.load(file, |_, queue| if queue == 0 { 4 } else { 0 });
         assert_eq!(restarted.get("T", "g", 0), Some(4));
         assert_eq!(restarted.changes(), 1, "the file still says 10");
+    }
+
+    #[test]
+    fn a_masters_older_offset_does_not_replace_a_newer_one_and_no_offset_is_beyond_its_queue() {
+        let offsets = CommittedOffsets::default();
+        offsets.commit("T", "g", 0, 8, 10);
+        let of_master = |offset| BTreeMap::from([("T@g".to_owned(), BTreeMap::from([(0, offset), (1, 4)]))]);
+        offsets.merge(of_master(5), |_, _| 10, false);
+        assert_eq!((offsets.get("T", "g", 0), offsets.get("T", "g", 1)), (Some(8), Some(4)));
+        let before = offsets.changes();
+        offsets.merge(of_master(5), |_, _| 10, false);
+        assert_eq!(offsets.changes(), before);
+        offsets.merge(of_master(12), |_, _| 10, false);
+        assert_eq!(offsets.get("T", "g", 0), Some(10));
     }
 
     #[test]

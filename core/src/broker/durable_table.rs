@@ -157,6 +157,25 @@ impl<R: Runtime, V: Stored> DurableTable<R, V> {
         Ok(changed)
     }
 
+    /// Takes the place of all that is there, version included; true when the version was another one. The file holds the
+    /// whole new content or the whole old one (H-12).
+    ///
+    /// # Errors
+    /// [`TableError`]: nothing of it is visible.
+    pub async fn replace(&self, entries: Entries<V>, version: DataVersion) -> Result<bool, TableError> {
+        let generation = {
+            let mut staged = self.staged();
+            if staged.content.version == version {
+                return Ok(false);
+            }
+            staged.content = Content { entries, version };
+            staged.generation += 1;
+            staged.generation
+        };
+        self.write_through(generation).await?;
+        Ok(true)
+    }
+
     /// Returns once the file holds every change up to `generation`.
     async fn write_through(&self, generation: u64) -> Result<(), TableError> {
         if self.staged().written >= generation {

@@ -3,7 +3,7 @@
 //! `node` is a running broker. `send_message`, `send_back`, `pull_message` (with `long_polling` and `held_pulls`),
 //! `offset_requests`, `client_requests`, `topic_requests`, `stats_requests` and `transaction` carry requests out; `topic_config`, `subscription_group`
 //! (both in a `durable_table`), `committed_offsets`, `consumer_filters`, `client_table` and `lock_table` hold what they look at;
-//! `registration` tells the name servers.
+//! `registration` tells the name servers; `replication` and `slave_sync` are what a role adds.
 //!
 //! Invariant: a request code without a line in [`BrokerHandler::dispatch`] is answered as not supported, never as done.
 //! Invariant: tables of clients, locks and held pulls are bounded by live connections; those of topics, groups and
@@ -26,8 +26,10 @@ mod offset_requests;
 mod pull_message;
 mod refusal;
 mod registration;
+mod replication;
 mod send_back;
 mod send_message;
+mod slave_sync;
 mod stats_requests;
 mod subscription_group;
 mod topic_config;
@@ -42,7 +44,7 @@ use std::sync::Arc;
 
 use crate::config::BrokerConfig;
 use crate::remoting::RemotingCommand;
-use crate::remoting::codes::request as codes;
+use crate::remoting::codes::{request as codes, response};
 use crate::remoting::connection::{Answer, ConnectionHandle, Handler, InFlightLimit, unsupported};
 use crate::runtime::Runtime;
 
@@ -107,6 +109,7 @@ struct BrokerHandler<R: Runtime> {
     /// `None`: requests may wait for their turn as long as it takes.
     wait_limits: Option<WaitLimits>,
     sends_in_flight: InFlightLimit,
+    is_slave: bool,
 }
 
 impl<R: Runtime> BrokerHandler<R> {
@@ -126,6 +129,12 @@ impl<R: Runtime> BrokerHandler<R> {
         connection: &ConnectionHandle,
         request: &RemotingCommand,
     ) -> Result<RemotingCommand, Refusal> {
+        if self.is_slave && changes_tables(request.code) {
+            return Err(Refusal::new(
+                response::NO_PERMISSION,
+                "topics and groups of a slave are its master's",
+            ));
+        }
         match request.code {
             codes::QUERY_CONSUMER_OFFSET => self.offsets.query(request).await,
             codes::UPDATE_CONSUMER_OFFSET => self.offsets.update(request).await,
@@ -157,6 +166,11 @@ impl<R: Runtime> BrokerHandler<R> {
             _ => Ok(unsupported(request)),
         }
     }
+}
+
+/// Requests that change what a slave copies from its master.
+fn changes_tables(code: i32) -> bool {
+    matches!(code, codes::UPDATE_AND_CREATE_TOPIC | codes::UPDATE_AND_CREATE_SUBSCRIPTIONGROUP)
 }
 
 impl<R: Runtime> Handler<R> for BrokerHandler<R> {

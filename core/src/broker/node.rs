@@ -4,7 +4,7 @@
 //! Stop: the name servers are told, nobody is accepted any more, what was taken up is answered, offsets are written, and the
 //! store flushes and closes last.
 //!
-//! A slave's link (the HA port, listen port + 1) would start after the store and stop before it.
+//! The HA port of a master, and the link of a slave, start after the store and stop before it.
 
 use std::io;
 use std::net::SocketAddr;
@@ -12,7 +12,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
-use crate::config::{BrokerConfig, FlushDisk};
+use crate::config::{BrokerConfig, FlushDisk, Role};
+use crate::ha::master::{HaServer, Replication};
 use crate::remoting::connection::{ConnectionLimits, InFlightLimit, NoHandler};
 use crate::remoting::peer::Peers;
 use crate::remoting::server::Server;
@@ -35,6 +36,7 @@ use super::offset_file::OffsetFile;
 use super::offset_requests::OffsetRequests;
 use super::pull_message::PullMessage;
 use super::registration::{Presence, Registration, parse_name_servers};
+use super::replication::SlaveWait;
 use super::send_back::SendBack;
 use super::send_message::SendMessage;
 use super::stats_requests::{SettingsText, StatsRequests};
@@ -43,7 +45,7 @@ use super::topic_config::Topics;
 use super::topic_requests::TopicRequests;
 use super::transaction::Transactions;
 use super::view_message::ViewMessage;
-use super::{BrokerHandler, address};
+use super::{BrokerHandler, address, replication};
 
 /// How long the start waits for name servers that do not answer.
 const REGISTER_PATIENCE: Duration = Duration::from_secs(2);
@@ -65,6 +67,8 @@ pub enum StartError {
     Listen { address: SocketAddr, source: io::Error },
     #[error("namesrvAddr: expected host:port;host:port, found {0}")]
     NameServer(String),
+    #[error("brokerRole: {0}")]
+    Role(String),
     #[error("brokerIP1: look up {name}: {source}")]
     Address { name: String, source: io::Error },
 }
@@ -85,6 +89,8 @@ pub struct Broker<R: Runtime> {
     name: String,
     address: SocketAddr,
     servers: Vec<Server<R>>,
+    /// None on a slave.
+    ha: Option<HaServer<R>>,
     tasks: Vec<R::Task<()>>,
     stop: Sender<bool>,
     peers: Peers<R>,
@@ -96,10 +102,10 @@ pub struct Broker<R: Runtime> {
 }
 
 /// What lives from the opening of the store on.
-struct Tables<R: Runtime> {
-    topics: Arc<Topics<R>>,
-    groups: Arc<SubscriptionGroups<R>>,
-    offsets: Arc<CommittedOffsets>,
+pub(super) struct Tables<R: Runtime> {
+    pub(super) topics: Arc<Topics<R>>,
+    pub(super) groups: Arc<SubscriptionGroups<R>>,
+    pub(super) offsets: Arc<CommittedOffsets>,
     offset_file: Arc<OffsetFile<R>>,
     filters: Arc<ConsumerFilters<R>>,
 }
@@ -112,6 +118,7 @@ impl<R: Runtime> Broker<R> {
     pub async fn start(rt: R, config: BrokerConfig) -> Result<Broker<R>, StartError> {
         let name_servers =
             parse_name_servers(&config.registration.name_servers).map_err(StartError::NameServer)?;
+        replication::check(&config)?;
         let ip = address::advertised(&rt, &config, &name_servers)
             .await
             .map_err(|source| StartError::Address { name: config.identity.ip1.clone(), source })?;
@@ -141,7 +148,9 @@ impl<R: Runtime> Broker<R> {
         let _ = store.dispatched().reached(store.commit_log_max()).await;
         let tables = open_tables(&rt, config, &store).await?;
         let clients = Arc::new(ClientTable::default());
-        let handler = Arc::new(handler(&rt, config, &store, &tables, &clients, &held));
+        let ha = replication::listen(&rt, config, &store).await?;
+        let known = ha.as_ref().map(HaServer::replication);
+        let handler = Arc::new(handler(&rt, config, &store, &tables, (&clients, &held), known));
 
         let limits = ConnectionLimits::default();
         let (stop, stopping) = watch(false);
@@ -151,19 +160,26 @@ impl<R: Runtime> Broker<R> {
         handler.sends.set_store_host(address);
 
         let peers = Peers::new(rt.clone(), Arc::new(NoHandler), limits);
+        let master = replication::master_place(config);
         let registration = Arc::new(Registration::new(
             rt.clone(),
             peers.clone(),
             tables.topics.clone(),
-            presence(config, address),
+            presence(config, address, ha.as_ref().map(HaServer::local_addr)),
+            master.clone(),
             name_servers,
         ));
         let mut tasks = background(&rt, config, &store, &tables, &handler, &stopping);
+        if let Some(master) = &master {
+            let followed = (master.subscribe(), &stopping);
+            tasks.extend(replication::follow(&rt, config, &store, &tables, &peers, followed));
+        }
         tasks.extend(registration.start(&stopping, REGISTER_PATIENCE).await);
         Ok(Broker {
             name: config.identity.name.clone(),
             address,
             servers,
+            ha,
             tasks,
             stop,
             peers,
@@ -207,6 +223,9 @@ impl<R: Runtime> Broker<R> {
         for server in self.servers {
             server.stop(STOP_PATIENCE).await;
         }
+        if let Some(ha) = self.ha {
+            ha.stop().await;
+        }
         self.peers.stop().await;
         let offsets = self.offset_file.save().await.map_err(BrokerStopError::Offsets);
         let filters = self.filters.save().await.map_err(BrokerStopError::Filters);
@@ -227,14 +246,17 @@ fn store_config<R: Runtime>(rt: &R, config: &BrokerConfig) -> StoreConfig {
             FlushDisk::Async => FlushMode::Async,
             FlushDisk::Sync => FlushMode::Sync,
         },
+        slave: config.identity.role == Role::Slave,
         sync_flush_timeout_ms: settings.sync_flush_timeout_ms,
-        transient_pool: settings.transient_pool.then_some(TransientPool {
-            buffers: settings.transient_pool_size,
-            fast_fail: settings.fast_fail_if_no_buffer,
-            commit_interval_ms: settings.commit_interval_ms,
-            commit_least_pages: settings.commit_least_pages,
-            commit_thorough_interval_ms: settings.commit_thorough_interval_ms,
-        }),
+        transient_pool: (settings.transient_pool && config.identity.role != Role::Slave).then_some(
+            TransientPool {
+                buffers: settings.transient_pool_size,
+                fast_fail: settings.fast_fail_if_no_buffer,
+                commit_interval_ms: settings.commit_interval_ms,
+                commit_least_pages: settings.commit_least_pages,
+                commit_thorough_interval_ms: settings.commit_thorough_interval_ms,
+            },
+        ),
         flush_interval_ms: settings.flush_interval_ms,
         flush_least_pages: settings.flush_least_pages,
         flush_thorough_interval_ms: settings.flush_thorough_interval_ms,
@@ -272,12 +294,13 @@ fn store_config<R: Runtime>(rt: &R, config: &BrokerConfig) -> StoreConfig {
     }
 }
 
-fn presence(config: &BrokerConfig, address: SocketAddr) -> Presence {
-    let ha_port = address.port().checked_add(1).unwrap_or(address.port());
+fn presence(config: &BrokerConfig, address: SocketAddr, ha: Option<SocketAddr>) -> Presence {
+    let ha_port = ha.unwrap_or_else(|| replication::ha_listen(config)).port();
     Presence {
         name: config.identity.name.clone(),
         cluster: config.identity.cluster.clone(),
         address: address.to_string(),
+        id: config.identity.id.into(),
         ha_address: SocketAddr::new(address.ip(), ha_port).to_string(),
         permission: config.identity.permission,
         period_ms: config.registration.period_ms,
@@ -300,7 +323,8 @@ async fn open_tables<R: Runtime>(
     let file = |name| format!("{dir}/{name}.json");
     let topics = Topics::open(rt.clone(), file("topics"), &config.identity, &config.topics).await?;
     let groups = file("subscriptionGroup");
-    let groups = SubscriptionGroups::open(rt.clone(), groups, config.topics.auto_create_group).await?;
+    let (auto_create, copied) = (config.topics.auto_create_group, config.identity.role == Role::Slave);
+    let groups = SubscriptionGroups::open(rt.clone(), groups, auto_create, copied).await?;
     let offsets = Arc::new(CommittedOffsets::default());
     let path = file("consumerOffset");
     let max_offset = |topic: &str, queue| store.max_offset(topic, queue);
@@ -324,11 +348,14 @@ fn handler<R: Runtime>(
     config: &BrokerConfig,
     store: &Arc<MessageStore<R>>,
     tables: &Tables<R>,
-    clients: &Arc<ClientTable>,
-    held: &Arc<LongPolling<R>>,
+    (clients, held): (&Arc<ClientTable>, &Arc<LongPolling<R>>),
+    known: Option<&Arc<Replication>>,
 ) -> BrokerHandler<R> {
     let Tables { topics, groups, offsets, .. } = tables;
-    let sends = Arc::new(SendMessage::new(rt.clone(), store.clone(), topics.clone(), groups.clone(), config));
+    let is_slave = config.identity.role == Role::Slave;
+    let wait = SlaveWait::new(config, known);
+    let sends = SendMessage::new(rt.clone(), store.clone(), topics.clone(), groups.clone(), wait, config);
+    let sends = Arc::new(sends);
     BrokerHandler {
         send_backs: SendBack { rt: rt.clone(), store: store.clone(), sends: sends.clone() },
         transactions: Arc::new(Transactions {
@@ -355,8 +382,10 @@ fn handler<R: Runtime>(
             settings: config.pull.clone(),
             property_filter: config.filters.by_property,
             permission: config.identity.permission,
+            is_slave,
         },
         offsets: OffsetRequests {
+            rt: rt.clone(),
             store: store.clone(),
             topics: topics.clone(),
             groups: groups.clone(),
@@ -385,6 +414,7 @@ fn handler<R: Runtime>(
         held: held.clone(),
         wait_limits: BrokerHandler::<R>::wait_limits(config),
         sends_in_flight: InFlightLimit::new(config.send.in_flight_max),
+        is_slave,
     }
 }
 
@@ -422,13 +452,16 @@ fn background<R: Runtime>(
 ) -> Vec<R::Task<()>> {
     let interval = Duration::from_millis(config.clients.offset_flush_interval_ms.max(1));
     let clients = handler.clients.clone();
-    vec![
+    let mut tasks = vec![
         rt.spawn("answer held pulls", handler.held.clone().run(store.clone(), stop.clone())),
-        rt.spawn("check transactions", handler.transactions.clone().run(stop.clone())),
         rt.spawn("write offsets", tables.offset_file.clone().run(interval, stop.clone())),
         rt.spawn("write filters", tables.filters.clone().run(stop.clone())),
         rt.spawn("expire clients", expire_clients(rt.clone(), clients, stop.clone())),
-    ]
+    ];
+    if config.identity.role != Role::Slave {
+        tasks.push(rt.spawn("check transactions", handler.transactions.clone().run(stop.clone())));
+    }
+    tasks
 }
 
 async fn expire_clients<R: Runtime>(rt: R, clients: Arc<ClientRequests<R>>, mut stop: Receiver<bool>) {

@@ -65,6 +65,7 @@ impl<R: Runtime> OffsetFile<R> {
         let file = ConsumerOffsetWrapper { data_version: None, offset_table };
         ConfigFile::save(&self.rt, &self.path, &file.to_java_json()).await?;
         self.written.store(changes, Ordering::Relaxed);
+        self.rt.probe("broker.offsets_written", changes, 0);
         Ok(())
     }
 

@@ -20,6 +20,7 @@ use super::topic_config::Topics;
 type Result<T> = std::result::Result<T, Refusal>;
 
 pub(crate) struct OffsetRequests<R: Runtime> {
+    pub rt: R,
     pub store: Arc<MessageStore<R>>,
     pub topics: Arc<Topics<R>>,
     pub groups: Arc<SubscriptionGroups<R>>,
@@ -81,6 +82,7 @@ impl<R: Runtime> OffsetRequests<R> {
             return Err(Refusal::new(response::INVALID_PARAMETER, remark));
         }
         self.offsets.commit(topic, group, header.queue_id, header.commit_offset, max);
+        self.rt.probe("broker.offset_committed", header.commit_offset.unsigned_abs(), 0);
         Ok(answer(response::SUCCESS))
     }
 

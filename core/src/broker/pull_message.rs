@@ -36,6 +36,8 @@ pub(crate) struct CheckedPull {
     pub filter: Filter,
     topic_sys_flag: i32,
     group_sys_flag: i32,
+    /// Read from a slave, which may lack what its master has.
+    of_slave: bool,
 }
 
 pub(crate) struct PullMessage<R: Runtime> {
@@ -50,6 +52,7 @@ pub(crate) struct PullMessage<R: Runtime> {
     pub settings: PullSettings,
     pub property_filter: bool,
     pub permission: Permission,
+    pub is_slave: bool,
 }
 
 impl<R: Runtime> PullMessage<R> {
@@ -78,6 +81,7 @@ impl<R: Runtime> PullMessage<R> {
         };
         let facts = Facts {
             can_read: self.permission.can_read(),
+            is_slave: self.is_slave,
             lite: request.code == request::LITE_PULL_MESSAGE,
             lite_enabled: self.settings.lite_pull,
             group: group.as_deref(),
@@ -92,6 +96,7 @@ impl<R: Runtime> PullMessage<R> {
             let max = self.store.max_offset(&header.topic, header.queue_id);
             let (topic, group) = (&header.topic, &header.consumer_group);
             self.offsets.commit(topic, group, header.queue_id, header.commit_offset, max);
+            self.rt.probe("broker.offset_committed", header.commit_offset.unsigned_abs(), 0);
         }
         let may_hold = header.sys_flag & flags::SUSPEND != 0 && !request.is_oneway();
         if code_of(&read, pull.offset) == response::PULL_NOT_FOUND && may_hold {
@@ -157,8 +162,34 @@ fn code_of(read: &Read, offset: i64) -> i32 {
     }
 }
 
+/// Outcomes that say more about how far a slave has come than about the queue.
+fn keeps_offset(status: GetStatus) -> bool {
+    matches!(
+        status,
+        GetStatus::NoMatchedLogicQueue
+            | GetStatus::NoMessageInQueue
+            | GetStatus::OffsetTooSmall
+            | GetStatus::OffsetOverflowOne
+            | GetStatus::OffsetOverflowBadly
+            | GetStatus::OffsetFoundNull
+    )
+}
+
 /// The answer to a pull that was read.
-pub(crate) fn respond(pull: &CheckedPull, read: Read) -> RemotingCommand {
+///
+/// A slave may lack what its master has: where it would send the consumer to another offset, or has nothing, it leaves the
+/// offset as it is and lets the consumer ask the master again.
+///
+/// # Source
+/// Broker semantics 10.2, behind the table.
+pub(crate) fn respond(pull: &CheckedPull, mut read: Read) -> RemotingCommand {
+    let mut code = code_of(&read, pull.offset);
+    if pull.of_slave && keeps_offset(read.status) {
+        read.next_begin = pull.offset;
+        if code == response::PULL_OFFSET_MOVED {
+            code = response::PULL_RETRY_IMMEDIATELY;
+        }
+    }
     let header = PullMessageResponse {
         suggest_which_broker_id: 0,
         next_begin_offset: read.next_begin,
@@ -167,15 +198,13 @@ pub(crate) fn respond(pull: &CheckedPull, read: Read) -> RemotingCommand {
         topic_sys_flag: Some(pull.topic_sys_flag),
         group_sys_flag: Some(pull.group_sys_flag),
     };
-    answer(code_of(&read, pull.offset))
-        .with_remark(read.status.name())
-        .with_header(&header)
-        .with_body(read.messages)
+    answer(code).with_remark(read.status.name()).with_header(&header).with_body(read.messages)
 }
 
 /// What a pull is checked against.
 struct Facts<'a> {
     can_read: bool,
+    is_slave: bool,
     lite: bool,
     lite_enabled: bool,
     group: Option<&'a SubscriptionGroupConfig>,
@@ -228,6 +257,7 @@ fn check(header: &PullMessageHeader, facts: &Facts<'_>) -> Result<CheckedPull, R
         filter,
         topic_sys_flag: topic.topic_sys_flag,
         group_sys_flag: group.group_sys_flag,
+        of_slave: facts.is_slave,
     })
 }
 

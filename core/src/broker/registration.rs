@@ -17,13 +17,14 @@ use crate::remoting::RemotingCommand;
 use crate::remoting::body::{KvTable, RegisterBrokerBody, TopicConfigSerializeWrapper, body_crc32};
 use crate::remoting::codes::{request, response};
 use crate::remoting::connection::CallError;
-use crate::remoting::headers::{RegisterBrokerHeader, UnregisterBrokerHeader};
+use crate::remoting::headers::{RegisterBrokerHeader, RegisterBrokerResponse, UnregisterBrokerHeader};
 use crate::remoting::peer::Peers;
 use crate::runtime::Runtime;
-use crate::runtime::sync::Receiver;
+use crate::runtime::sync::{Receiver, Sender};
 
 use super::topic_config::Topics;
 use crate::config::Permission;
+use crate::ha::slave::MasterPlace;
 
 /// The first full registration after that of the start.
 const SECOND_AFTER: Duration = Duration::from_secs(10);
@@ -36,6 +37,8 @@ pub(crate) struct Presence {
     pub name: String,
     pub cluster: String,
     pub address: String,
+    /// 0 for a master.
+    pub id: i64,
     pub ha_address: String,
     pub permission: Permission,
     pub period_ms: u64,
@@ -56,6 +59,8 @@ pub(crate) struct Registration<R: Runtime> {
     peers: Peers<R>,
     topics: Arc<Topics<R>>,
     presence: Presence,
+    /// Told to a slave: where its master is. The last name server that knows one is believed.
+    master: Option<Sender<MasterPlace>>,
     targets: Vec<Arc<Target>>,
 }
 
@@ -94,12 +99,13 @@ impl<R: Runtime> Registration<R> {
         peers: Peers<R>,
         topics: Arc<Topics<R>>,
         presence: Presence,
+        master: Option<Sender<MasterPlace>>,
         name_servers: Vec<(String, u16)>,
     ) -> Self {
         let target =
             |(host, port)| Arc::new(Target { host, port, pending: Mutex::default(), wake: Notify::new() });
         let targets = name_servers.into_iter().map(target).collect();
-        Registration { rt, peers, topics, presence, targets }
+        Registration { rt, peers, topics, presence, master, targets }
     }
 
     /// Registers with every name server and keeps at it until `stop` is true. Waits for the first attempts, but not longer
@@ -206,7 +212,7 @@ impl<R: Runtime> Registration<R> {
             broker_addr: self.presence.address.clone(),
             cluster_name: self.presence.cluster.clone(),
             ha_server_addr: self.presence.ha_address.clone(),
-            broker_id: 0,
+            broker_id: self.presence.id,
             compressed: false,
             body_crc32: Some(body_crc32(&body)),
             ..Default::default()
@@ -222,7 +228,10 @@ impl<R: Runtime> Registration<R> {
         let mut all = true;
         for (address, answer) in answers {
             match answer {
-                Ok(answer) => self.take_order_config(&answer).await,
+                Ok(answer) => {
+                    self.take_master(&answer);
+                    self.take_order_config(&answer).await;
+                }
                 Err(error) => {
                     tracing::warn!(name_server = %address, %error, "register this broker");
                     all = false;
@@ -258,6 +267,18 @@ impl<R: Runtime> Registration<R> {
         Ok(join_all(calls).await)
     }
 
+    /// A name server tells a slave where its master is, as long as it knows one.
+    fn take_master(&self, answer: &RemotingCommand) {
+        let Some(master) = &self.master else { return };
+        let Ok(RegisterBrokerResponse { ha_server_addr, master_addr }) = answer.header() else { return };
+        let known = |address: Option<String>| address.filter(|address| !address.is_empty());
+        let told = MasterPlace { ha: known(ha_server_addr), remoting: known(master_addr) };
+        if told.ha.is_some() && told.remoting.is_some() && told != master.get() {
+            tracing::info!(?told, "the master is here");
+            master.send(told);
+        }
+    }
+
     /// A name server may say which topics are ordered.
     async fn take_order_config(&self, answer: &RemotingCommand) {
         if answer.body.is_empty() {
@@ -279,7 +300,7 @@ impl<R: Runtime> Registration<R> {
             broker_name: self.presence.name.clone(),
             broker_addr: self.presence.address.clone(),
             cluster_name: self.presence.cluster.clone(),
-            broker_id: 0,
+            broker_id: self.presence.id,
         };
         let request = RemotingCommand::request(request::UNREGISTER_BROKER).with_header(&header);
         let told = self.targets.iter().map(|target| self.ask(target, &request, UNREGISTER_TIMEOUT));

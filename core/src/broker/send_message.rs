@@ -2,7 +2,8 @@
 //!
 //! A SUCCESS means: stored, and in SYNC_FLUSH mode on stable storage. FLUSH_DISK_TIMEOUT means: stored, but nobody knows
 //! whether durably. That is also the answer when the flush that was to cover the message has failed, since its bytes
-//! may have reached the disk and the next start may find them. Every other code means: not stored, and it never will be.
+//! may have reached the disk and the next start may find them. With SYNC_MASTER a SUCCESS means that a slave has it too,
+//! and FLUSH_SLAVE_TIMEOUT and SLAVE_NOT_AVAILABLE mean: stored, and nobody knows whether on a slave. Every other code means: not stored, and it never will be.
 //!
 //! A half message is stored in the half topic (`transaction`).
 //! Delayed messages and dead letters are refused by name, not stored as something they are not: a push consumer
@@ -11,7 +12,7 @@
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 
-use crate::config::{BrokerConfig, Permission, SendSettings};
+use crate::config::{BrokerConfig, Permission, Role, SendSettings};
 use crate::message::batch;
 use crate::message::properties::{self, NAME_SEPARATOR, PROPERTY_SEPARATOR, Segment};
 use crate::message::{MessageToStore, id, sys_flag};
@@ -22,10 +23,11 @@ use crate::remoting::headers::SendMessageHeader;
 use crate::remoting::{JsonAnswer, JsonFields, RemotingCommand, SerializeType};
 use crate::runtime::Runtime;
 use crate::runtime::sync::Watermark;
-use crate::store::{AppendedBatch, MessageStore};
+use crate::store::{AppendedBatch, MessageStore, PutError, WhyNot};
 
 use super::names;
 use super::refusal::{Refusal, answer};
+use super::replication::{SlaveWait, now, with_status};
 use super::subscription_group::SubscriptionGroups;
 use super::topic_config::{NewTopic, Topics};
 use super::transaction::half;
@@ -64,6 +66,9 @@ pub(crate) struct SendMessage<R: Runtime> {
     body_bytes_max: usize,
     append_busy_ms: u64,
     flush_timeout_ms: u64,
+    is_slave: bool,
+    /// `Some` on a SYNC_MASTER.
+    slave_wait: Option<SlaveWait>,
 }
 
 impl<R: Runtime> SendMessage<R> {
@@ -72,6 +77,7 @@ impl<R: Runtime> SendMessage<R> {
         store: Arc<MessageStore<R>>,
         topics: Arc<Topics<R>>,
         groups: Arc<SubscriptionGroups<R>>,
+        slave_wait: Option<SlaveWait>,
         config: &BrokerConfig,
     ) -> Self {
         let (region, trace_on) = (config.identity.region.clone(), config.topics.trace_on);
@@ -94,6 +100,8 @@ impl<R: Runtime> SendMessage<R> {
             body_bytes_max: config.store.message_bytes_max as usize,
             append_busy_ms: config.store.append_busy_ms,
             flush_timeout_ms: config.store.sync_flush_timeout_ms,
+            is_slave: config.identity.role == Role::Slave,
+            slave_wait,
         }
     }
 
@@ -105,9 +113,14 @@ impl<R: Runtime> SendMessage<R> {
         self.store_host.set(address).expect("the address is set once");
     }
 
+    /// What records say of where they were stored, by a broker that may store them.
+    ///
     /// # Errors
-    /// Before the broker listens.
+    /// On a slave, and before the broker listens.
     pub fn store_host(&self) -> Result<SocketAddr, Refusal> {
+        if self.is_slave {
+            return Err(PutError::NotWritable(WhyNot::Slave).into());
+        }
         let starting = || Refusal::new(response::SERVICE_NOT_AVAILABLE, "the broker is starting");
         self.store_host.get().copied().ok_or_else(starting)
     }
@@ -203,13 +216,12 @@ impl<R: Runtime> SendMessage<R> {
             (put.queue_offset, put.end)
         };
         let place = Place { ids: &ids, queue_id, queue_offset };
-        if self.store.must_wait() {
+        if self.store.must_wait() || self.slave_wait.is_some() {
             let answer = match request.serialize_type {
                 SerializeType::Json => Response::Json(self.sent_json(place, &wants)),
                 SerializeType::RocketMq => Response::Command(self.sent(place, &wants)),
             };
-            let flushed = wants.flush;
-            return Ok(if flushed { self.when_durable(answer, end) } else { self.when_kept(answer, end) });
+            return Ok(self.when_safe(answer, end, wants.flush));
         }
         Ok(match request.serialize_type {
             SerializeType::Json => Answer::NowJson(self.sent_json(place, &wants)),
@@ -290,6 +302,22 @@ impl<R: Runtime> SendMessage<R> {
     /// `answer` when what was put without waiting for its flush is stored, up to `end`.
     pub fn stored(&self, answer: RemotingCommand, end: u64) -> Answer {
         if self.store.must_wait() { self.when_kept(answer.into(), end) } else { Answer::Now(answer) }
+    }
+
+    /// `answer` when the log up to `end` is as safe as the settings say; a message that does not wait is safe when it
+    /// outlives the process.
+    fn when_safe(&self, mut answer: Response, end: u64, waits: bool) -> Answer {
+        if let Some(slaves) = self.slave_wait.as_ref().filter(|_| waits) {
+            if slaves.has_slave(end) {
+                return slaves.answer(&self.rt, &self.store, answer, end);
+            }
+            answer = with_status(answer, response::SLAVE_NOT_AVAILABLE, "stored, but no slave is near");
+        }
+        match (self.store.must_wait(), waits) {
+            (true, true) => self.when_durable(answer, end),
+            (true, false) => self.when_kept(answer, end),
+            (false, _) => now(answer),
+        }
     }
 
     /// `answer` when the log is durable up to `end`.
@@ -411,18 +439,23 @@ fn push_segment(into: &mut String, start: usize, segment: &str) {
     into.push_str(segment);
 }
 
-fn not_known_durable(mut answer: Response, why: &str) -> Response {
-    let (code, remark) = match &mut answer {
-        Response::Command(answer) => (&mut answer.code, &mut answer.remark),
-        Response::Json(answer) => (&mut answer.code, &mut answer.remark),
+/// A status of replication, if the answer has one already, stays: it is the one that is told of the two.
+fn not_known_durable(answer: Response, why: &str) -> Response {
+    let code = match &answer {
+        Response::Command(answer) => answer.code,
+        Response::Json(answer) => answer.code,
     };
-    *code = response::FLUSH_DISK_TIMEOUT;
-    *remark = Some(format!("stored, but not known to be on disk: {why}"));
-    answer
+    match code {
+        response::SUCCESS => {
+            let remark = format!("stored, but not known to be on disk: {why}");
+            with_status(answer, response::FLUSH_DISK_TIMEOUT, &remark)
+        }
+        _ => answer,
+    }
 }
 
 /// It is not whole in its file, and as no write succeeds any more it never will be.
-fn not_kept() -> Response {
+pub(super) fn not_kept() -> Response {
     answer(response::SERVICE_NOT_AVAILABLE).with_remark("not stored: the log could not be written").into()
 }
 

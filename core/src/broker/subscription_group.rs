@@ -33,13 +33,15 @@ fn wrapper(entries: &Entries<SubscriptionGroupConfig>, version: &DataVersion) ->
 pub(crate) struct SubscriptionGroups<R> {
     table: DurableTable<R, SubscriptionGroupConfig>,
     auto_create: bool,
+    /// The table is the master's: nothing is created here.
+    copied: bool,
 }
 
 impl<R: Runtime> SubscriptionGroups<R> {
     /// # Errors
     /// [`TableError`].
-    pub async fn open(rt: R, path: String, auto_create: bool) -> Result<Self, TableError> {
-        Ok(SubscriptionGroups { table: DurableTable::open(rt, path).await?, auto_create })
+    pub async fn open(rt: R, path: String, auto_create: bool, copied: bool) -> Result<Self, TableError> {
+        Ok(SubscriptionGroups { table: DurableTable::open(rt, path).await?, auto_create, copied })
     }
 
     pub fn get(&self, group: &str) -> Option<Arc<SubscriptionGroupConfig>> {
@@ -57,7 +59,10 @@ impl<R: Runtime> SubscriptionGroups<R> {
         if let Some(found) = self.get(group) {
             return Ok(Some(found));
         }
-        if !(self.auto_create || names::is_system_group(group)) || names::check_group(group).is_err() {
+        if self.copied
+            || !(self.auto_create || names::is_system_group(group))
+            || names::check_group(group).is_err()
+        {
             return Ok(None);
         }
         let created = SubscriptionGroupConfig { group_name: group.to_owned(), ..Default::default() };
@@ -68,6 +73,16 @@ impl<R: Runtime> SubscriptionGroups<R> {
             })
             .await?;
         Ok(self.get(group))
+    }
+
+    /// Takes over the master's table, as it is; true when it was another one.
+    ///
+    /// # Errors
+    /// [`TableError`].
+    pub async fn copy(&self, of_master: SubscriptionGroupWrapper) -> Result<bool, TableError> {
+        let entries =
+            of_master.subscription_group_table.into_iter().map(|(name, group)| (name, Arc::new(group)));
+        self.table.replace(entries.collect(), of_master.data_version).await
     }
 
     /// Puts or replaces a group.

@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 
 use super::durable_table::{DurableTable, Entries, Stored, TableError};
 use super::names;
-use crate::config::{BrokerIdentity, TopicSettings};
+use crate::config::{BrokerIdentity, Role, TopicSettings};
 use crate::remoting::body::{BodyError, DataVersion, TopicConfig, TopicConfigSerializeWrapper};
 use crate::runtime::Runtime;
 
@@ -121,6 +121,8 @@ fn created_by_send(
 pub(crate) struct Topics<R> {
     table: DurableTable<R, TopicConfig>,
     settings: TopicSettings,
+    /// The table is the master's: nothing is created here.
+    copied: bool,
     system: BTreeSet<String>,
     /// Changed since somebody last told the name servers.
     unregistered: Mutex<BTreeSet<String>>,
@@ -147,8 +149,8 @@ impl<R: Runtime> Topics<R> {
                 absent.map(|topic| (topic.topic_name.clone(), Some(topic))).collect()
             })
             .await?;
-        let settings = settings.clone();
-        Ok(Topics { table, settings, system, unregistered: Mutex::default(), changed: Notify::new() })
+        let (settings, copied) = (settings.clone(), identity.role == Role::Slave);
+        Ok(Topics { table, settings, copied, system, unregistered: Mutex::default(), changed: Notify::new() })
     }
 
     pub fn get(&self, topic: &str) -> Option<Arc<TopicConfig>> {
@@ -202,7 +204,7 @@ impl<R: Runtime> Topics<R> {
     /// # Errors
     /// [`TableError`].
     pub async fn create_if_absent(&self, topic: TopicConfig) -> Result<(), TableError> {
-        if self.contains(&topic.topic_name) {
+        if self.copied || self.contains(&topic.topic_name) {
             return Ok(());
         }
         self.change(|existing| match existing.contains_key(&topic.topic_name) {
@@ -220,13 +222,23 @@ impl<R: Runtime> Topics<R> {
         self.change(|_| vec![(topic.topic_name.clone(), Some(topic))]).await
     }
 
+    /// Takes over the master's table, as it is; true when it was another one.
+    ///
+    /// # Errors
+    /// [`TableError`].
+    pub async fn copy(&self, of_master: TopicConfigSerializeWrapper) -> Result<bool, TableError> {
+        let TopicConfigSerializeWrapper { topic_config_table, data_version } = of_master;
+        let entries = topic_config_table.into_iter().map(|(name, topic)| (name, Arc::new(topic)));
+        self.table.replace(entries.collect(), data_version).await
+    }
+
     /// Takes over what a name server says about ordered topics: never back.
     ///
     /// # Errors
     /// [`TableError`].
     pub async fn mark_ordered(&self, ordered: &BTreeMap<String, String>) -> Result<(), TableError> {
         let is_new = |topic: &TopicConfig| !topic.order && ordered.contains_key(&topic.topic_name);
-        if !self.table.snapshot().0.values().any(|topic| is_new(topic)) {
+        if self.copied || !self.table.snapshot().0.values().any(|topic| is_new(topic)) {
             return Ok(());
         }
         self.change(|existing| {

@@ -309,6 +309,20 @@ impl<R: Runtime> Producer<R> {
         verdict.outcome()
     }
 
+    /// The address of the queue's master. The route of another topic may have been asked for while the broker had a slave
+    /// only: then the name servers are asked again.
+    async fn master_now(&self, queue: &MessageQueue, deadline: Mono) -> Option<String> {
+        let (rt, routes) = (&self.shared.rt, &self.shared.routes);
+        if let Some(addr) = routes.master(&queue.broker_name) {
+            return Some(addr);
+        }
+        let left = deadline.since(rt.now());
+        if let Ok(Err(error)) = rt.timeout(left, routes.refresh(&queue.topic)).await {
+            tracing::debug!(broker = %queue.broker_name, %error, "ask for the master");
+        }
+        routes.master(&queue.broker_name)
+    }
+
     /// One attempt. `None` leaves what was learned in `verdict`.
     async fn attempt(
         &self,
@@ -318,7 +332,7 @@ impl<R: Runtime> Producer<R> {
         verdict: &mut Verdict,
     ) -> Option<SendResult> {
         let rt = &self.shared.rt;
-        let Some(addr) = self.shared.routes.master(&queue.broker_name) else {
+        let Some(addr) = self.master_now(queue, deadline).await else {
             let (code, remark) = no_broker(queue);
             verdict.refuse(code, remark);
             return None;

@@ -214,10 +214,11 @@ impl<R: Runtime> RouteCache<R> {
 
     fn keep(&self, topic: &str, route: Route) -> Arc<Route> {
         let mut tables = self.tables();
+        // Also when this route is known: another topic's may have been of a time when a broker had a slave only.
+        tables.brokers.extend(route.brokers.clone());
         if let Some(known) = tables.routes.get(topic).filter(|known| ***known == route) {
             return known.clone();
         }
-        tables.brokers.extend(route.brokers.clone());
         let route = Arc::new(route);
         tables.routes.insert(topic.to_owned(), route.clone());
         route

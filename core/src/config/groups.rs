@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::ANY;
-use super::value::{FlushDisk, MasterId, Permission, ReservedTime, Role, Value};
+use super::value::{FlushDisk, Permission, ReservedTime, Role, Value};
 use crate::store::DeleteHours;
 
 /// A struct whose fields are settings.
@@ -49,7 +49,8 @@ settings! {
     BrokerIdentity {
         "brokerName" name: String = "broker-a".to_owned();
         "brokerClusterName" cluster: String = "DefaultCluster".to_owned();
-        "brokerId" id: MasterId = MasterId;
+        /// 0 for a master, more for a slave.
+        "brokerId" id: u32 = 0;
         "brokerRole" role: Role = Role::AsyncMaster;
         /// Sent as `MSG_REGION` with each send's answer.
         "regionId" region: String = "DefaultRegion".to_owned();
@@ -70,6 +71,26 @@ settings! {
         /// Kept between 10,000 and 60,000.
         "registerNameServerPeriod" period_ms: u64 = 30_000;
         "registerBrokerTimeoutMills" timeout_ms: u64 = 24_000;
+    }
+}
+
+settings! {
+    /// How a master feeds its slaves, and how a slave follows its master.
+    HaSettings {
+        /// Where slaves connect to a master. 0: the port after `listenPort`, or a free one when that is 0.
+        "haListenPort" listen_port: u16 = 0;
+        /// `host:port` of the master's link. Empty: the name servers tell it.
+        "haMasterAddress" master_address: String = String::new();
+        /// Without a word for as long, a heartbeat is sent; either way.
+        "haSendHeartbeatInterval" heartbeat_ms: u64 = 5_000;
+        /// A link that has been silent for as long is closed; on either side.
+        "haHousekeepingInterval" housekeeping_ms: u64 = 20_000;
+        /// Bytes of the log in one frame, at most.
+        "haTransferBatchSize" batch_bytes: u32 = 32 * 1024;
+        /// A slave that is so many bytes behind is not waited for.
+        "haSlaveFallbehindMax" fall_behind_max: u64 = 256 * 1024 * 1024;
+        /// How long a send waits for a slave.
+        "slaveTimeout" slave_timeout_ms: u64 = 3_000;
     }
 }
 

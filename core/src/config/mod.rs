@@ -17,11 +17,11 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 pub use error::{ConfigError, Warning};
 pub use groups::{
-    BrokerIdentity, ClientSettings, FilterSettings, IndexSettings, NameServerSettings, PullSettings,
-    ReadSettings, Registration, RetentionSettings, SendSettings, StoreSettings, TopicSettings,
+    BrokerIdentity, ClientSettings, FilterSettings, HaSettings, IndexSettings, NameServerSettings,
+    PullSettings, ReadSettings, Registration, RetentionSettings, SendSettings, StoreSettings, TopicSettings,
     TransactionSettings,
 };
-pub use value::{FlushDisk, MasterId, Permission, ReservedTime, Role};
+pub use value::{FlushDisk, Permission, ReservedTime, Role};
 
 use groups::Group;
 
@@ -59,6 +59,7 @@ pub struct Setting {
 pub struct BrokerConfig {
     pub identity: BrokerIdentity,
     pub registration: Registration,
+    pub ha: HaSettings,
     pub topics: TopicSettings,
     pub send: SendSettings,
     pub pull: PullSettings,
@@ -176,6 +177,7 @@ impl Groups for BrokerConfig {
         vec![
             &self.identity,
             &self.registration,
+            &self.ha,
             &self.topics,
             &self.send,
             &self.pull,
@@ -193,6 +195,7 @@ impl Groups for BrokerConfig {
         vec![
             &mut self.identity,
             &mut self.registration,
+            &mut self.ha,
             &mut self.topics,
             &mut self.send,
             &mut self.pull,

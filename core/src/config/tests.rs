@@ -32,8 +32,8 @@ fn a_bad_value_names_file_line_key_and_what_was_expected() {
         ("listenPort=70000", "broker.conf:1: listenPort: expected a number from 0 to 65535, found 70000"),
         ("traceOn=yes", "broker.conf:1: traceOn: expected true or false, found yes"),
         (
-            "brokerRole=SLAVE",
-            "broker.conf:1: brokerRole: expected ASYNC_MASTER (replication is not implemented in this version), found SLAVE",
+            "brokerRole=FOLLOWER",
+            "broker.conf:1: brokerRole: expected ASYNC_MASTER, SYNC_MASTER or SLAVE, found FOLLOWER",
         ),
         ("nothing", "broker.conf:1: expected key=value, found nothing"),
     ];

@@ -21,10 +21,15 @@ pub enum FlushDisk {
     Sync,
 }
 
-/// `brokerRole`. A master that waits for its slaves, and a slave, would promise what this version cannot keep.
+/// `brokerRole`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Role {
+    /// Answers a send by its own flush alone.
     AsyncMaster,
+    /// Answers a send when a slave has the message too.
+    SyncMaster,
+    /// Copies its master and takes no writes.
+    Slave,
 }
 
 /// `brokerPermission`, Java's bits: 2 write, 4 read.
@@ -125,15 +130,19 @@ impl Value for Role {
     fn parse(text: &str) -> Result<Self, String> {
         match text {
             "ASYNC_MASTER" => Ok(Role::AsyncMaster),
-            "SYNC_MASTER" | "SLAVE" => {
-                Err("ASYNC_MASTER (replication is not implemented in this version)".to_owned())
-            }
-            _ => Err("ASYNC_MASTER".to_owned()),
+            "SYNC_MASTER" => Ok(Role::SyncMaster),
+            "SLAVE" => Ok(Role::Slave),
+            _ => Err("ASYNC_MASTER, SYNC_MASTER or SLAVE".to_owned()),
         }
     }
 
     fn show(&self) -> String {
-        "ASYNC_MASTER".to_owned()
+        match self {
+            Role::AsyncMaster => "ASYNC_MASTER",
+            Role::SyncMaster => "SYNC_MASTER",
+            Role::Slave => "SLAVE",
+        }
+        .to_owned()
     }
 }
 
@@ -182,22 +191,5 @@ impl Value for ReservedTime {
 
     fn show(&self) -> String {
         (self.ms / HOUR_MS).to_string()
-    }
-}
-
-/// The number of a master; others are slaves.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct MasterId;
-
-impl Value for MasterId {
-    fn parse(text: &str) -> Result<Self, String> {
-        match text {
-            "0" => Ok(MasterId),
-            _ => Err("0 (slaves are not implemented in this version)".to_owned()),
-        }
-    }
-
-    fn show(&self) -> String {
-        "0".to_owned()
     }
 }

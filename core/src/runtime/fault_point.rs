@@ -96,6 +96,22 @@ mutants! {
     DeleteBeforeQueues = "store: retention",
     /// A queue's minimum stays where it was when its records are deleted.
     MinimumStays = "store: retention",
+    /// A SYNC_MASTER put is answered before a slave has it.
+    AckBeforeSlave = "ha: master",
+    /// A slave that is ahead of its master does not compare, and is believed.
+    SlaveAheadGoesOn = "H-02",
+    /// A SYNC_FLUSH master pushes what it has not flushed.
+    PushUnflushed = "H-02",
+    /// A SYNC_FLUSH slave reports what it has not flushed.
+    SlaveReportsUnflushed = "ha: slave",
+    /// What the slave receives counts as its own report, so that a slave of an idle master is silent.
+    HeartbeatsSilenceReports = "H-03",
+    /// A slave keeps the part of a record that it has over the end of the connection, and asks for it again.
+    PartKeptOverReconnect = "H-09",
+    /// A wait for a slave ends when a part of its time is over.
+    SlaveWaitEndsEarly = "H-04",
+    /// A slave takes all committed offsets of its master, older ones too.
+    SlaveTakesOlderOffsets = "H-06",
     /// Configuration files are overwritten in place, and flushed afterwards.
     ConfigInPlace = "S-22",
     /// A message of which a filter says "unknown" is given to the consumer.

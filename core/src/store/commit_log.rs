@@ -11,6 +11,8 @@
 //!
 //! Invariant: `durable` <= `committed` <= `written`, and `durable` rises only by a flush that succeeded.
 
+pub mod copy;
+
 use std::collections::BTreeSet;
 use std::io;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -42,6 +44,8 @@ pub(crate) struct CommitLog<R: Runtime> {
     rt: R,
     dirs: Vec<String>,
     flush: FlushMode,
+    /// It copies its master's log and takes no puts.
+    slave: bool,
     backing: Backing,
     pool_bytes_max: u64,
     when_full: WhenFull,
@@ -139,6 +143,7 @@ impl<R: Runtime> CommitLog<R> {
             rt,
             dirs,
             flush: config.flush,
+            slave: config.slave,
             backing,
             pool_bytes_max,
             when_full,
@@ -368,6 +373,7 @@ impl<R: Runtime> CommitLog<R> {
         let mut tail = self.tail_for_append();
         let attempt = match tail.refuse {
             Some(why) => Attempt::Refused(why),
+            None if self.slave => Attempt::Refused(WhyNot::Slave),
             None => tail.append(records, bytes, next_offset, now_ms),
         };
         if !tail.uncommitted.is_empty() && self.rt.mutant(Mutant::RollLosesPool) {

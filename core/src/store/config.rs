@@ -59,6 +59,8 @@ pub struct StoreConfig {
     pub consume_queue_file_bytes: u64,
     /// `flushDiskType`.
     pub flush: FlushMode,
+    /// `brokerRole` is SLAVE: what the master appended is copied, and puts are refused.
+    pub slave: bool,
     /// `syncFlushTimeout`: a put that waited longer is answered FLUSH_DISK_TIMEOUT.
     pub sync_flush_timeout_ms: u64,
     /// `transientStorePoolEnable`, for [`FlushMode::Async`] alone, as in Java.
@@ -156,6 +158,7 @@ impl StoreConfig {
             commit_log_file_bytes: 1 << 30,
             consume_queue_file_bytes: 6_000_000,
             flush: FlushMode::Async,
+            slave: false,
             sync_flush_timeout_ms: 5_000,
             transient_pool: None,
             flush_interval_ms: 500,

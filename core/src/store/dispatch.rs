@@ -142,6 +142,10 @@ impl<R: Runtime> Dispatch<R> {
                 }
             }
             let limit = self.log.visible().get();
+            if self.dispatched.get() != position {
+                // The log of a slave has begun behind it.
+                continue;
+            }
             match self.batch(position, limit).await {
                 Ok(true) => quick += 1,
                 Ok(false) => return,

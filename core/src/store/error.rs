@@ -50,6 +50,9 @@ pub enum WhyNot {
     /// A queue does not continue where the log says: the next start rebuilds it.
     #[error("the log and a queue contradict each other")]
     Inconsistent,
+    /// Its master takes them.
+    #[error("it is a slave")]
+    Slave,
     /// Told to single puts: appends wait in memory for a flush that does not come.
     #[error("too many bytes wait for the flush")]
     FlushBehind,

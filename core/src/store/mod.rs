@@ -6,7 +6,7 @@
 //! Map: `commit_log` (appends), `mapped_file` and `mapped_file_queue` (its files), `allocation` (the next one, ahead), `flush`
 //! (group commit), `commit` (what the transient pool holds), `dispatch` (log to queues), `consume_queue`, `consume_queues`, `queue_files`, `queue_entry`, `filing` (queues),
 //! `index` (records by their keys), `queue_flush` and `checkpoint` (where recovery may begin), `retention` and `clean` (what is
-//! deleted, and when a full disk refuses puts), `recovery`, `recover_log`, `recover_queues` (opening a directory), `read` (what
+//! deleted, and when a full disk refuses puts), `replicate` (what slaves copy), `recovery`, `recover_log`, `recover_queues` (opening a directory), `read` (what
 //! consumers ask), `check` (the same look, without changing anything), `dump` (what is in the files), `resync` (where records
 //! go on behind damage), `config_file` (durable small files).
 //!
@@ -44,6 +44,7 @@ mod read;
 mod recover_log;
 mod recover_queues;
 mod recovery;
+mod replicate;
 mod resync;
 mod retention;
 
@@ -52,6 +53,7 @@ use std::slice;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use answer::{Appended, AppendedBatch, ArrivalListener, Boundary, GetStatus, Read};
+pub use commit_log::copy::{CopyError, Piece};
 pub use config::{FlushMode, ReadLimits, StoreConfig, TransientPool, commit_log_dirs, moved_dirs};
 pub use config_file::ConfigFile;
 pub use error::{PutError, RecoverError, StopError, WhyNot};

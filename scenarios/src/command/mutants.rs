@@ -110,6 +110,14 @@ pub fn scenario_of(mutant: Mutant) -> &'static str {
         | Mutant::DeleteUnsynced
         | Mutant::DeleteBeforeQueues
         | Mutant::MinimumStays => "retention",
+        Mutant::AckBeforeSlave
+        | Mutant::SlaveAheadGoesOn
+        | Mutant::PushUnflushed
+        | Mutant::SlaveReportsUnflushed
+        | Mutant::HeartbeatsSilenceReports
+        | Mutant::PartKeptOverReconnect
+        | Mutant::SlaveWaitEndsEarly
+        | Mutant::SlaveTakesOlderOffsets => "replication",
         Mutant::OneReadOneFrame | Mutant::PartialRegistrationIsWhole | Mutant::LateCloseUnregisters => {
             "partition"
         }
@@ -135,6 +143,10 @@ pub fn seen_undisturbed(mutant: Mutant) -> Option<&'static str> {
         Mutant::AckInThePool => Some("I1 reads the kernel's cache at each acknowledgement"),
         Mutant::CommitCountsAll => Some("I9 reads the kernel's cache at each commit"),
         Mutant::RollLosesPool => Some("the broker cannot read back what it never wrote, and stops"),
+        Mutant::AckBeforeSlave => Some("I11 reads the slave's disk at each acknowledgement of a SYNC_MASTER"),
+        Mutant::PushUnflushed => Some("I1 reads the master's surface when the slave's word comes first"),
+        Mutant::SlaveReportsUnflushed => Some("I11 reads the surface of the slave's disk"),
+        Mutant::HeartbeatsSilenceReports => Some("an idle link is all that it needs"),
         Mutant::UnflushedVisible => Some("I8 reads the disk's surface at each delivery"),
         Mutant::IndexClaimedUnflushed => Some("INDEX reads the disk's surface at each checkpoint"),
         Mutant::UnknownIsTrue => Some("a filter meets messages without its property at any time"),

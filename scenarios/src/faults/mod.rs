@@ -40,7 +40,7 @@ pub fn draw(profile: &Profile, settings: &Settings, workload: &Workload, random:
         let kind = key.branch("kind").pick(&kinds);
         let left_ms = workload.faults_end_ms - at_ms;
         let fault = fault(kind, settings, key, left_ms);
-        let power = profile.always == "power_loss" || profile.deletes;
+        let power = profile.always == "power_loss" || profile.deletes || profile.replicates;
         let second = second(&fault, at_ms, key, workload.faults_end_ms, power);
         faults.push(Planned { at_ms, fault });
         faults.extend(second);
@@ -50,7 +50,7 @@ pub fn draw(profile: &Profile, settings: &Settings, workload: &Workload, random:
 }
 
 fn fault(kind: &str, settings: &Settings, key: Key, left_ms: u64) -> Fault {
-    let brokers = names::brokers(settings);
+    let brokers = names::stores(settings);
     let name_servers = names::name_servers(settings);
     let any = names::all(settings);
     let some = |nodes: &[String], label: &str| {
@@ -93,6 +93,12 @@ fn fault(kind: &str, settings: &Settings, key: Key, left_ms: u64) -> Fault {
             let (from, to) = split(&any, &name_servers, &brokers, key);
             Fault::Partition { from, to, one_way: key.branch("one way").percent(30), for_ms: lasts(4_000) }
         }
+        "ha_cut" => Fault::Partition {
+            from: names::brokers(settings),
+            to: names::slaves(settings),
+            one_way: key.branch("one way").percent(30),
+            for_ms: lasts(2_500),
+        },
         "latency" => Fault::Latency {
             from: some(&any, "from"),
             to: some(&any, "to"),
@@ -176,7 +182,7 @@ fn second(first: &Fault, at_ms: u64, key: Key, end_ms: u64, power: bool) -> Opti
         _ => return None,
     };
     let key = key.branch("second");
-    if !node.starts_with("broker") || !key.branch("there is one").percent(45) {
+    if !(node.starts_with("broker") || node.starts_with("slave")) || !key.branch("there is one").percent(45) {
         return None;
     }
     let at_ms = at_ms + down_ms + key.branch("after").pick(&[0, 0, 1, 3, 8, 20, 60, 300, 1_500]);
@@ -217,6 +223,7 @@ mod tests {
                 let kind = match *kind {
                     "name_server_crash" => "crash",
                     "clock_leap" => "clock_jump",
+                    "ha_cut" => "partition",
                     kind => kind,
                 };
                 assert!(seen.contains(kind), "{} never draws {kind}", scenario.name());

@@ -214,7 +214,7 @@ impl Striker {
     /// Everything that has a power cord of its own and data on a disk.
     fn machines(&self) -> Vec<String> {
         let settings = &self.cluster.plan.settings;
-        [names::name_servers(settings), names::brokers(settings)].concat()
+        [names::name_servers(settings), names::stores(settings)].concat()
     }
 
     fn crash(&mut self, name: &str) {

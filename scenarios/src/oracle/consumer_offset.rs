@@ -70,6 +70,26 @@ pub fn at_end(broker: &str, image: &Image, folder: &str, disk: &BrokerDisk) -> V
     Ok(())
 }
 
+/// The offsets of a slave, as one life of its process has written them before and now.
+///
+/// # Errors
+/// The first that went back (H-06).
+pub fn never_back(
+    slave: &str,
+    before: &BTreeMap<(String, i32), i64>,
+    now: &BTreeMap<(String, i32), i64>,
+) -> Verdict {
+    for ((name, queue), old) in before {
+        let new = now.get(&(name.clone(), *queue));
+        if new.is_none_or(|new| new < old) {
+            let detail =
+                format!("{slave}: {name} queue {queue} was committed at {old} and now is at {new:?}");
+            return Err(Broken::new("I16", detail));
+        }
+    }
+    Ok(())
+}
+
 /// A queue whose end the file does not say.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Behind {
@@ -105,6 +125,14 @@ mod tests {
 
     fn image(text: &str) -> Image {
         Image { files: [("store/config/consumerOffset.json".to_owned(), text.as_bytes().to_vec())].into() }
+    }
+
+    #[test]
+    fn an_offset_of_a_slave_that_went_back_or_is_gone_is_rejected() {
+        let at = |offset| BTreeMap::from([(("T@g".to_owned(), 0), offset)]);
+        assert_eq!(never_back("slave-a", &at(5), &at(5)), Ok(()));
+        assert!(never_back("slave-a", &at(5), &at(4)).is_err());
+        assert!(never_back("slave-a", &at(5), &BTreeMap::new()).is_err());
     }
 
     #[test]

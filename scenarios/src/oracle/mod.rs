@@ -5,6 +5,7 @@
 //! | I1 ACK-DURABLE | `acked_not_lost` | at each acknowledgement on the raw disk or as the kernel shows it, by what is promised, and at the end |
 //! | I2 VISIBLE, I3 CQ-MAP | `queue_matches_log` | after each recovery (I3), on the healed cluster, at the end |
 //! | I4 CQ-DENSE, I5 OFFSET-UNIQUE | `queue_order` | at the end |
+//! | I6 PREFIX, I11 CONFIRM | `replica` | at each acknowledgement of a SYNC_MASTER on the slave's disk, on the healed cluster, at the end |
 //! | I7 NO-RESURRECT, I20 ACK-HONEST | `no_phantom` | at each delivery, after each recovery, at the end |
 //! | I8 STABLE-READ | `stable_read` | at each delivery on the raw disk, and at the end |
 //! | I9 FLUSH-TRUE | `position_order` | at each flush, on the raw disk; at each commit, as the kernel shows it |
@@ -29,6 +30,7 @@ pub mod position_order;
 pub mod progress;
 pub mod queue_matches_log;
 pub mod queue_order;
+pub mod replica;
 pub mod retention;
 pub mod routes_converge;
 pub mod sql_filter;

@@ -26,6 +26,7 @@ impl Scenario for BrokerCrash {
             rest_ms: 5_000,
             store_alone: false,
             deletes: false,
+            replicates: false,
         }
     }
 }

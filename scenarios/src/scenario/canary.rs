@@ -27,6 +27,7 @@ impl Scenario for Canary {
             rest_ms: 0,
             store_alone: false,
             deletes: false,
+            replicates: false,
         }
     }
 

@@ -40,6 +40,7 @@ impl Scenario for DiskTrouble {
             rest_ms: 0,
             store_alone: true,
             deletes: false,
+            replicates: false,
         }
     }
 }

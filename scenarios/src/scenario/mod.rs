@@ -5,6 +5,7 @@ pub mod canary;
 pub mod disk_trouble;
 pub mod partition;
 pub mod power_loss;
+pub mod replication;
 pub mod retention;
 pub mod store;
 pub mod transaction;
@@ -29,6 +30,8 @@ pub struct Profile {
     pub store_alone: bool,
     /// Files are deleted, on a small disk.
     pub deletes: bool,
+    /// The broker has a slave.
+    pub replicates: bool,
 }
 
 pub trait Scenario: Sync {
@@ -58,6 +61,7 @@ pub const ALL: &[&dyn Scenario] = &[
     &power_loss::PowerLoss,
     &partition::Partition,
     &transaction::Transaction,
+    &replication::Replication,
 ];
 
 #[must_use]

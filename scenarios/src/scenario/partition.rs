@@ -36,6 +36,7 @@ impl Scenario for Partition {
             rest_ms: 160_000,
             store_alone: false,
             deletes: false,
+            replicates: false,
         }
     }
 }

@@ -36,6 +36,7 @@ impl Scenario for PowerLoss {
             rest_ms: 5_000,
             store_alone: false,
             deletes: false,
+            replicates: false,
         }
     }
 }

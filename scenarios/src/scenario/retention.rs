@@ -42,6 +42,7 @@ impl Scenario for Retention {
             rest_ms: 0,
             store_alone: true,
             deletes: true,
+            replicates: false,
         }
     }
 }

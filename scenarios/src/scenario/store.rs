@@ -39,6 +39,7 @@ impl Scenario for Store {
             rest_ms: 0,
             store_alone: true,
             deletes: false,
+            replicates: false,
         }
     }
 }

@@ -42,6 +42,7 @@ impl Scenario for Transaction {
             rest_ms: 5_000,
             store_alone: false,
             deletes: false,
+            replicates: false,
         }
     }
 }

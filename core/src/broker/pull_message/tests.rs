@@ -49,6 +49,7 @@ fn the_first_failed_check_names_the_code() {
 
     let mut header = header();
     let mut facts = Facts {
+        is_slave: false,
         can_read: true,
         lite: true,
         lite_enabled: true,
@@ -133,6 +134,7 @@ fn a_read_has_the_code_that_java_gives_it() {
 #[test]
 fn every_answer_to_a_read_carries_the_four_offsets() {
     let facts = Facts {
+        is_slave: false,
         can_read: true,
         lite: false,
         lite_enabled: true,

@@ -1,0 +1,213 @@
+//! What makes a broker a master or a slave: its HA port or its link, and what a send waits for.
+//!
+//! | role | listens on the HA port | takes sends | a send is answered |
+//! |---|---|---|---|
+//! | ASYNC_MASTER | yes | yes | by its own flush |
+//! | SYNC_MASTER | yes | yes | when one slave has it too |
+//! | SLAVE | no | no: code 14 | |
+//!
+//! # Source
+//! `spec/ha.md`, sections 1.1 and 1.7.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::config::{BrokerConfig, Role};
+use crate::ha::master::{FeedSettings, HaServer, Replication};
+use crate::ha::slave::{FollowSettings, MasterPlace, Slave};
+use crate::remoting::codes::response;
+use crate::remoting::connection::{Answer, Reached, Response};
+use crate::remoting::peer::Peers;
+use crate::runtime::sync::{Receiver, Sender, watch};
+use crate::runtime::{Mutant, Runtime};
+use crate::store::MessageStore;
+
+use super::node::{StartError, Tables};
+use super::slave_sync::SlaveSync;
+
+/// Whether role and number agree: a broker that is half a slave must not start as a second master.
+///
+/// # Errors
+/// [`StartError::Role`].
+pub(super) fn check(config: &BrokerConfig) -> Result<(), StartError> {
+    let (role, id) = (config.identity.role, config.identity.id);
+    match (role, id) {
+        (Role::Slave, 0) => Err(StartError::Role("a SLAVE needs a brokerId above 0".to_owned())),
+        (Role::AsyncMaster | Role::SyncMaster, 1..) => {
+            Err(StartError::Role(format!("a master has the brokerId 0, not {id}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Where slaves of this broker connect, or would.
+pub(super) fn ha_listen(config: &BrokerConfig) -> SocketAddr {
+    let main = config.identity.listen_port;
+    let port = match (config.ha.listen_port, main) {
+        (0, 0) => 0,
+        (0, main) => main.saturating_add(1),
+        (port, _) => port,
+    };
+    SocketAddr::new(config.identity.bind_address, port)
+}
+
+/// Listens for slaves; `None` on a slave.
+///
+/// # Errors
+/// [`StartError::Listen`].
+pub(super) async fn listen<R: Runtime>(
+    rt: &R,
+    config: &BrokerConfig,
+    store: &Arc<MessageStore<R>>,
+) -> Result<Option<HaServer<R>>, StartError> {
+    if config.identity.role == Role::Slave {
+        return Ok(None);
+    }
+    let address = ha_listen(config);
+    let settings = FeedSettings {
+        heartbeat: Duration::from_millis(config.ha.heartbeat_ms.max(1)),
+        housekeeping: Duration::from_millis(config.ha.housekeeping_ms.max(1)),
+        batch_bytes: config.ha.batch_bytes as usize,
+    };
+    let server = HaServer::bind(rt.clone(), address, store.clone(), settings).await;
+    server.map(Some).map_err(|source| StartError::Listen { address, source })
+}
+
+/// Whom a slave follows, as name servers tell it; `None` on a master.
+pub(super) fn master_place(config: &BrokerConfig) -> Option<Sender<MasterPlace>> {
+    let fixed = Some(config.ha.master_address.clone()).filter(|address| !address.is_empty());
+    (config.identity.role == Role::Slave).then(|| watch(MasterPlace { ha: fixed, remoting: None }).0)
+}
+
+/// Starts what a slave does beside its requests: the copy of the log, and that of the tables.
+pub(super) fn follow<R: Runtime>(
+    rt: &R,
+    config: &BrokerConfig,
+    store: &Arc<MessageStore<R>>,
+    tables: &Tables<R>,
+    peers: &Peers<R>,
+    (master, stop): (Receiver<MasterPlace>, &Receiver<bool>),
+) -> Vec<R::Task<()>> {
+    let slave = Slave {
+        rt: rt.clone(),
+        store: store.clone(),
+        peers: peers.clone(),
+        settings: FollowSettings {
+            heartbeat: Duration::from_millis(config.ha.heartbeat_ms.max(1)),
+            housekeeping: Duration::from_millis(config.ha.housekeeping_ms.max(1)),
+        },
+    };
+    let sync = SlaveSync {
+        rt: rt.clone(),
+        store: store.clone(),
+        peers: peers.clone(),
+        topics: tables.topics.clone(),
+        groups: tables.groups.clone(),
+        offsets: tables.offsets.clone(),
+    };
+    vec![
+        rt.spawn("follow the master", slave.run(master.clone(), stop.clone())),
+        rt.spawn("copy the master's tables", sync.run(master, stop.clone())),
+    ]
+}
+
+/// What sends to a SYNC_MASTER wait for.
+pub(crate) struct SlaveWait {
+    pub replication: Arc<Replication>,
+    pub fall_behind_max: u64,
+    pub timeout_ms: u64,
+}
+
+impl SlaveWait {
+    pub fn new(config: &BrokerConfig, server: Option<&Arc<Replication>>) -> Option<SlaveWait> {
+        let replication = server.filter(|_| config.identity.role == Role::SyncMaster)?.clone();
+        Some(SlaveWait {
+            replication,
+            fall_behind_max: config.ha.fall_behind_max,
+            timeout_ms: config.ha.slave_timeout_ms,
+        })
+    }
+
+    /// Whether there is a slave to wait for, by a put that ends at `end`.
+    pub fn has_slave(&self, end: u64) -> bool {
+        self.replication.is_available(end, self.fall_behind_max)
+    }
+
+    /// `answer` when a slave has the log up to `end`. A slave is given flushed bytes only where the master waits for its
+    /// flush, so that one wait stands for both.
+    pub fn answer<R: Runtime>(
+        &self,
+        rt: &R,
+        store: &Arc<MessageStore<R>>,
+        answer: Response,
+        end: u64,
+    ) -> Answer {
+        if rt.mutant(Mutant::AckBeforeSlave) {
+            return now(answer);
+        }
+        let store = store.clone();
+        let finish = move |reached| match reached {
+            Reached::Yes => answer,
+            _ if !store.keep(end) => super::send_message::not_kept(),
+            Reached::TimedOut | Reached::Failed => with_status(
+                answer,
+                response::FLUSH_SLAVE_TIMEOUT,
+                "stored, but no slave has said that it has it",
+            ),
+        };
+        let early = rt.mutant(Mutant::SlaveWaitEndsEarly);
+        let timeout_ms = if early { self.timeout_ms / 8 } else { self.timeout_ms };
+        Answer::WhenReached {
+            mark: self.replication.confirmed().clone(),
+            position: end,
+            deadline: rt.now().after_ms(timeout_ms),
+            finish: Box::new(finish),
+        }
+    }
+}
+
+/// The answer of a send that is stored, and of which less is known than was asked for.
+pub(super) fn with_status(mut answer: Response, status: i32, why: &str) -> Response {
+    let (code, remark) = match &mut answer {
+        Response::Command(answer) => (&mut answer.code, &mut answer.remark),
+        Response::Json(answer) => (&mut answer.code, &mut answer.remark),
+    };
+    *code = status;
+    *remark = Some(why.to_owned());
+    answer
+}
+
+/// `answer` without any wait.
+pub(super) fn now(answer: Response) -> Answer {
+    match answer {
+        Response::Command(answer) => Answer::Now(answer),
+        Response::Json(answer) => Answer::NowJson(answer),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn role_and_number_must_agree() {
+        let of = |role, id| {
+            let mut config = BrokerConfig::default();
+            (config.identity.role, config.identity.id) = (role, id);
+            check(&config).is_ok()
+        };
+        assert!(of(Role::AsyncMaster, 0) && of(Role::SyncMaster, 0) && of(Role::Slave, 1));
+        assert!(!of(Role::AsyncMaster, 1) && !of(Role::SyncMaster, 1) && !of(Role::Slave, 0));
+    }
+
+    #[test]
+    fn the_ha_port_follows_the_main_one_unless_it_is_set() {
+        let of = |main, ha| {
+            let mut config = BrokerConfig::default();
+            (config.identity.listen_port, config.ha.listen_port) = (main, ha);
+            ha_listen(&config).port()
+        };
+        assert_eq!((of(10_911, 0), of(10_911, 9_000), of(0, 0)), (10_912, 9_000, 0));
+    }
+}

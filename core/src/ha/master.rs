@@ -1,0 +1,312 @@
+//! A master's side: the HA port, and one task for each connection, which reads reports and pushes the log.
+//!
+//! A push waits for the log to grow, never for time. What connections learn is in [`Replication`]: puts that wait for a slave
+//! wait there for a position, as those that wait for a flush do.
+//!
+//! Invariant: a connection is counted from its first good report until its task ends, however it ends (H-05).
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::{Buf, Bytes, BytesMut};
+
+use super::replicas::{Extent, Refused, Replicas, Reported};
+use super::wire::{self, BODY_BYTES_MAX};
+use crate::runtime::sync::{Receiver, Sender, Watermark, watch};
+use crate::runtime::{Listener, Mutant, ReadHalf, Runtime, Task, WriteHalf};
+use crate::store::MessageStore;
+
+/// After an error of `accept`, such as no descriptors left, before the next try.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+const READ_BYTES: usize = 4096;
+
+/// What is known of all slaves.
+pub struct Replication {
+    replicas: Mutex<Replicas>,
+    /// As `replicas` has them, for who must not wait for its lock.
+    slaves: AtomicUsize,
+    confirmed: Watermark,
+    next_connection: AtomicU64,
+}
+
+impl Default for Replication {
+    fn default() -> Replication {
+        Replication {
+            replicas: Mutex::default(),
+            slaves: AtomicUsize::new(0),
+            confirmed: Watermark::new(0),
+            next_connection: AtomicU64::new(1),
+        }
+    }
+}
+
+impl Replication {
+    /// Some slave has everything below, as its flush mode promises.
+    #[must_use]
+    pub fn confirmed(&self) -> &Watermark {
+        &self.confirmed
+    }
+
+    /// Whether a put into a log that ends at `end` may wait for a slave: one is connected, and not `behind_max` bytes behind.
+    #[must_use]
+    pub fn is_available(&self, end: u64, behind_max: u64) -> bool {
+        self.slaves.load(Ordering::Acquire) > 0 && end.saturating_sub(self.confirmed.get()) < behind_max
+    }
+
+    /// Slaves that are connected and have reported.
+    #[must_use]
+    pub fn slaves(&self) -> usize {
+        self.slaves.load(Ordering::Acquire)
+    }
+
+    fn replicas(&self) -> MutexGuard<'_, Replicas> {
+        self.replicas.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut Replicas) -> T) -> T {
+        let mut replicas = self.replicas();
+        let answer = change(&mut replicas);
+        self.slaves.store(replicas.slaves(), Ordering::Release);
+        let confirmed = replicas.confirmed();
+        drop(replicas);
+        self.confirmed.advance(confirmed);
+        answer
+    }
+}
+
+/// Keeps a connection among the counted ones while it lives.
+struct Counted {
+    replication: Arc<Replication>,
+    connection: u64,
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.replication.change(|replicas| replicas.closed(self.connection));
+    }
+}
+
+/// How a master feeds its slaves.
+#[derive(Debug, Clone)]
+pub struct FeedSettings {
+    pub heartbeat: Duration,
+    pub housekeeping: Duration,
+    pub batch_bytes: usize,
+}
+
+/// The listening HA port.
+pub struct HaServer<R: Runtime> {
+    local_addr: SocketAddr,
+    replication: Arc<Replication>,
+    stop: Sender<bool>,
+    accepting: R::Task<()>,
+}
+
+/// Why a connection has ended.
+#[derive(Debug, thiserror::Error)]
+enum Ended {
+    #[error("the slave has closed it")]
+    Closed,
+    #[error("the slave has been silent for {0:?}")]
+    Silent(Duration),
+    #[error("refused: {0}")]
+    Refused(#[from] Refused),
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+impl<R: Runtime> HaServer<R> {
+    /// Listens at `addr` (port 0: any free one).
+    ///
+    /// # Errors
+    /// Of [`crate::runtime::network::Network::listen`].
+    pub async fn bind(
+        rt: R,
+        addr: SocketAddr,
+        store: Arc<MessageStore<R>>,
+        settings: FeedSettings,
+    ) -> io::Result<HaServer<R>> {
+        let listener = rt.listen(addr).await?;
+        let local_addr = listener.local_addr();
+        let (stop, stopping) = watch(false);
+        let replication = Arc::new(Replication::default());
+        let feeder = Feeder { rt: rt.clone(), store, settings, replication: replication.clone() };
+        let accepting = rt.spawn("ha: accept", accept_loop(Arc::new(feeder), listener, stopping));
+        Ok(HaServer { local_addr, replication, stop, accepting })
+    }
+
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local_addr
+    }
+
+    #[must_use]
+    pub fn replication(&self) -> &Arc<Replication> {
+        &self.replication
+    }
+
+    /// Ends all connections and frees the port.
+    pub async fn stop(self) {
+        self.stop.send(true);
+        // A task that died with its node has nothing more to say.
+        let _ = self.accepting.join().await;
+    }
+}
+
+async fn accept_loop<R: Runtime>(
+    feeder: Arc<Feeder<R>>,
+    mut listener: R::Listener,
+    mut stopping: Receiver<bool>,
+) {
+    let rt = &feeder.rt;
+    let mut running: Vec<R::Task<()>> = Vec::new();
+    loop {
+        let accepted = crate::select! {
+            _ = stopping.wait_for(|stop| *stop) => break,
+            accepted = listener.accept() => accepted,
+        };
+        running.retain(|task| !task.is_finished());
+        match accepted {
+            Ok((read, write, peer)) => {
+                let (feeder, stop) = (feeder.clone(), stopping.clone());
+                running
+                    .push(rt.spawn("ha: slave", async move { feeder.serve(read, write, peer, stop).await }));
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a slave");
+                crate::select! {
+                    _ = stopping.wait_for(|stop| *stop) => break,
+                    () = rt.sleep(ACCEPT_PAUSE) => {}
+                }
+            }
+        }
+    }
+    for task in running {
+        let _ = task.join().await;
+    }
+}
+
+struct Feeder<R: Runtime> {
+    rt: R,
+    store: Arc<MessageStore<R>>,
+    settings: FeedSettings,
+    replication: Arc<Replication>,
+}
+
+impl<R: Runtime> Feeder<R> {
+    async fn serve(&self, read: R::Read, write: R::Write, peer: SocketAddr, mut stop: Receiver<bool>) {
+        let connection = self.replication.next_connection.fetch_add(1, Ordering::Relaxed);
+        self.replication.change(|replicas| replicas.connected(connection, peer.ip()));
+        let _counted = Counted { replication: self.replication.clone(), connection };
+        crate::select! {
+            _ = stop.wait_for(|stop| *stop) => {}
+            ended = self.feed(read, write, connection) => {
+                self.rt.probe("ha.master_closed", connection, 0);
+                match ended {
+                    Ended::Refused(refused) => tracing::error!(%peer, %refused, "a slave cannot follow"),
+                    ended => tracing::warn!(%peer, %ended, "the connection to a slave has ended"),
+                }
+            }
+        }
+    }
+
+    fn extent(&self) -> Extent {
+        Extent {
+            min: self.store.commit_log_min(),
+            end: self.pushable().get(),
+            file_bytes: self.store.config().commit_log_file_bytes,
+        }
+    }
+
+    fn pushable(&self) -> &Watermark {
+        if self.rt.mutant(Mutant::PushUnflushed) { self.store.committed() } else { self.store.pushable() }
+    }
+
+    async fn feed(&self, mut read: R::Read, mut write: R::Write, connection: u64) -> Ended {
+        let rt = &self.rt;
+        let mut input = BytesMut::with_capacity(READ_BYTES);
+        // The frame that is on its way out.
+        let mut frame = Bytes::new().chain(Bytes::new());
+        // Where the next body begins, once the slave has said where its log ends.
+        let mut next = None;
+        let (mut last_read, mut last_write) = (rt.now(), rt.now());
+        loop {
+            let sending = frame.has_remaining();
+            if let Some(at) = next.filter(|_| !sending) {
+                match self.frame(at) {
+                    Ok(Some(body)) => {
+                        next = Some(at + body.len() as u64);
+                        frame = wire::frame_header(at, body.len()).chain(body);
+                        continue;
+                    }
+                    Ok(None) => {}
+                    Err(error) => return error.into(),
+                }
+            }
+            crate::select! {
+                got = read.read_buf(&mut input) => {
+                    match got {
+                        Ok(0) => return Ended::Closed,
+                        Ok(_) => last_read = rt.now(),
+                        Err(error) => return error.into(),
+                    }
+                    if let Some(value) = wire::take_last_report(&mut input) {
+                        match self.reported(connection, value) {
+                            Ok(Reported::Begins(at)) => next = Some(at),
+                            Ok(Reported::Continues) => {}
+                            Err(refused) => return refused.into(),
+                        }
+                    }
+                }
+                sent = write.write_some(&mut frame), if sending => {
+                    if let Err(error) = sent {
+                        return error.into();
+                    }
+                    last_write = rt.now();
+                }
+                () = self.grown(next), if !sending => {}
+                () = rt.sleep_until(last_write.after(self.settings.heartbeat)), if !sending && next.is_some() => {
+                    last_write = rt.now();
+                    frame = wire::frame_header(next.unwrap_or(0), 0).chain(Bytes::new());
+                }
+                () = rt.sleep_until(last_read.after(self.settings.housekeeping)) => {
+                    return Ended::Silent(self.settings.housekeeping);
+                }
+            }
+        }
+    }
+
+    fn reported(&self, connection: u64, value: i64) -> Result<Reported, Refused> {
+        let log = self.extent();
+        let reported = self.replication.change(|replicas| replicas.reported(connection, value, log));
+        if let Err(Refused::Ahead { value, .. }) = reported
+            && self.rt.mutant(Mutant::SlaveAheadGoesOn)
+        {
+            return Ok(self.replication.change(|replicas| replicas.believed(connection, value)));
+        }
+        if reported.is_ok() {
+            self.rt.probe("ha.reported", connection, value.unsigned_abs());
+        }
+        reported
+    }
+
+    /// What can be pushed from `at`.
+    fn frame(&self, at: u64) -> io::Result<Option<Bytes>> {
+        let bytes_max = self.settings.batch_bytes.clamp(1, BODY_BYTES_MAX);
+        self.store.log_bytes(self.pushable().get(), at, bytes_max)
+    }
+
+    /// Waits until there is something to push from `next` on; for ever when nothing will be.
+    async fn grown(&self, next: Option<u64>) {
+        let grown = match next {
+            Some(next) => self.pushable().reached(next + 1).await.is_ok(),
+            None => false,
+        };
+        if !grown {
+            std::future::pending::<()>().await;
+        }
+    }
+}

@@ -1,0 +1,278 @@
+//! A slave's side: follows its master over one connection at a time, and connects again when that ends.
+//!
+//! Before it says where its log ends it compares its last record with what the master has in that place: a master that has
+//! lost its tail, or another one, has another record there or none. Histories that differ are not reconciled: the slave
+//! says so, appends nothing and tries again, until it is set up anew.
+//!
+//! Invariant: a report is below what the slave's flush mode promises, and the bytes below it are the master's.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+
+use super::follower::{Follower, NotTaken};
+use super::wire::{self, BODY_BYTES_MAX, BadFrame};
+use crate::remoting::RemotingCommand;
+use crate::remoting::codes::{request, response};
+use crate::remoting::connection::CallError;
+use crate::remoting::headers::ViewMessageHeader;
+use crate::remoting::peer::Peers;
+use crate::runtime::sync::{Receiver, Watermark, WatermarkFailed};
+use crate::runtime::{Mutant, ReadHalf, Runtime, WriteHalf};
+use crate::store::{CopyError, MessageStore};
+
+/// After the end of a connection, and before the next try. Java's.
+const RECONNECT: Duration = Duration::from_secs(5);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const COMPARE_TIMEOUT: Duration = Duration::from_secs(3);
+/// Read at once; more while a longer frame is on its way.
+const READ_BYTES: usize = 64 << 10;
+
+/// Where the master is, as far as is known.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct MasterPlace {
+    /// `host:port` of its HA port.
+    pub ha: Option<String>,
+    /// `host:port` for requests.
+    pub remoting: Option<String>,
+}
+
+#[derive(Debug, Clone)]
+pub struct FollowSettings {
+    /// Time between two reports of one position.
+    pub heartbeat: Duration,
+    pub housekeeping: Duration,
+}
+
+/// Why the slave does not follow, or no longer.
+#[derive(Debug, thiserror::Error)]
+enum Ended {
+    #[error("look up {addr}: {source}")]
+    Resolve { addr: String, source: io::Error },
+    #[error("connect to {addr}: {source}")]
+    Connect { addr: String, source: io::Error },
+    #[error("ask the master for the record at {at}: {source}")]
+    Compare { at: u64, source: CallError },
+    /// The histories differ.
+    #[error("the master has another record at {at}, or none: this slave must be set up anew")]
+    Diverged { at: u64 },
+    #[error("the master has closed it")]
+    Closed,
+    #[error("the master has been silent for {0:?}")]
+    Silent(Duration),
+    #[error(transparent)]
+    Frame(#[from] BadFrame),
+    #[error(transparent)]
+    NotTaken(#[from] NotTaken),
+    #[error("append: {0}")]
+    Append(#[from] CopyError),
+    #[error("this log is not empty and cannot begin at {0}")]
+    Begin(u64),
+    #[error("a flush has failed")]
+    Flush(#[from] WatermarkFailed),
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// A slave's link to its master.
+pub struct Slave<R: Runtime> {
+    pub rt: R,
+    pub store: Arc<MessageStore<R>>,
+    pub peers: Peers<R>,
+    pub settings: FollowSettings,
+}
+
+/// What one connection has come to.
+struct Link {
+    follower: Follower,
+    /// Received and not read yet.
+    input: BytesMut,
+    /// Reports on their way out.
+    output: Bytes,
+    reported: u64,
+}
+
+impl<R: Runtime> Slave<R> {
+    /// Follows the master wherever `place` says it is, until `stop` is true.
+    pub async fn run(self, mut place: Receiver<MasterPlace>, mut stop: Receiver<bool>) {
+        let mut kept = None;
+        loop {
+            let at = place.get();
+            crate::select! {
+                _ = stop.wait_for(|stop| *stop) => return,
+                ended = self.follow(&at, &mut kept) => self.tell(&at, &ended),
+                _ = place.wait_for(|now| now.ha != at.ha) => continue,
+            }
+            crate::select! {
+                _ = stop.wait_for(|stop| *stop) => return,
+                () = self.rt.sleep(RECONNECT) => {}
+            }
+        }
+    }
+
+    fn tell(&self, master: &MasterPlace, ended: &Ended) {
+        let ha = master.ha.as_deref().unwrap_or_default();
+        match ended {
+            Ended::Diverged { at } => {
+                self.rt.probe("ha.diverged", *at, self.store.commit_log_max());
+                tracing::error!(master = ha, %ended, "the slave does not follow");
+            }
+            Ended::NotTaken(_) | Ended::Begin(_) => {
+                tracing::error!(master = ha, %ended, "the slave does not follow")
+            }
+            ended => tracing::warn!(master = ha, %ended, "the slave does not follow"),
+        }
+    }
+
+    /// One connection, from its beginning to its end.
+    async fn follow(&self, master: &MasterPlace, kept: &mut Option<Follower>) -> Ended {
+        let Some(ha) = &master.ha else { return std::future::pending().await };
+        match self.follow_at(ha, master.remoting.as_deref(), kept).await {
+            Ok(never) => match never {},
+            Err(ended) => ended,
+        }
+    }
+
+    async fn follow_at(
+        &self,
+        ha: &str,
+        remoting: Option<&str>,
+        kept: &mut Option<Follower>,
+    ) -> Result<std::convert::Infallible, Ended> {
+        // What was appended last is reported first, and must be as safe as any report says.
+        let end = self.store.commit_log_max();
+        self.store.kept().reached(end).await?;
+        let (mut read, mut write) = self.connect(ha).await?;
+        // Behind the connection: should the master lose something and start again, this one has ended.
+        if let Some(remoting) = remoting
+            && !self.rt.mutant(Mutant::SlaveAheadGoesOn)
+        {
+            self.compare(remoting).await?;
+        }
+        let file_bytes = self.store.config().commit_log_file_bytes;
+        let follower = match kept.take() {
+            Some(follower) if self.rt.mutant(Mutant::PartKeptOverReconnect) => follower,
+            _ => Follower::new(end, file_bytes),
+        };
+        self.rt.probe("ha.connected", end, 0);
+        let mut link = Link {
+            follower,
+            input: BytesMut::new(),
+            output: Bytes::copy_from_slice(&wire::report(end)),
+            reported: end,
+        };
+        let ended = self.keep_following(&mut link, &mut read, &mut write).await;
+        *kept = Some(link.follower);
+        self.rt.probe("ha.slave_closed", link.reported, 0);
+        ended
+    }
+
+    async fn connect(&self, addr: &str) -> Result<(R::Read, R::Write), Ended> {
+        let refused = |source| Ended::Resolve { addr: addr.to_owned(), source };
+        let (host, port) =
+            addr.rsplit_once(':').ok_or_else(|| refused(io::ErrorKind::InvalidInput.into()))?;
+        let port = port.parse().map_err(|_| refused(io::ErrorKind::InvalidInput.into()))?;
+        let found = self.rt.timeout(CONNECT_TIMEOUT, self.rt.resolve(host, port)).await;
+        let found = found.map_err(|_| refused(io::ErrorKind::TimedOut.into()))?.map_err(refused)?;
+        let first: SocketAddr = *found.first().ok_or_else(|| refused(io::ErrorKind::NotFound.into()))?;
+        let failed = |source| Ended::Connect { addr: addr.to_owned(), source };
+        match self.rt.timeout(CONNECT_TIMEOUT, self.rt.connect(first)).await {
+            Ok(connected) => connected.map_err(failed),
+            Err(_) => Err(failed(io::ErrorKind::TimedOut.into())),
+        }
+    }
+
+    /// Whether the master has this slave's last record in the same place.
+    async fn compare(&self, remoting: &str) -> Result<(), Ended> {
+        let Some((at, own)) = self.store.last_record() else { return Ok(()) };
+        let offset = i64::try_from(at).unwrap_or(i64::MAX);
+        let request = RemotingCommand::request(request::VIEW_MESSAGE_BY_ID)
+            .with_header(&ViewMessageHeader { offset, ..Default::default() });
+        let answer = self.peers.call(remoting, request, COMPARE_TIMEOUT).await;
+        let answer = answer.map_err(|source| Ended::Compare { at, source })?;
+        match answer.code {
+            response::SUCCESS if answer.body.to_bytes() == own => Ok(()),
+            _ => Err(Ended::Diverged { at }),
+        }
+    }
+
+    async fn keep_following(
+        &self,
+        link: &mut Link,
+        read: &mut R::Read,
+        write: &mut R::Write,
+    ) -> Result<std::convert::Infallible, Ended> {
+        let (rt, FollowSettings { heartbeat, housekeeping }) = (&self.rt, &self.settings);
+        let (mut last_read, mut last_report) = (rt.now(), rt.now());
+        loop {
+            self.take(link).await?;
+            let sending = !link.output.is_empty();
+            crate::select! {
+                got = read.read_buf(reserved(&mut link.input)) => {
+                    if got? == 0 {
+                        return Err(Ended::Closed);
+                    }
+                    last_read = rt.now();
+                    if rt.mutant(Mutant::HeartbeatsSilenceReports) {
+                        last_report = last_read;
+                    }
+                }
+                sent = write.write_some(&mut link.output), if sending => {
+                    sent?;
+                }
+                reached = self.reportable().reached(link.reported + 1), if !sending => {
+                    reached?;
+                    link.report(self.reportable().get());
+                    last_report = rt.now();
+                }
+                () = rt.sleep_until(last_report.after(*heartbeat)), if !sending => {
+                    link.report(link.reported);
+                    last_report = rt.now();
+                }
+                () = rt.sleep_until(last_read.after(*housekeeping)) => {
+                    return Err(Ended::Silent(*housekeeping));
+                }
+            }
+        }
+    }
+
+    fn reportable(&self) -> &Watermark {
+        if self.rt.mutant(Mutant::SlaveReportsUnflushed) { self.store.written() } else { self.store.kept() }
+    }
+
+    /// Appends everything whole that has been received.
+    async fn take(&self, link: &mut Link) -> Result<(), Ended> {
+        while let Some((at, body)) = wire::take_frame(&mut link.input)? {
+            if let Some(base) = link.follower.frame(at, &body)?
+                && !self.store.begin_at(base).await
+            {
+                return Err(Ended::Begin(base));
+            }
+            loop {
+                let at = link.follower.end();
+                let Some(ready) = link.follower.ready()? else { break };
+                let end = self.store.append_copy(at, ready.piece()).await?;
+                self.rt.probe("ha.copied", at, end);
+                debug_assert_eq!(end, link.follower.end());
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Link {
+    fn report(&mut self, end: u64) {
+        self.output = Bytes::copy_from_slice(&wire::report(end));
+        self.reported = end;
+    }
+}
+
+/// Room for the next read, which is bounded by what a frame may have.
+fn reserved(input: &mut BytesMut) -> &mut BytesMut {
+    debug_assert!(input.len() <= BODY_BYTES_MAX + READ_BYTES);
+    input.reserve(READ_BYTES);
+    input
+}

@@ -1,0 +1,171 @@
+//! I6 and I11: a slave's log is its master's, byte for byte where both have one, and what is confirmed is in it. I20 and I19
+//! as far as they concern a wait for a slave, and its link.
+//!
+//! # Source
+//! `spec/ha.md`, sections 1.9 and 5; `spec/known-bugs.md`, H-02, H-03, H-04, H-09.
+
+use super::{Broken, Verdict};
+use crate::history::{History, Outcome, Place, Sent, Status};
+use crate::platter::Image;
+use crate::platter::commit_log::Log;
+use crate::platter::record::{Found, decode};
+use crate::workload::{Identity, MessageId, identify};
+
+/// A SEND_OK of a SYNC_MASTER has arrived. `bytes` is what the slave has of the file, from the acknowledged offset on.
+///
+/// # Errors
+/// I11: it has not that message there.
+pub fn at_ack(id: MessageId, slave: &str, place: &Place, bytes: Option<&[u8]>) -> Verdict {
+    let at = place.physical_offset.unwrap_or_default();
+    let instead = match bytes.map(|bytes| decode(bytes, at)) {
+        Some(Found::Record(record)) if identify(&record.body) == Identity::Whole(id) => return Ok(()),
+        Some(Found::Record(_)) => "another message",
+        Some(Found::Blank) => "the end of a file",
+        Some(Found::End(why)) => why,
+        None => "no file",
+    };
+    let detail = format!("message {} is confirmed, but {slave} has at {at}: {instead}", id.0);
+    Err(Broken::new("I11", detail))
+}
+
+/// A slave says that its master has another history.
+///
+/// # Errors
+/// I6: nothing that was pushed can have been lost by the master.
+pub fn divergence(slave: &str, at: u64, sync_flush: bool, master_lost_power: bool) -> Verdict {
+    if !sync_flush && master_lost_power {
+        return Ok(());
+    }
+    let detail =
+        format!("{slave} has another record at {at} than its master, which has lost nothing that it pushed");
+    Err(Broken::new("I6", detail))
+}
+
+/// A send was answered FLUSH_SLAVE_TIMEOUT after so long.
+///
+/// # Errors
+/// I20: the time was not up.
+pub fn timeout(id: MessageId, took_ms: u64, timeout_ms: u64) -> Verdict {
+    if took_ms >= timeout_ms {
+        return Ok(());
+    }
+    let detail =
+        format!("message {}: no slave within {timeout_ms} ms, says an answer after {took_ms} ms", id.0);
+    Err(Broken::new("I20", detail))
+}
+
+/// What the slave lacks of its master's log, on a cluster that is well.
+#[must_use]
+pub fn behind(slave: &str, own: &Log, master: &Log) -> Option<Broken> {
+    let (own, master) = (own.end, master.end);
+    let detail = format!("the log of {slave} ends at {own}, its master's at {master}");
+    (own != master).then(|| Broken::new("I19", detail))
+}
+
+/// A SYNC_MASTER with a slave that follows confirms everything that was sent after `healthy_from_ms`.
+///
+/// # Errors
+/// I19: the first that was only stored.
+pub fn confirms(history: &History, healthy_from_ms: u64) -> Verdict {
+    let sent = history.sends.iter().filter(|(_, sent)| sent.started_ms >= healthy_from_ms);
+    let only_stored = |sent: &Sent| matches!(sent.outcome, Outcome::Acked { status: Status::StoredOnly, .. });
+    match sent.into_iter().find(|(_, sent)| only_stored(sent)) {
+        None => Ok(()),
+        Some((id, sent)) => {
+            let detail = format!(
+                "message {}, sent at {} ms on a healthy cluster, is not confirmed",
+                id.0, sent.started_ms
+            );
+            Err(Broken::new("I19", detail))
+        }
+    }
+}
+
+/// A link of a healthy, idle cluster has ended.
+#[must_use]
+pub fn link_ended(side: &str) -> Broken {
+    Broken::new("I19", format!("the {side} has closed the link of a cluster that is well and idle"))
+}
+
+/// Compares what both logs have.
+///
+/// # Errors
+/// I6: the first byte that differs.
+pub fn same(slave: &str, own: (&Image, &Log), master: (&Image, &Log), folder: &str) -> Verdict {
+    let from = own.1.min.max(master.1.min);
+    let upto = own.1.end.min(master.1.end);
+    for (name, bytes) in own.0.folder(folder) {
+        let Ok(base) = name.parse::<u64>() else { continue };
+        let Some(theirs) = master.0.files.get(&format!("{folder}/{name}")) else { continue };
+        let begin = from.saturating_sub(base).min(bytes.len() as u64) as usize;
+        let end = upto.saturating_sub(base).min(bytes.len() as u64) as usize;
+        let range = begin..end.max(begin);
+        let pair = bytes[range.clone()].iter().zip(theirs.get(range).unwrap_or_default());
+        if let Some(first) = pair.into_iter().position(|(own, their)| own != their) {
+            let at = base + (begin + first) as u64;
+            return Err(Broken::new(
+                "I6",
+                format!("{slave} and its master differ at {at} of {from} to {upto}"),
+            ));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::history::tests::{place, sent};
+    use crate::platter::commit_log::scan;
+    use crate::platter::commit_log::tests::{FOLDER, image};
+
+    #[test]
+    fn a_confirmed_record_must_be_on_the_slave() {
+        let image = image(&[(1_000_000, 0)]);
+        let bytes = image.folder(FOLDER).next().expect("one file").1;
+        let place = Place { physical_offset: Some(0), ..place(0) };
+        let on = |bytes| at_ack(MessageId(1_000_000), "slave-a", &place, bytes);
+        assert_eq!(on(Some(bytes)), Ok(()));
+        let zeros = vec![0; bytes.len()];
+        assert!(on(Some(&zeros)).is_err());
+        assert!(on(None).is_err());
+        assert!(at_ack(MessageId(1_000_001), "slave-a", &place, Some(bytes)).is_err());
+    }
+
+    #[test]
+    fn logs_are_compared_where_both_have_one() {
+        let (long, short) = (image(&[(1_000_000, 0), (1_000_001, 1)]), image(&[(1_000_000, 0)]));
+        let other = image(&[(1_000_000, 0), (1_000_002, 1)]);
+        let judge =
+            |a: &Image, b: &Image| same("slave-a", (a, &scan(a, FOLDER)), (b, &scan(b, FOLDER)), FOLDER);
+        assert_eq!(judge(&long, &long), Ok(()));
+        assert_eq!(judge(&short, &long), Ok(()));
+        assert_eq!(judge(&long, &short), Ok(()));
+        assert!(judge(&other, &long).is_err());
+        let (long, short) = (scan(&long, FOLDER), scan(&short, FOLDER));
+        assert!(behind("slave-a", &short, &long).is_some());
+        assert!(behind("slave-a", &long, &long).is_none());
+    }
+
+    #[test]
+    fn histories_may_differ_only_after_an_unflushed_loss_of_the_master() {
+        assert_eq!(divergence("slave-a", 0, false, true), Ok(()));
+        assert!(divergence("slave-a", 0, true, true).is_err());
+        assert!(divergence("slave-a", 0, false, false).is_err());
+    }
+
+    #[test]
+    fn on_a_healthy_cluster_a_message_that_is_only_stored_is_rejected() {
+        let mut history = History::default();
+        history.started(MessageId(1), sent(100));
+        history.ended(MessageId(1), 120, Outcome::Acked { place: place(0), status: Status::StoredOnly });
+        assert!(confirms(&history, 100).is_err());
+        assert_eq!(confirms(&history, 101), Ok(()));
+    }
+
+    #[test]
+    fn a_timeout_before_its_time_is_rejected() {
+        assert_eq!(timeout(MessageId(1), 1_000, 1_000), Ok(()));
+        assert!(timeout(MessageId(1), 999, 1_000).is_err());
+    }
+}

@@ -1,0 +1,46 @@
+//! A master and its slave: either dies or loses power, the network between them is cut, disks are slow.
+//!
+//! Nothing acknowledged is lost that its setting promises to keep; a SEND_OK of a SYNC_MASTER is on its slave too, and the
+//! slave's log is its master's. Excused: a slave that is ahead of a master which has lost unflushed bytes says so and stops.
+
+use super::{Profile, Scenario};
+
+pub struct Replication;
+
+pub const NAME: &str = "replication";
+
+impl Scenario for Replication {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn summary(&self) -> &'static str {
+        "a master with a slave: crashes, losses of power, cuts between them: I1-I11 I16 I17 I19 I20"
+    }
+
+    fn profile(&self) -> Profile {
+        Profile {
+            kinds: &[
+                "crash",
+                "crash_in_step",
+                "power_loss",
+                "partition",
+                "restart",
+                "latency",
+                "loss",
+                "pause",
+                "slow_disk",
+                "stalled_disk",
+            ],
+            always: "ha_cut",
+            kind_percent: 45,
+            sync_flush_percent: 60,
+            two_name_servers: false,
+            faults_end_ms_min: 0,
+            rest_ms: 20_000,
+            store_alone: false,
+            deletes: false,
+            replicates: true,
+        }
+    }
+}

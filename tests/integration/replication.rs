@@ -1,0 +1,141 @@
+//! A master and a slave on real sockets and files, with a name server between them.
+
+use crate::broker_node::*;
+use hotfire_core::broker::Broker;
+use hotfire_core::config::{BrokerConfig, NameServerConfig, Role};
+use hotfire_core::name_server::NameServer;
+use hotfire_core::remoting::codes::response;
+use hotfire_runtime::TokioRuntime;
+use hotfire_tests::TempDir;
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+const SENDS: usize = 300;
+
+struct Cluster {
+    name_server: NameServer<TokioRuntime>,
+    dirs: [TempDir; 3],
+}
+
+impl Cluster {
+    async fn new(name: &str) -> Cluster {
+        let dirs = ["ns", "master", "slave"].map(|node| TempDir::new(&format!("{name}-{node}")));
+        let mut config = NameServerConfig::default();
+        config.server.bind_address = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        config.server.listen_port = 0;
+        let name_server = NameServer::start(TokioRuntime::new(dirs[0].path()), config);
+        Cluster { name_server: name_server.await.expect("the name server starts"), dirs }
+    }
+
+    fn config(&self, role: Role) -> BrokerConfig {
+        let mut config = config();
+        config.store.commit_log_file_bytes = 64 << 10;
+        config.identity.role = role;
+        config.identity.id = u32::from(role == Role::Slave);
+        config.registration.name_servers = self.name_server.local_addr().to_string();
+        config
+    }
+
+    async fn master(&self) -> Broker<TokioRuntime> {
+        start(&self.dirs[1], &self.config(Role::SyncMaster)).await
+    }
+
+    async fn slave(&self) -> Broker<TokioRuntime> {
+        start(&self.dirs[2], &self.config(Role::Slave)).await
+    }
+
+    /// The files of a node's log, by name.
+    fn log(&self, node: usize) -> Vec<(String, Vec<u8>)> {
+        let folder = self.dirs[node].path().join("store/commitlog");
+        let names = fs::read_dir(&folder).map_or_else(|_| Vec::new(), |entries| entries.flatten().collect());
+        let mut files: Vec<_> = names
+            .iter()
+            .map(|entry| (entry.file_name().to_string_lossy().into_owned(), read(&entry.path())))
+            // One that was made ahead holds nothing.
+            .filter(|(_, bytes)| bytes.iter().any(|byte| *byte != 0))
+            .collect();
+        files.sort();
+        files
+    }
+}
+
+fn read(path: &Path) -> Vec<u8> {
+    fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// Sends until one is answered with SUCCESS: its message is on a slave.
+async fn until_confirmed(client: &Client) {
+    let begun = Instant::now();
+    loop {
+        let answer = client.ask(send(&send_header("T", 0, ""), "first")).await;
+        match answer.code {
+            response::SUCCESS => return,
+            code => assert_eq!(code, response::SLAVE_NOT_AVAILABLE, "{:?}", answer.remark),
+        }
+        assert!(begun.elapsed() < PATIENCE, "no slave confirms");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[test]
+fn a_slave_copies_the_log_byte_for_byte_serves_it_and_takes_no_writes() {
+    run(async {
+        let cluster = Cluster::new("replicate").await;
+        let master = cluster.master().await;
+        let client = Client::of(&master);
+        let slave = cluster.slave().await;
+        until_confirmed(&client).await;
+        for n in 0..SENDS {
+            client.done(send(&send_header("T", 1, ""), format!("{n} {}", "x".repeat(700)))).await;
+        }
+        let at_slave = Client::of(&slave);
+        let refused = at_slave.ask(send(&send_header("T", 0, ""), "m")).await;
+        assert_eq!(refused.code, response::SERVICE_NOT_AVAILABLE);
+        let refused = at_slave.ask(create_topic("Own", 1)).await;
+        assert_eq!(refused.code, response::NO_PERMISSION);
+        // Topics come a few seconds after the log.
+        let begun = Instant::now();
+        while topic(&at_slave, "T").await.is_none() {
+            assert!(begun.elapsed() < PATIENCE, "the slave never knows the topic");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        let pulled = at_slave.ask(pull(&pull_header("T", 1, SENDS as i64 - 1, "*"))).await;
+        assert!(matches!(pulled.code, response::SUCCESS | response::SUBSCRIPTION_GROUP_NOT_EXIST));
+        master.stop().await.expect("a clean stop");
+        slave.stop().await.expect("a clean stop");
+        let (own, copy) = (cluster.log(1), cluster.log(2));
+        assert!(own.len() > 3, "{} files", own.len());
+        assert!(own == copy, "the logs differ");
+        cluster.name_server.stop().await;
+    });
+}
+
+#[test]
+fn a_slave_that_was_away_goes_on_where_it_was_and_an_empty_one_begins_with_the_last_file() {
+    run(async {
+        let cluster = Cluster::new("follow").await;
+        let master = cluster.master().await;
+        let client = Client::of(&master);
+        for n in 0..SENDS {
+            let answer = client.ask(send(&send_header("T", 1, ""), format!("{n} {}", "x".repeat(700)))).await;
+            assert_eq!(answer.code, response::SLAVE_NOT_AVAILABLE);
+        }
+        let slave = cluster.slave().await;
+        until_confirmed(&client).await;
+        slave.stop().await.expect("a clean stop");
+        let begin = cluster.log(2).first().expect("a file").0.clone();
+        assert_eq!(Some(&begin), cluster.log(1).last().map(|(name, _)| name), "it begins with the last file");
+        for n in 0..SENDS {
+            client.ask(send(&send_header("T", 1, ""), format!("{n} {}", "y".repeat(700)))).await;
+        }
+        let slave = cluster.slave().await;
+        until_confirmed(&client).await;
+        master.stop().await.expect("a clean stop");
+        slave.stop().await.expect("a clean stop");
+        let own: Vec<_> = cluster.log(1).into_iter().filter(|(name, _)| *name >= begin).collect();
+        assert!(own.len() > 3 && own == cluster.log(2), "the logs differ");
+        cluster.name_server.stop().await;
+    });
+}
