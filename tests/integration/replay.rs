@@ -32,9 +32,7 @@ fn expected(request: &RemotingCommand) -> Option<Expected> {
             let has = |name| properties::find(raw, name).is_some();
             let timer = has("TIMER_DELAY_SEC") || has("TIMER_DELAY_MS") || has("TIMER_DELIVER_MS");
             match () {
-                () if timer || properties::find(raw, "DELAY").is_some_and(|level| level != "0") => {
-                    Expected::Refused(&[response::MESSAGE_ILLEGAL])
-                }
+                () if timer => Expected::Refused(&[response::MESSAGE_ILLEGAL]),
                 () => Expected::Same,
             }
         }
@@ -60,10 +58,8 @@ fn expected(request: &RemotingCommand) -> Option<Expected> {
         | ask::GET_CONSUMER_LIST_BY_GROUP
         | ask::LOCK_BATCH_MQ
         | ask::UNLOCK_BATCH_MQ => Expected::Same,
-        // Taken from Go and C++ only, and the recorded offset is none of this log.
-        ask::CONSUMER_SEND_MSG_BACK => {
-            Expected::Refused(&[response::REQUEST_CODE_NOT_SUPPORTED, response::SYSTEM_ERROR])
-        }
+        // The recorded offset may be none of this log.
+        ask::CONSUMER_SEND_MSG_BACK => Expected::OneOf(&[response::SUCCESS, response::SYSTEM_ERROR]),
         ask::SEND_REPLY_MESSAGE | ask::SEND_REPLY_MESSAGE_V2 => {
             Expected::Refused(&[response::REQUEST_CODE_NOT_SUPPORTED])
         }

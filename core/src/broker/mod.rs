@@ -1,9 +1,9 @@
 //! The broker: request code to handler.
 //!
 //! `node` is a running broker. `send_message`, `send_back`, `pull_message` (with `long_polling` and `held_pulls`),
-//! `offset_requests`, `client_requests`, `topic_requests`, `stats_requests` and `transaction` carry requests out; `topic_config`, `subscription_group`
-//! (both in a `durable_table`), `committed_offsets`, `consumer_filters`, `client_table` and `lock_table` hold what they look at;
-//! `registration` tells the name servers; `replication` and `slave_sync` are what a role adds.
+//! `offset_requests`, `client_requests`, `topic_requests`, `stats_requests` and `transaction` carry requests out; `schedule` delivers what waits;
+//! `topic_config`, `subscription_group` (both in a `durable_table`), `committed_offsets`, `consumer_filters`, `client_table` and `lock_table` hold what
+//! they look at; `registration` tells the name servers; `replication` and `slave_sync` are what a role adds.
 //!
 //! Invariant: a request code without a line in [`BrokerHandler::dispatch`] is answered as not supported, never as done.
 //! Invariant: tables of clients, locks and held pulls are bounded by live connections; those of topics, groups and
@@ -27,6 +27,7 @@ mod pull_message;
 mod refusal;
 mod registration;
 mod replication;
+mod schedule;
 mod send_back;
 mod send_message;
 mod slave_sync;
@@ -53,6 +54,7 @@ use long_polling::LongPolling;
 use offset_requests::OffsetRequests;
 use pull_message::PullMessage;
 use refusal::{Refusal, answer_of};
+use schedule::Schedule;
 use send_back::SendBack;
 use send_message::SendMessage;
 use stats_requests::StatsRequests;
@@ -105,6 +107,7 @@ struct BrokerHandler<R: Runtime> {
     views: ViewMessage<R>,
     stats: StatsRequests<R>,
     transactions: Arc<Transactions<R>>,
+    schedule: Arc<Schedule<R>>,
     held: Arc<LongPolling<R>>,
     /// `None`: requests may wait for their turn as long as it takes.
     wait_limits: Option<WaitLimits>,
@@ -139,6 +142,7 @@ impl<R: Runtime> BrokerHandler<R> {
             codes::QUERY_CONSUMER_OFFSET => self.offsets.query(request).await,
             codes::UPDATE_CONSUMER_OFFSET => self.offsets.update(request).await,
             codes::GET_ALL_CONSUMER_OFFSET => Ok(self.offsets.all()),
+            codes::GET_ALL_DELAY_OFFSET => Ok(self.schedule.all()),
             codes::GET_MAX_OFFSET => self.offsets.max(request),
             codes::GET_MIN_OFFSET => self.offsets.min(request),
             codes::SEARCH_OFFSET_BY_TIMESTAMP => self.offsets.by_time(request).await,
@@ -198,7 +202,7 @@ impl<R: Runtime> Handler<R> for BrokerHandler<R> {
     async fn handle(&self, connection: &ConnectionHandle, request: RemotingCommand) -> Answer {
         match Class::of(request.code) {
             Class::Send => self.sends.handle(connection.peer(), &request).await,
-            Class::SendBack => self.send_backs.handle(&request),
+            Class::SendBack => self.send_backs.handle(&request).await,
             Class::Pull | Class::LitePull => self.pulls.handle(connection, &request).await,
             Class::EndTransaction => self.transactions.end(&request).await,
             Class::Heartbeat | Class::Other => {

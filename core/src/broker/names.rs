@@ -86,6 +86,11 @@ pub(crate) fn retry_topic(group: &str) -> String {
     format!("{RETRY_PREFIX}{group}")
 }
 
+/// Where a group's messages go that it could not consume.
+pub(crate) fn dlq_topic(group: &str) -> String {
+    format!("{DLQ_PREFIX}{group}")
+}
+
 pub(crate) fn reply_topic(cluster: &str) -> String {
     format!("{cluster}_REPLY_TOPIC")
 }

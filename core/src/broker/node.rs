@@ -2,7 +2,7 @@
 //!
 //! Start: the store is opened and recovered, the tables are read, then the broker listens, then it tells the name servers.
 //! Stop: the name servers are told, nobody is accepted any more, what was taken up is answered, offsets are written, and the
-//! store flushes and closes last.
+//! store flushes and closes last; delay offsets are written between the two.
 //!
 //! The HA port of a master, and the link of a slave, start after the store and stop before it.
 
@@ -37,6 +37,7 @@ use super::offset_requests::OffsetRequests;
 use super::pull_message::PullMessage;
 use super::registration::{Presence, Registration, parse_name_servers};
 use super::replication::SlaveWait;
+use super::schedule::Schedule;
 use super::send_back::SendBack;
 use super::send_message::SendMessage;
 use super::stats_requests::{SettingsText, StatsRequests};
@@ -97,6 +98,7 @@ pub struct Broker<R: Runtime> {
     registration: Arc<Registration<R>>,
     offset_file: Arc<OffsetFile<R>>,
     filters: Arc<ConsumerFilters<R>>,
+    schedule: Arc<Schedule<R>>,
     store: Arc<MessageStore<R>>,
     local: SocketAddr,
 }
@@ -108,6 +110,7 @@ pub(super) struct Tables<R: Runtime> {
     pub(super) offsets: Arc<CommittedOffsets>,
     offset_file: Arc<OffsetFile<R>>,
     filters: Arc<ConsumerFilters<R>>,
+    schedule: Arc<Schedule<R>>,
 }
 
 impl<R: Runtime> Broker<R> {
@@ -186,6 +189,7 @@ impl<R: Runtime> Broker<R> {
             registration,
             offset_file: tables.offset_file,
             filters: tables.filters,
+            schedule: tables.schedule,
             store,
             local,
         })
@@ -229,13 +233,14 @@ impl<R: Runtime> Broker<R> {
         self.peers.stop().await;
         let offsets = self.offset_file.save().await.map_err(BrokerStopError::Offsets);
         let filters = self.filters.save().await.map_err(BrokerStopError::Filters);
-        let store = self.store.stop().await.map_err(BrokerStopError::from);
+        let last = self.schedule.save_at_stop();
+        let store = self.store.stop_with(last).await.map_err(BrokerStopError::from);
         offsets.and(filters).and(store)
     }
 }
 
 fn store_config<R: Runtime>(rt: &R, config: &BrokerConfig) -> StoreConfig {
-    let BrokerConfig { store: settings, index, reads, retention, .. } = config;
+    let BrokerConfig { store: settings, index, reads, retention, delay, .. } = config;
     let defaults = StoreConfig::new(settings.root.clone());
     let memory_bytes = rt.memory_bytes();
     StoreConfig {
@@ -263,6 +268,7 @@ fn store_config<R: Runtime>(rt: &R, config: &BrokerConfig) -> StoreConfig {
         queue_flush_interval_ms: settings.queue_flush_interval_ms,
         queue_flush_least_pages: settings.queue_flush_least_pages,
         queue_flush_thorough_interval_ms: settings.queue_flush_thorough_interval_ms,
+        delay_levels_ms: delay.levels.ms().to_vec(),
         index: index.enabled,
         index_geometry: Geometry { slots: index.slots, entries: index.entries },
         query_count_max: index.count_max,
@@ -334,12 +340,16 @@ async fn open_tables<R: Runtime>(
     let path = file("consumerFilter");
     let filters = ConsumerFilters::open(rt.clone(), path.clone(), &config.filters);
     let filters = filters.await.map_err(io("read", &path))?;
+    let path = file("delayOffset");
+    let schedule =
+        Schedule::open(rt.clone(), path.clone(), store.clone()).await.map_err(io("read", &path))?;
     Ok(Tables {
         topics: Arc::new(topics),
         groups: Arc::new(groups),
         offsets,
         offset_file: Arc::new(offset_file),
         filters: Arc::new(filters),
+        schedule: Arc::new(schedule),
     })
 }
 
@@ -357,7 +367,14 @@ fn handler<R: Runtime>(
     let sends = SendMessage::new(rt.clone(), store.clone(), topics.clone(), groups.clone(), wait, config);
     let sends = Arc::new(sends);
     BrokerHandler {
-        send_backs: SendBack { rt: rt.clone(), store: store.clone(), sends: sends.clone() },
+        send_backs: SendBack {
+            rt: rt.clone(),
+            store: store.clone(),
+            topics: topics.clone(),
+            groups: groups.clone(),
+            sends: sends.clone(),
+            permission: config.identity.permission,
+        },
         transactions: Arc::new(Transactions {
             rt: rt.clone(),
             store: store.clone(),
@@ -411,6 +428,7 @@ fn handler<R: Runtime>(
             broker_name: config.identity.name.clone(),
             settings: SettingsText::new(config, rt.wall_ms()),
         },
+        schedule: tables.schedule.clone(),
         held: held.clone(),
         wait_limits: BrokerHandler::<R>::wait_limits(config),
         sends_in_flight: InFlightLimit::new(config.send.in_flight_max),
@@ -451,6 +469,7 @@ fn background<R: Runtime>(
     stop: &Receiver<bool>,
 ) -> Vec<R::Task<()>> {
     let interval = Duration::from_millis(config.clients.offset_flush_interval_ms.max(1));
+    let save_interval = Duration::from_millis(config.delay.offset_flush_interval_ms.max(1));
     let clients = handler.clients.clone();
     let mut tasks = vec![
         rt.spawn("answer held pulls", handler.held.clone().run(store.clone(), stop.clone())),
@@ -460,6 +479,7 @@ fn background<R: Runtime>(
     ];
     if config.identity.role != Role::Slave {
         tasks.push(rt.spawn("check transactions", handler.transactions.clone().run(stop.clone())));
+        tasks.extend(tables.schedule.start(save_interval, stop));
     }
     tasks
 }

@@ -1,100 +1,160 @@
 //! Send-backs: a consumer hands a message back that it could not handle. Code 36.
 //!
-//! Delay levels and dead letter queues are not supported, so the answer is a refusal, on which Java and Node keep the
-//! message and handle it again themselves. The Go and C++ clients commit past the message whatever the answer is. For them
-//! it is put into the group's retry topic, a moment later and as often as they hand it back: no message is lost to its
-//! group, and none goes round without a pause.
+//! The message comes again to its group after a delay that grows with the tries, through the group's retry topic; after too
+//! many it goes into the group's dead letter queue.
 //!
-//! Guarantees: SUCCESS means that the retry topic has the message, in SYNC_FLUSH mode on stable storage.
+//! Guarantees: SUCCESS means that a copy is stored, in SYNC_FLUSH mode on stable storage, since the consumer commits past the
+//! message then. Anything else: it keeps the message.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use crate::message::StoredMessage;
+use crate::config::Permission;
 use crate::message::properties;
+use crate::message::{MessageToStore, StoredMessage};
 use crate::remoting::RemotingCommand;
-use crate::remoting::codes::{request as codes, response};
-use crate::remoting::connection::{Answer, Reached, Response, unsupported};
-use crate::remoting::headers::{ConsumerSendMsgBackHeader, SendMessageHeader};
-use crate::remoting::language::LanguageCode;
-use crate::runtime::Runtime;
+use crate::remoting::body::{SubscriptionGroupConfig, TopicConfig};
+use crate::remoting::codes::response;
+use crate::remoting::connection::{Answer, Reached};
+use crate::remoting::headers::ConsumerSendMsgBackHeader;
+use crate::runtime::{Mutant, Runtime};
 use crate::store::MessageStore;
 
 use super::names;
-use super::refusal::{Refusal, answer, answer_of};
-use super::send_message::SendMessage;
+use super::refusal::{Refusal, answer};
+use super::schedule::Delayed;
+use super::send_message::{SendMessage, reconsume_max};
+use super::subscription_group::SubscriptionGroups;
+use super::topic_config::{READ_WRITE, Topics, perm, topic};
 
-/// The pause before the next try. These clients wait three seconds for the answer.
-const PAUSE: Duration = Duration::from_secs(1);
+/// The level of the first try again: later ones follow it one by one.
+const FIRST_LEVEL: i32 = 3;
+/// Set in a topic's flags when consumers of a unit subscribe to it.
+const UNIT_SUBSCRIBED: i32 = 0x2;
 
 pub(crate) struct SendBack<R: Runtime> {
     pub rt: R,
     pub store: Arc<MessageStore<R>>,
+    pub topics: Arc<Topics<R>>,
+    pub groups: Arc<SubscriptionGroups<R>>,
     pub sends: Arc<SendMessage<R>>,
+    pub permission: Permission,
 }
 
-/// Whether a client commits past a message whose send-back is refused.
-///
+/// What becomes of a message that was handed back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    /// It comes again, after the delay of this level.
+    Retry(i32),
+    DeadLetter,
+}
+
 /// # Source
-/// apache/rocketmq-client-go v2.1.2, `pushConsumer#sendMessageBack`; apache/rocketmq-client-cpp 1.x,
-/// `ConsumeMessageConcurrentlyService::ConsumeRequest`.
-fn loses_what_is_refused(language: LanguageCode) -> bool {
-    language == LanguageCode::GO || language == LanguageCode::CPP
+/// Broker semantics 12.1, steps 5 and 6.
+fn fate(asked_level: i32, reconsume_times: i32, max: i32) -> Fate {
+    if reconsume_times >= max || asked_level < 0 {
+        return Fate::DeadLetter;
+    }
+    Fate::Retry(if asked_level == 0 { reconsume_times.saturating_add(FIRST_LEVEL) } else { asked_level })
 }
 
 impl<R: Runtime> SendBack<R> {
-    pub fn handle(&self, request: &RemotingCommand) -> Answer {
-        if !loses_what_is_refused(request.language) {
-            return Answer::Now(unsupported(request));
-        }
-        let header = match request.header::<ConsumerSendMsgBackHeader>() {
-            Ok(header) => header,
-            Err(error) => return Answer::Now(Refusal::from(error).answer()),
+    pub async fn handle(&self, request: &RemotingCommand) -> Answer {
+        self.put_back(request).await.unwrap_or_else(|refusal| Answer::Now(refusal.answer()))
+    }
+
+    /// # Source
+    /// apache/rocketmq 4.9.7, `SendMessageProcessor#asyncConsumerSendMsgBack`.
+    async fn put_back(&self, request: &RemotingCommand) -> Result<Answer, Refusal> {
+        let header: ConsumerSendMsgBackHeader = request.header()?;
+        let store_host = self.sends.store_host()?;
+        let Some(group) = self.groups.get_or_create(&header.group).await? else {
+            let remark = format!("subscription group not exist, {}", header.group);
+            return Err(Refusal::new(response::SUBSCRIPTION_GROUP_NOT_EXIST, remark));
         };
-        let (rt, store, sends) = (self.rt.clone(), self.store.clone(), self.sends.clone());
-        Answer::Later(Box::pin(async move {
-            rt.sleep(PAUSE).await;
-            answer_of(put_back(&rt, &store, &sends, &header).await)
-        }))
+        if !self.permission.can_write() {
+            return Err(Refusal::new(response::NO_PERMISSION, "the broker takes no messages"));
+        }
+        if group.retry_queue_nums <= 0 {
+            return Ok(Answer::Now(answer(response::SUCCESS)));
+        }
+        let retry = self.retry_topic(&header, &group).await?;
+        if retry.perm & perm::WRITE == 0 {
+            let remark = format!("the topic[{}] sending message is forbidden", retry.topic_name);
+            return Err(Refusal::new(response::NO_PERMISSION, remark));
+        }
+        let message = self.message_at(header.offset)?;
+        let max = reconsume_max(header.max_reconsume_times, request.version, &group);
+        let fate = fate(header.delay_level, message.reconsume_times, max);
+        let (topic, queue_id, level) = match fate {
+            Fate::DeadLetter => (self.sends.dead_letter_topic(&header.group).await?, 0, 0),
+            Fate::Retry(level) => {
+                let queues = u64::from(group.retry_queue_nums.unsigned_abs());
+                let queue = i32::try_from(self.rt.random_u64() % queues).unwrap_or(0);
+                (retry.topic_name.clone(), queue, level)
+            }
+        };
+        let properties = properties_back(&message, level);
+        let back = MessageToStore {
+            topic: &topic,
+            queue_id,
+            flag: message.flag,
+            sys_flag: message.sys_flag,
+            born_timestamp: message.born_timestamp,
+            born_host: message.born_host,
+            store_host,
+            reconsume_times: message.reconsume_times.saturating_add(1),
+            prepared_transaction_offset: 0,
+            body: &message.body,
+            properties: &properties,
+            wait_for_flush: true,
+        };
+        let put = match Delayed::by_property(&back, self.store.config().delay_levels_ms.len()) {
+            Some(delayed) => self.store.put(&delayed.message(&back)).await,
+            None => self.store.put(&back).await,
+        };
+        let put = put.map_err(|error| Refusal::new(response::SYSTEM_ERROR, error.to_string()))?;
+        if !self.store.must_wait() || self.rt.mutant(Mutant::SendBackUnflushed) {
+            return Ok(Answer::Now(answer(response::SUCCESS)));
+        }
+        let stored = |reached| match reached {
+            Reached::Yes => answer(response::SUCCESS).into(),
+            Reached::TimedOut | Reached::Failed => {
+                let remark = "stored, but not known to be on disk";
+                answer(response::SYSTEM_ERROR).with_remark(remark).into()
+            }
+        };
+        Ok(Answer::WhenReached {
+            mark: self.store.durable().clone(),
+            position: put.end,
+            deadline: self.rt.now().after_ms(self.store.config().sync_flush_timeout_ms),
+            finish: Box::new(stored),
+        })
+    }
+
+    async fn retry_topic(
+        &self,
+        header: &ConsumerSendMsgBackHeader,
+        group: &SubscriptionGroupConfig,
+    ) -> Result<Arc<TopicConfig>, Refusal> {
+        let name = names::retry_topic(&header.group);
+        let topic_sys_flag = if header.unit_mode { UNIT_SUBSCRIBED } else { 0 };
+        let new = TopicConfig { topic_sys_flag, ..topic(&name, group.retry_queue_nums, READ_WRITE) };
+        self.topics.create_if_absent(new).await?;
+        let missing = || Refusal::new(response::SYSTEM_ERROR, format!("topic[{name}] not exist"));
+        self.topics.get(&name).ok_or_else(missing)
+    }
+
+    fn message_at(&self, offset: i64) -> Result<StoredMessage, Refusal> {
+        let record = u64::try_from(offset).ok().and_then(|offset| self.store.message_at(offset));
+        let message = record.and_then(|record| StoredMessage::decode(&record).ok());
+        message.ok_or_else(|| {
+            Refusal::new(response::SYSTEM_ERROR, format!("look message by offset failed, {offset}"))
+        })
     }
 }
 
-async fn put_back<R: Runtime>(
-    rt: &R,
-    store: &MessageStore<R>,
-    sends: &SendMessage<R>,
-    header: &ConsumerSendMsgBackHeader,
-) -> Result<RemotingCommand, Refusal> {
-    let record = u64::try_from(header.offset).ok().and_then(|offset| store.message_at(offset));
-    let message = record.and_then(|record| StoredMessage::decode(&record).ok()).ok_or_else(|| {
-        let remark = format!("look message by offset failed, {}", header.offset);
-        Refusal::new(response::SYSTEM_ERROR, remark)
-    })?;
-    let mut done = match sends.handle(message.born_host, &retry(&message, header)).await {
-        Answer::Now(answer) => answer,
-        Answer::NowJson(fields) => answer(fields.code),
-        Answer::WhenReached { mark, position, deadline, finish } => {
-            let left = deadline.since(rt.now());
-            let reached = match rt.timeout(left, mark.reached(position)).await {
-                Ok(Ok(())) => Reached::Yes,
-                Ok(Err(_)) => Reached::Failed,
-                Err(_) => Reached::TimedOut,
-            };
-            match finish(reached) {
-                Response::Command(answer) => answer,
-                Response::Json(fields) => RemotingCommand { remark: fields.remark, ..answer(fields.code) },
-            }
-        }
-        Answer::Never | Answer::Later(_) | Answer::Held => {
-            unreachable!("a send is answered in one of two ways")
-        }
-    };
-    done.ext = Default::default();
-    Ok(done)
-}
-
-/// The send that puts `message` into the retry topic of the group.
-fn retry(message: &StoredMessage, header: &ConsumerSendMsgBackHeader) -> RemotingCommand {
+/// The properties of the copy: where the message came from first, and when it is to come again.
+fn properties_back(message: &StoredMessage, level: i32) -> String {
     let mut properties = properties::decode(&message.properties);
     if properties.get(properties::RETRY_TOPIC).is_none() {
         properties.set(properties::RETRY_TOPIC, message.topic.clone());
@@ -102,22 +162,27 @@ fn retry(message: &StoredMessage, header: &ConsumerSendMsgBackHeader) -> Remotin
     if properties.get(properties::ORIGIN_MESSAGE_ID).is_none() {
         properties.set(properties::ORIGIN_MESSAGE_ID, message.offset_message_id());
     }
-    let (topic, properties) = (names::retry_topic(&header.group), properties.encode(false));
-    let send = SendMessageHeader {
-        producer_group: &header.group,
-        topic: &topic,
-        default_topic: "",
-        default_topic_queue_nums: 1,
-        queue_id: -1,
-        sys_flag: message.sys_flag,
-        born_timestamp: message.born_timestamp,
-        flag: message.flag,
-        properties: Some(&properties),
-        reconsume_times: Some(message.reconsume_times.saturating_add(1)),
-        max_reconsume_times: Some(i32::MAX),
-        ..Default::default()
-    };
-    let mut request = RemotingCommand::request(codes::SEND_MESSAGE).with_body(message.body.clone());
-    send.encode(&mut request.ext);
-    request
+    properties.set(properties::WAIT, "false");
+    properties.set(properties::DELAY, level.to_string());
+    properties.encode(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_comes_again_with_rising_delays_until_it_is_dead() {
+        let cases = [
+            (0, 0, 16, Fate::Retry(3)),
+            (0, 15, 16, Fate::Retry(18)),
+            (0, 16, 16, Fate::DeadLetter),
+            (5, 2, 16, Fate::Retry(5)),
+            (-1, 0, 16, Fate::DeadLetter),
+            (0, 0, 0, Fate::DeadLetter),
+        ];
+        for (asked, times, max, expect) in cases {
+            assert_eq!(fate(asked, times, max), expect, "level {asked}, {times} of {max} times");
+        }
+    }
 }

@@ -5,10 +5,10 @@
 //! may have reached the disk and the next start may find them. With SYNC_MASTER a SUCCESS means that a slave has it too,
 //! and FLUSH_SLAVE_TIMEOUT and SLAVE_NOT_AVAILABLE mean: stored, and nobody knows whether on a slave. Every other code means: not stored, and it never will be.
 //!
-//! A half message is stored in the half topic (`transaction`).
-//! Delayed messages and dead letters are refused by name, not stored as something they are not: a push consumer
-//! whose send-back is refused keeps its message and tries it again itself.
+//! A half message is stored in the half topic (`transaction`), a delayed one in the delay topic, and one that its group has
+//! tried too often in the group's dead letter queue.
 
+use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 
@@ -16,20 +16,21 @@ use crate::config::{BrokerConfig, Permission, Role, SendSettings};
 use crate::message::batch;
 use crate::message::properties::{self, NAME_SEPARATOR, PROPERTY_SEPARATOR, Segment};
 use crate::message::{MessageToStore, id, sys_flag};
-use crate::remoting::body::{TopicConfig, TopicFilterType};
+use crate::remoting::body::{SubscriptionGroupConfig, TopicConfig, TopicFilterType};
 use crate::remoting::codes::response;
 use crate::remoting::connection::{Answer, Reached, Response};
 use crate::remoting::headers::SendMessageHeader;
 use crate::remoting::{JsonAnswer, JsonFields, RemotingCommand, SerializeType};
 use crate::runtime::Runtime;
 use crate::runtime::sync::Watermark;
-use crate::store::{AppendedBatch, MessageStore, PutError, WhyNot};
+use crate::store::{Appended, AppendedBatch, MessageStore, PutError, WhyNot};
 
 use super::names;
 use super::refusal::{Refusal, answer};
 use super::replication::{SlaveWait, now, with_status};
+use super::schedule::Delayed;
 use super::subscription_group::SubscriptionGroups;
-use super::topic_config::{NewTopic, Topics};
+use super::topic_config::{NewTopic, READ_WRITE, Topics, topic};
 use super::transaction::half;
 
 /// Properties that a send may carry and that no stored message keeps: `WAIT` concerns the send, `POP_CK` the answer to a
@@ -39,6 +40,9 @@ const NOT_STORED: [&str; 3] = [properties::WAIT, "POP_CK", properties::CLUSTER];
 /// Properties of features that this broker does not have.
 const TIMER_PROPERTIES: [&str; 3] =
     [properties::TIMER_DELAY_SEC, properties::TIMER_DELAY_MS, properties::TIMER_DELIVER_MS];
+
+/// The first version of clients (3.4.9) whose `maxReconsumeTimes` counts.
+const TELLS_RECONSUME_MAX: i32 = 121;
 
 /// Fields of every answer.
 const MSG_REGION: &str = "MSG_REGION";
@@ -157,11 +161,16 @@ impl<R: Runtime> SendMessage<R> {
         };
         let queue_id = choose_queue(&header, &topic, || self.rt.random_u64())?;
         let raw = header.properties.unwrap_or_default();
-        let (wants, stored_properties) =
+        let (mut wants, mut stored_properties) =
             if header.batch { (Wants::read(raw), String::new()) } else { self.stored_properties(raw) };
         check_features(&header, &wants)?;
-        if let Some(group) = header.topic.strip_prefix(names::RETRY_PREFIX) {
-            self.check_retry(&header, group).await?;
+        let mut target = (Cow::Borrowed(header.topic), queue_id);
+        if let Some(group) = header.topic.strip_prefix(names::RETRY_PREFIX)
+            && self.is_dead_letter(&header, group, request.version).await?
+        {
+            target = (Cow::Owned(self.dead_letter_topic(group).await?), 0);
+            stored_properties = undelayed(&stored_properties);
+            wants.delay_level = 0;
         }
         let body = request.body.to_bytes();
         if body.is_empty() {
@@ -175,8 +184,8 @@ impl<R: Runtime> SendMessage<R> {
         }
         let multi_tags = topic.topic_filter_type == TopicFilterType::MultiTag;
         let mut message = MessageToStore {
-            topic: header.topic,
-            queue_id,
+            topic: &target.0,
+            queue_id: target.1,
             flag: header.flag,
             sys_flag: header.sys_flag | if multi_tags { sys_flag::MULTI_TAGS } else { 0 },
             born_timestamp: header.born_timestamp,
@@ -194,6 +203,8 @@ impl<R: Runtime> SendMessage<R> {
                 self.check_half_allowed()?;
                 half_properties = half::properties_of(&stored_properties, raw, header.topic, queue_id);
                 message = half::record(message, &half_properties);
+                // It is not given to anybody before it is committed.
+                wants.delay_level = 0;
             } else {
                 message.sys_flag =
                     sys_flag::with_transaction_type(message.sys_flag, sys_flag::TRANSACTION_NONE);
@@ -211,7 +222,7 @@ impl<R: Runtime> SendMessage<R> {
             }
             (put.queue_offset, put.end)
         } else {
-            let put = self.store.put(&message).await?;
+            let put = self.put(&message, wants.delay_level > 0).await?;
             ids = id::offset_message_id(store_host, put.physical_offset);
             (put.queue_offset, put.end)
         };
@@ -253,6 +264,18 @@ impl<R: Runtime> SendMessage<R> {
             fields.text("transactionId", unique_key);
         }
         JsonAnswer { code: response::SUCCESS, remark: None, fields }
+    }
+
+    /// Stores `message`, where it waits if it is delayed.
+    ///
+    /// # Errors
+    /// As of a put.
+    async fn put(&self, message: &MessageToStore<'_>, is_delayed: bool) -> Result<Appended, PutError> {
+        let level_count = self.store.config().delay_levels_ms.len();
+        match is_delayed.then(|| Delayed::by_property(message, level_count)).flatten() {
+            Some(delayed) => self.store.put(&delayed.message(message)).await,
+            None => self.store.put(message).await,
+        }
     }
 
     async fn put_batch(&self, message: MessageToStore<'_>, raw: &str) -> Result<AppendedBatch, Refusal> {
@@ -367,16 +390,29 @@ impl<R: Runtime> SendMessage<R> {
         })
     }
 
-    async fn check_retry(&self, header: &SendMessageHeader<'_>, group: &str) -> Result<(), Refusal> {
+    /// Whether a message that is sent to the retry topic of `group` has been tried too often.
+    async fn is_dead_letter(
+        &self,
+        header: &SendMessageHeader<'_>,
+        group: &str,
+        version: i32,
+    ) -> Result<bool, Refusal> {
         let Some(group_config) = self.groups.get_or_create(group).await? else {
             let remark = format!("subscription group not exist, {group}");
             return Err(Refusal::new(response::SUBSCRIPTION_GROUP_NOT_EXIST, remark));
         };
-        let max = header.max_reconsume_times.unwrap_or(group_config.retry_max_times);
-        if header.reconsume_times.unwrap_or(0) >= max {
-            return Err(unsupported("dead letter queues (%DLQ%)"));
-        }
-        Ok(())
+        let max = reconsume_max(header.max_reconsume_times, version, &group_config);
+        Ok(header.reconsume_times.unwrap_or(0) >= max)
+    }
+
+    /// The dead letter queue of `group`, created if need be.
+    ///
+    /// # Errors
+    /// When its topic cannot be created.
+    pub async fn dead_letter_topic(&self, group: &str) -> Result<String, Refusal> {
+        let name = names::dlq_topic(group);
+        self.topics.create_if_absent(topic(&name, 1, READ_WRITE)).await?;
+        Ok(name)
     }
 
     /// What the properties ask for, and the string as it is stored: what came, without what is not kept, and with the
@@ -422,6 +458,21 @@ impl<R: Runtime> SendMessage<R> {
         stored.push(NAME_SEPARATOR);
         stored.push_str(&self.cluster);
     }
+}
+
+/// How often a consumer may try a message: what its client says, if that can say it, else what its group has.
+///
+/// # Source
+/// apache/rocketmq 4.9.7, `SendMessageProcessor#handleRetryAndDLQ`.
+pub(crate) fn reconsume_max(said: Option<i32>, version: i32, group: &SubscriptionGroupConfig) -> i32 {
+    said.filter(|_| version >= TELLS_RECONSUME_MAX).unwrap_or(group.retry_max_times)
+}
+
+/// The property string of a message that is not to wait, whatever it asked for.
+fn undelayed(stored: &str) -> String {
+    let mut properties = properties::decode(stored);
+    properties.set(properties::DELAY, "-1");
+    properties.encode(false)
 }
 
 /// What members take over from their batch. Its unique key is not theirs.
@@ -589,18 +640,25 @@ fn check_features(header: &SendMessageHeader<'_>, wants: &Wants<'_>) -> Result<(
     if header.sys_flag & (sys_flag::INNER_BATCH | sys_flag::NEED_UNWRAP) != 0 {
         return Err(unsupported("inner batches"));
     }
-    check_features_of_member(wants)
+    check_kind(wants)
 }
 
 fn check_features_of_member(wants: &Wants<'_>) -> Result<(), Refusal> {
+    if wants.delay_level > 0 {
+        return Err(Refusal::new(
+            response::MESSAGE_ILLEGAL,
+            "batch request does not support delayed messages (DELAY)",
+        ));
+    }
+    check_kind(wants)
+}
+
+fn check_kind(wants: &Wants<'_>) -> Result<(), Refusal> {
     if wants.inner_count {
         return Err(unsupported("inner batches (INNER_NUM)"));
     }
     if let Some(name) = wants.timer {
         return Err(unsupported(&format!("timer messages ({name})")));
-    }
-    if wants.delay_level > 0 {
-        return Err(unsupported("delayed messages (DELAY)"));
     }
     Ok(())
 }

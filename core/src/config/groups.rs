@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use super::ANY;
 use super::value::{FlushDisk, Permission, ReservedTime, Role, Value};
-use crate::store::DeleteHours;
+use crate::store::{DelayLevels, DeleteHours};
 
 /// A struct whose fields are settings.
 pub(super) trait Group {
@@ -205,6 +205,16 @@ settings! {
         "maxMessageSize" message_bytes_max: u32 = 4 * 1024 * 1024;
         /// An append that holds the log for longer means: busy.
         "osPageCacheBusyTimeOutMills" append_busy_ms: u64 = 1_000;
+    }
+}
+
+settings! {
+    /// Messages that are delivered later.
+    DelaySettings {
+        /// How long a message of level 1, 2, … waits. Part of the data: queue entries hold the times that follow from it.
+        "messageDelayLevel" levels: DelayLevels = DelayLevels::default();
+        /// Between two saves of how far each level has been delivered.
+        "flushDelayOffsetInterval" offset_flush_interval_ms: u64 = 10_000;
     }
 }
 

@@ -17,9 +17,9 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 pub use error::{ConfigError, Warning};
 pub use groups::{
-    BrokerIdentity, ClientSettings, FilterSettings, HaSettings, IndexSettings, NameServerSettings,
-    PullSettings, ReadSettings, Registration, RetentionSettings, SendSettings, StoreSettings, TopicSettings,
-    TransactionSettings,
+    BrokerIdentity, ClientSettings, DelaySettings, FilterSettings, HaSettings, IndexSettings,
+    NameServerSettings, PullSettings, ReadSettings, Registration, RetentionSettings, SendSettings,
+    StoreSettings, TopicSettings, TransactionSettings,
 };
 pub use value::{FlushDisk, Permission, ReservedTime, Role};
 
@@ -66,6 +66,7 @@ pub struct BrokerConfig {
     pub filters: FilterSettings,
     pub clients: ClientSettings,
     pub transactions: TransactionSettings,
+    pub delay: DelaySettings,
     pub store: StoreSettings,
     pub index: IndexSettings,
     pub reads: ReadSettings,
@@ -184,6 +185,7 @@ impl Groups for BrokerConfig {
             &self.filters,
             &self.clients,
             &self.transactions,
+            &self.delay,
             &self.store,
             &self.index,
             &self.reads,
@@ -202,6 +204,7 @@ impl Groups for BrokerConfig {
             &mut self.filters,
             &mut self.clients,
             &mut self.transactions,
+            &mut self.delay,
             &mut self.store,
             &mut self.index,
             &mut self.reads,

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use crate::store::DeleteHours;
+use crate::store::{DelayLevels, DeleteHours};
 
 /// A type that a setting can have. `show` and `parse` are inverse.
 pub(super) trait Value: Sized {
@@ -156,6 +156,17 @@ impl Value for Permission {
 
     fn show(&self) -> String {
         self.0.to_string()
+    }
+}
+
+impl Value for DelayLevels {
+    fn parse(text: &str) -> Result<Self, String> {
+        DelayLevels::parse(text)
+            .ok_or_else(|| "numbers with s, m, h or d and a space between them".to_owned())
+    }
+
+    fn show(&self) -> String {
+        self.to_string()
     }
 }
 

@@ -112,6 +112,16 @@ mutants! {
     SlaveWaitEndsEarly = "H-04",
     /// A slave takes all committed offsets of its master, older ones too.
     SlaveTakesOlderOffsets = "H-06",
+    /// The delay offsets are saved without waiting for the flush of the copies that they count.
+    DelayOffsetAhead = "D-09",
+    /// The saved delay offsets count one message more than was delivered.
+    DelayOffsetOneFurther = "D-04",
+    /// The delay offsets are not saved when the broker stops.
+    DelayOffsetUnsaved = "D-05",
+    /// Recovery gives the queue entry of a delayed message the hash of its tag for its due time.
+    RecoverForgetsDueTime = "store: recovery",
+    /// A send-back is answered before the flush that covers it, as in Java.
+    SendBackUnflushed = "broker: send-back",
     /// Configuration files are overwritten in place, and flushed afterwards.
     ConfigInPlace = "S-22",
     /// A message of which a filter says "unknown" is given to the consumer.

@@ -1,5 +1,6 @@
 //! Settings of a store. Java's key is in each doc line; times are in ms, sizes in bytes.
 
+use super::delay_levels::DelayLevels;
 use super::error::RecoverError;
 use super::index::{COUNT_MAX, Geometry};
 use super::retention::Retention;
@@ -142,12 +143,6 @@ pub fn moved_dirs(dirs: Vec<String>, root: &str, moved_to: &str) -> Vec<String> 
     moved.collect()
 }
 
-/// Java's default of `messageDelayLevel`, in ms.
-const DELAY_LEVELS_MS: [i64; 18] = [
-    1_000, 5_000, 10_000, 30_000, 60_000, 120_000, 180_000, 240_000, 300_000, 360_000, 420_000, 480_000,
-    540_000, 600_000, 1_200_000, 1_800_000, 3_600_000, 7_200_000,
-];
-
 impl StoreConfig {
     /// Java's defaults for a store in `root`, with the record checksum on.
     #[must_use]
@@ -172,7 +167,7 @@ impl StoreConfig {
             query_count_max: 64,
             message_bytes_max: 4 << 20,
             record_crc: true,
-            delay_levels_ms: DELAY_LEVELS_MS.to_vec(),
+            delay_levels_ms: DelayLevels::default().ms().to_vec(),
             segment_timeout_ms: 5_000,
             prefault_bytes: 64 << 20,
             open_queue_files_max: 512,

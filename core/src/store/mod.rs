@@ -5,7 +5,7 @@
 //!
 //! Map: `commit_log` (appends), `mapped_file` and `mapped_file_queue` (its files), `allocation` (the next one, ahead), `flush`
 //! (group commit), `commit` (what the transient pool holds), `dispatch` (log to queues), `consume_queue`, `consume_queues`, `queue_files`, `queue_entry`, `filing` (queues),
-//! `index` (records by their keys), `queue_flush` and `checkpoint` (where recovery may begin), `retention` and `clean` (what is
+//! `delay_levels` (when a delayed record is due), `index` (records by their keys), `queue_flush` and `checkpoint` (where recovery may begin), `retention` and `clean` (what is
 //! deleted, and when a full disk refuses puts), `replicate` (what slaves copy), `recovery`, `recover_log`, `recover_queues` (opening a directory), `read` (what
 //! consumers ask), `check` (the same look, without changing anything), `dump` (what is in the files), `resync` (where records
 //! go on behind damage), `config_file` (durable small files).
@@ -29,6 +29,7 @@ pub mod config;
 pub mod config_file;
 mod consume_queue;
 mod consume_queues;
+mod delay_levels;
 mod dispatch;
 pub mod dump;
 pub mod error;
@@ -56,7 +57,9 @@ pub use answer::{Appended, AppendedBatch, ArrivalListener, Boundary, GetStatus, 
 pub use commit_log::copy::{CopyError, Piece};
 pub use config::{FlushMode, ReadLimits, StoreConfig, TransientPool, commit_log_dirs, moved_dirs};
 pub use config_file::ConfigFile;
+pub use delay_levels::DelayLevels;
 pub use error::{PutError, RecoverError, StopError, WhyNot};
+pub(crate) use queue_entry::Entry;
 pub use read::ReadFilter;
 pub use retention::{DeleteHours, Retention};
 
@@ -215,6 +218,14 @@ impl<R: Runtime> MessageStore<R> {
     /// # Errors
     /// [`StopError`]: all that could be kept is kept, the marker stays and the next start recovers.
     pub async fn stop(&self) -> Result<(), StopError> {
+        self.stop_with(async {}).await
+    }
+
+    /// As [`Self::stop`]; `last` runs when everything that can be flushed is, and the directory is still ours.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn stop_with(&self, last: impl Future<Output = ()> + Send) -> Result<(), StopError> {
         let refused = self.log.refusal();
         self.log.refuse_because(WhyNot::Stopping);
         self.stop.send(true);
@@ -226,6 +237,7 @@ impl<R: Runtime> MessageStore<R> {
             let _ = task.join().await;
         }
         let done = self.finish(refused).await;
+        last.await;
         if let Some(unused) = self.log.close()
             && let Err(error) = self.rt.remove(&unused).await
         {

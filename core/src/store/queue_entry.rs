@@ -14,7 +14,7 @@ pub(crate) const ENTRY_BYTES: usize = 20;
 const PRE_BLANK_SIZE: u32 = 0x7FFF_FFFF;
 
 /// The topic whose queues carry due times.
-pub(crate) const SCHEDULE_TOPIC: &str = "SCHEDULE_TOPIC_XXXX";
+pub(super) const SCHEDULE_TOPIC: &str = "SCHEDULE_TOPIC_XXXX";
 /// Addresses of the extension are below all hashes.
 const EXTENSION_ADDRESS_MAX: i64 = i32::MIN as i64 - 1;
 /// What Java adds for a level its table does not know, in ms.

@@ -282,6 +282,25 @@ impl<R: Runtime> MessageStore<R> {
         self.index.query(&wanted, |at| self.message_at(at)).await
     }
 
+    /// Up to `count` entries of a queue from `offset` on, out of one file, with the hash of each tag, or the due time, in it.
+    ///
+    /// # Errors
+    /// Of opening or reading the queue's file; `NotFound` also when no file holds `offset`.
+    pub(crate) async fn entries(
+        &self,
+        topic: &str,
+        queue: i32,
+        offset: i64,
+        count: usize,
+    ) -> io::Result<Vec<Entry>> {
+        let Some(queue) = self.queues.find(topic, queue) else { return Ok(Vec::new()) };
+        let mut entries = queue.read(&self.queues.files, offset, count).await?;
+        for entry in &mut entries {
+            entry.tags_code = self.tags_code(entry);
+        }
+        Ok(entries)
+    }
+
     /// When the message at `offset` was stored; `None` when it cannot be read.
     pub async fn store_time(&self, topic: &str, queue: i32, offset: i64) -> Option<i64> {
         let queue = self.queues.find(topic, queue)?;

@@ -146,11 +146,17 @@ impl RecoveringQueues {
         queues.map(|(topic, queue_id, queue)| queue.report(topic, queue_id, self.from_min)).collect()
     }
 
-    /// Takes the entry of the next record of the scan.
+    /// Takes the entry of the next record of the scan, which was stored at `stored_ms`.
     ///
     /// # Errors
     /// [`QueueGap`]: the scan must begin at the start of the log.
-    pub fn take(&mut self, topic: &str, queue_id: i32, n: i64, entry: &Entry) -> Result<(), QueueGap> {
+    pub fn take(
+        &mut self,
+        topic: &str,
+        queue_id: i32,
+        n: i64,
+        (entry, stored_ms): (&Entry, i64),
+    ) -> Result<(), QueueGap> {
         let from_min = self.from_min;
         let queue = match self.queues.get_mut(topic).and_then(|queues| queues.get_mut(&queue_id)) {
             Some(queue) => queue,
@@ -159,7 +165,7 @@ impl RecoveringQueues {
         let expected = queue.expected();
         let gap = || QueueGap { topic: topic.to_owned(), queue_id, expected, found: n };
         let begins = queue.files.is_empty() && queue.found.is_empty() && queue.restart.is_none();
-        if let Some(here) = queue.has_already(topic, entry) {
+        if let Some(here) = queue.has_already(topic, entry, stored_ms) {
             queue.found.extend_from_slice(&here);
         } else if n == expected {
             queue.found.extend_from_slice(&entry.encode());
@@ -182,7 +188,7 @@ impl RecoveringQueues {
 
     /// Takes the entry of a record that is also in another queue than its own, where Java has put it (light queues). Whether
     /// a broker does so is a setting of it, so only queues that are there are continued, and light ones made again.
-    pub fn take_light(&mut self, topic: &str, queue_id: i32, n: i64, entry: &Entry) {
+    pub fn take_light(&mut self, topic: &str, queue_id: i32, n: i64, (entry, stored_ms): (&Entry, i64)) {
         let from_min = self.from_min;
         let found = self.queues.get_mut(topic).and_then(|queues| queues.get_mut(&queue_id));
         let queue = match found {
@@ -193,7 +199,7 @@ impl RecoveringQueues {
             None => return,
         };
         let empty = queue.files.is_empty() && queue.found.is_empty() && queue.restart.is_none();
-        if let Some(here) = queue.has_already(topic, entry) {
+        if let Some(here) = queue.has_already(topic, entry, stored_ms) {
             queue.found.extend_from_slice(&here);
         } else if n == queue.expected() {
             queue.found.extend_from_slice(&entry.encode());
@@ -258,13 +264,14 @@ impl Recovering {
 
     /// The entry on disk at the place where the scan stands, when it is this one: whatever offset the record states, the
     /// queue has it. In the place of the tag's hash it may point at a unit of the queue's extension, or state the due time
-    /// by the delays that were set when it was written.
-    fn has_already(&self, topic: &str, entry: &Entry) -> Option<[u8; ENTRY_BYTES]> {
+    /// by the delays that were set when it was written: a time after `stored_ms`, which what a power loss has left of one is not.
+    fn has_already(&self, topic: &str, entry: &Entry, stored_ms: i64) -> Option<[u8; ENTRY_BYTES]> {
         let at = self.found.len();
         let here = self.tail.get(at..at + ENTRY_BYTES).filter(|_| self.restart.is_none())?;
         let here: [u8; ENTRY_BYTES] = here.try_into().expect("the range has that length");
         let on_disk = Unit::decode(&here).entry()?;
-        let own_code = on_disk.is_extended() || topic == SCHEDULE_TOPIC;
+        let due_later = topic == SCHEDULE_TOPIC && on_disk.tags_code > stored_ms;
+        let own_code = on_disk.is_extended() || due_later;
         let tags_code = if own_code { on_disk.tags_code } else { entry.tags_code };
         (Entry { tags_code, ..*entry } == on_disk).then_some(here)
     }
@@ -592,23 +599,23 @@ mod tests {
     #[test]
     fn entries_continue_the_queue_and_a_hole_before_them_asks_for_more_of_the_log() {
         let mut queues = queues(false, &[]);
-        assert_eq!(queues.take("T", 0, 2, &entry(1_000)), Ok(()));
-        assert_eq!(queues.take("T", 0, 3, &entry(1_100)), Ok(()));
-        let gap = queues.take("T", 0, 5, &entry(1_200)).expect_err("offset 4 is missing");
+        assert_eq!(queues.take("T", 0, 2, (&entry(1_000), 0)), Ok(()));
+        assert_eq!(queues.take("T", 0, 3, (&entry(1_100), 0)), Ok(()));
+        let gap = queues.take("T", 0, 5, (&entry(1_200), 0)).expect_err("offset 4 is missing");
         assert_eq!((gap.expected, gap.found), (4, 5));
-        assert!(queues.take("New", 0, 3, &entry(1_300)).is_err(), "its first three are before the scan");
-        assert_eq!(queues.take("New", 0, 0, &entry(1_300)), Ok(()));
+        assert!(queues.take("New", 0, 3, (&entry(1_300), 0)).is_err(), "its first three are before the scan");
+        assert_eq!(queues.take("New", 0, 0, (&entry(1_300), 0)), Ok(()));
     }
 
     #[test]
     fn where_the_log_has_no_more_a_queue_begins_anew() {
         let mut queues = queues(true, &[]);
-        assert_eq!(queues.take("T", 0, 9, &entry(1_000)), Ok(()));
-        assert_eq!(queues.take("Old", 0, 40, &entry(1_100)), Ok(()));
-        assert_eq!(queues.take("Old", 0, 41, &entry(1_200)), Ok(()));
+        assert_eq!(queues.take("T", 0, 9, (&entry(1_000), 0)), Ok(()));
+        assert_eq!(queues.take("Old", 0, 40, (&entry(1_100), 0)), Ok(()));
+        assert_eq!(queues.take("Old", 0, 41, (&entry(1_200), 0)), Ok(()));
         assert_eq!((found(&queues, "T"), found(&queues, "Old")), ((9, 10), (40, 42)));
         // The topic was deleted and made again.
-        assert_eq!(queues.take("Old", 0, 0, &entry(1_300)), Ok(()));
+        assert_eq!(queues.take("Old", 0, 0, (&entry(1_300), 0)), Ok(()));
         assert_eq!(found(&queues, "Old"), (0, 1));
     }
 
@@ -616,11 +623,23 @@ mod tests {
     fn what_the_queue_has_already_is_taken_by_its_place_and_an_offset_is_not_given_twice() {
         let mut queues = queues(false, &[entry(1_000), entry(1_100)]);
         // A Java bug once shifted queues: the entry on disk counts, not the offset the record states.
-        assert_eq!(queues.take("T", 0, 5, &entry(1_000)), Ok(()));
-        assert_eq!(queues.take("T", 0, 6, &entry(1_100)), Ok(()));
-        assert_eq!(queues.take("T", 0, 3, &entry(1_200)), Ok(()), "left out");
-        assert_eq!(queues.take("T", 0, 4, &entry(1_300)), Ok(()));
+        assert_eq!(queues.take("T", 0, 5, (&entry(1_000), 0)), Ok(()));
+        assert_eq!(queues.take("T", 0, 6, (&entry(1_100), 0)), Ok(()));
+        assert_eq!(queues.take("T", 0, 3, (&entry(1_200), 0)), Ok(()), "left out");
+        assert_eq!(queues.take("T", 0, 4, (&entry(1_300), 0)), Ok(()));
         assert_eq!(found(&queues, "T").1, 5);
+    }
+
+    #[test]
+    fn a_due_time_on_disk_counts_unless_a_power_loss_has_torn_it() {
+        let due = |tags_code| Entry { tags_code, ..entry(1_000) };
+        for (on_disk, kept) in [(5_000, 5_000), (7_000, 7_000), (0, 6_000), (4_000, 6_000)] {
+            let mut queues = queues(false, &[due(on_disk)]);
+            let by_id = queues.queues.remove("T").expect("it");
+            queues.queues.insert(SCHEDULE_TOPIC.to_owned(), by_id);
+            assert_eq!(queues.take(SCHEDULE_TOPIC, 0, 2, (&due(6_000), 4_500)), Ok(()));
+            assert_eq!(queues.queues[SCHEDULE_TOPIC][&0].found, due(kept).encode());
+        }
     }
 
     #[test]
@@ -629,10 +648,10 @@ mod tests {
         let behind = queues(false, &[entry(1_000)]);
         assert_eq!(problems(&behind), ["1 entries point behind the log"]);
         let mut other = queues(false, &[entry(1_000)]);
-        other.take("T", 0, 2, &entry(1_100)).expect("taken");
+        other.take("T", 0, 2, (&entry(1_100), 0)).expect("taken");
         assert_eq!(problems(&other), ["entry 2 is not the one of its record"]);
         let mut missing = queues(false, &[]);
-        missing.take("T", 0, 2, &entry(1_100)).expect("taken");
+        missing.take("T", 0, 2, (&entry(1_100), 0)).expect("taken");
         assert_eq!(problems(&missing), ["1 entries are missing"]);
     }
 }

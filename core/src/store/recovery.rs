@@ -20,6 +20,7 @@ use super::commit_log::Recovered;
 use super::config::StoreConfig;
 use super::consume_queues::ConsumeQueues;
 use super::error::{RecoverError, ScanEnd};
+use super::filing::Filing;
 use super::index::{self, Known};
 use super::mapped_file::MappedFile;
 use super::queue_entry::{Entry, light_queues};
@@ -27,6 +28,7 @@ use super::queue_files::QueueFiles;
 use super::recover_log::{LogFiles, Scan, list};
 use super::recover_queues::{LookBehind, QueueGap, RecoveringQueues};
 use crate::message::codec::{self, BLANK_BYTES, Check, Head, Record};
+use crate::message::hash;
 use crate::runtime::storage::File;
 use crate::runtime::{Mutant, Runtime};
 
@@ -162,17 +164,21 @@ pub(crate) async fn look<R: Runtime>(
         let scan = files
             .scan(rt, from, record_crc_from, |record| {
                 observe(record);
-                let Some(entry) = Entry::of(record, &config.delay_levels_ms) else {
+                let Some(mut entry) = Entry::of(record, &config.delay_levels_ms) else {
                     return ControlFlow::Continue(());
                 };
+                if rt.mutant(Mutant::RecoverForgetsDueTime) {
+                    entry.tags_code = hash::tags_code(Filing::of(record).tags);
+                }
                 for (topic, queue_id, n) in light_queues(record) {
-                    queues.take_light(topic, queue_id, n, &entry);
+                    queues.take_light(topic, queue_id, n, (&entry, record.store_timestamp));
                 }
                 // Java keeps the places of these in queues of another form, whose offsets are no entry numbers.
                 if batch_queues.iter().any(|topic| topic.name == record.topic) {
                     return ControlFlow::Continue(());
                 }
-                gap = queues.take(record.topic, record.queue_id, record.queue_offset, &entry).err();
+                let stored = (&entry, record.store_timestamp);
+                gap = queues.take(record.topic, record.queue_id, record.queue_offset, stored).err();
                 if gap.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
             })
             .await?;

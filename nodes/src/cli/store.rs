@@ -41,11 +41,12 @@ impl Place {
     fn store_config(&self) -> Result<StoreConfig, Failure> {
         let dir = self.dir()?;
         let Some(file) = &self.config else { return Ok(StoreConfig::new(dir)) };
-        let BrokerConfig { store: settings, index, .. } = config_file::broker(Some(Path::new(file)))?;
+        let BrokerConfig { store: settings, index, delay, .. } = config_file::broker(Some(Path::new(file)))?;
         Ok(StoreConfig {
             commit_log_dirs: moved_dirs(commit_log_dirs(&settings.commit_log_dirs), &settings.root, dir),
             commit_log_file_bytes: settings.commit_log_file_bytes,
             consume_queue_file_bytes: settings.consume_queue_file_bytes,
+            delay_levels_ms: delay.levels.ms().to_vec(),
             index: index.enabled,
             index_geometry: Geometry { slots: index.slots, entries: index.entries },
             ..StoreConfig::new(dir)

@@ -46,7 +46,8 @@ fn features_that_are_not_there_are_refused_by_name() {
     let cases = [
         ("", 0, false, None),
         ("DELAY\u{1}0", 0, false, None),
-        ("DELAY\u{1}3", 0, false, Some((response::MESSAGE_ILLEGAL, "DELAY"))),
+        ("DELAY\u{1}3", 0, false, None),
+        ("DELAY\u{1}3", 0, true, Some((response::MESSAGE_ILLEGAL, "delayed"))),
         ("TIMER_DELAY_SEC\u{1}3", 0, false, Some((response::MESSAGE_ILLEGAL, "TIMER_DELAY_SEC"))),
         ("TRAN_MSG\u{1}true", prepared, false, None),
         ("TRAN_MSG\u{1}true", 0, true, Some((response::MESSAGE_ILLEGAL, "batch"))),

@@ -1,0 +1,298 @@
+//! Messages that are delivered later: each waits in the queue of its delay level and is put into its real topic when due.
+//!
+//! The queues of `SCHEDULE_TOPIC_XXXX` are in the order of their due times, since each has one delay: one task per level
+//! sleeps until its first message is due. A level without messages looks again after its own delay, as nothing that comes
+//! meanwhile can be due before.
+//!
+//! How far each level is stands in `config/delayOffset.json`, Java's file, saved at intervals and at the stop.
+//!
+//! Guarantees: a message is never delivered before its time, and at least once: after the death of the process what was
+//! delivered since the last save comes again. A stop in order repeats nothing.
+//! Invariant: the file never counts a message whose copy is not durable, with either flush (D-09).
+//! Invariant: a message is passed over only when it can never be delivered: its record is deleted, or says no destination.
+//! What cannot be read or put now is tried again, and those behind it wait (D-06, D-10).
+//!
+//! Left to others: `delayed` says what is stored on the way in and out; queue entries hold due times by the store.
+
+mod delayed;
+mod offsets;
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::message::StoredMessage;
+use crate::remoting::RemotingCommand;
+use crate::remoting::body::DelayOffsetWrapper;
+use crate::remoting::codes::response;
+use crate::runtime::sync::Receiver;
+use crate::runtime::{Mono, Mutant, Runtime};
+use crate::store::{ConfigFile, Entry, MessageStore};
+
+use super::names;
+use super::refusal::answer;
+pub(crate) use delayed::Delayed;
+use delayed::{destination, due, queue_of};
+use offsets::{DelayOffsets, Snapshot};
+
+/// Entries of a queue that are read at once.
+const ENTRIES_MAX: usize = 64;
+/// Before a message that could not be put is tried again.
+const PUT_AGAIN: Duration = Duration::from_millis(100);
+/// Before what could not be read is read again.
+const READ_AGAIN: Duration = Duration::from_secs(10);
+
+pub(crate) struct Schedule<R: Runtime> {
+    rt: R,
+    store: Arc<MessageStore<R>>,
+    offsets: DelayOffsets,
+    path: String,
+    /// The count of changes that the file holds.
+    written: AtomicU64,
+    writing: tokio::sync::Mutex<()>,
+}
+
+/// What the clock of a level is held against: it may be set back, and then says of a message that it is due much later
+/// than its delay allows.
+#[derive(Debug, Clone, Copy)]
+struct Seen {
+    /// Messages below it have been in the queue since `at`, at least.
+    below: i64,
+    at: Mono,
+}
+
+impl Seen {
+    /// Notes that the queue ends at `max` now, where the note before says nothing of the message at `next`.
+    fn look(&mut self, next: i64, max: i64, now: Mono) {
+        if next >= self.below {
+            *self = Seen { below: max, at: now };
+        }
+    }
+}
+
+/// What became of the first message of a level.
+enum Delivery {
+    /// Its copy ends there in the log.
+    Stored(u64),
+    /// It can never be delivered.
+    Impossible,
+    /// It is to be tried again after so long.
+    NotNow(Duration),
+}
+
+impl<R: Runtime> Schedule<R> {
+    /// Reads the file at `path`. What it says beyond the queues, which must stand where the log ends, is cut and written so
+    /// before this returns.
+    ///
+    /// # Errors
+    /// Of reading or writing; `InvalidData` when neither the file nor its backup can be decoded.
+    pub async fn open(rt: R, path: String, store: Arc<MessageStore<R>>) -> io::Result<Schedule<R>> {
+        let offsets = DelayOffsets::default();
+        let good = |bytes: &[u8]| DelayOffsetWrapper::parse(bytes).is_ok();
+        if let Some((bytes, _)) = ConfigFile::load_checked(&rt, &path, good).await? {
+            let file = DelayOffsetWrapper::parse(&bytes)
+                .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+            let queue = |level| (names::SCHEDULE_TOPIC, queue_of(level));
+            offsets.load(file.offset_table, |level| {
+                let (topic, queue) = queue(level);
+                (store.min_offset(topic, queue), store.max_offset(topic, queue))
+            });
+        }
+        let schedule = Schedule {
+            rt,
+            store,
+            offsets,
+            path,
+            written: AtomicU64::new(0),
+            writing: tokio::sync::Mutex::new(()),
+        };
+        schedule.write(schedule.offsets.snapshot()).await?;
+        Ok(schedule)
+    }
+
+    /// Starts to deliver, and to save the offsets at intervals, until `stop` is true.
+    pub fn start(self: &Arc<Self>, save_interval: Duration, stop: &Receiver<bool>) -> Vec<R::Task<()>> {
+        let mut tasks = Vec::new();
+        for (index, delay_ms) in self.store.config().delay_levels_ms.iter().enumerate() {
+            let Ok(level) = i32::try_from(index + 1) else { break };
+            let delay = Duration::from_millis(delay_ms.unsigned_abs());
+            let running = self.clone().run_level(level, delay, stop.clone());
+            tasks.push(self.rt.spawn("deliver delayed messages", running));
+        }
+        let saving = self.clone().run_saves(save_interval, stop.clone());
+        tasks.push(self.rt.spawn("write delay offsets", saving));
+        tasks
+    }
+
+    /// The offsets as slaves ask for them. Code 45.
+    pub fn all(&self) -> RemotingCommand {
+        let body = DelayOffsetWrapper { data_version: None, offset_table: self.offsets.snapshot().offsets };
+        answer(response::SUCCESS).with_body(body.to_json())
+    }
+
+    /// Writes the offsets of `snapshot`, whose copies are durable, unless the file holds them.
+    ///
+    /// # Errors
+    /// Of writing.
+    async fn write(&self, snapshot: Snapshot) -> io::Result<()> {
+        let _writing = self.writing.lock().await;
+        if self.written.load(Ordering::Relaxed) >= snapshot.changes {
+            return Ok(());
+        }
+        let mut offset_table = snapshot.offsets;
+        if self.rt.mutant(Mutant::DelayOffsetOneFurther) {
+            offset_table.values_mut().for_each(|offset| *offset += 1);
+        }
+        let file = DelayOffsetWrapper { data_version: None, offset_table };
+        ConfigFile::save(&self.rt, &self.path, &file.to_java_json()).await?;
+        self.written.store(snapshot.changes, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Returns once the copies that `snapshot` counts are durable; an error when they will not be.
+    async fn durable(&self, snapshot: &Snapshot) -> io::Result<()> {
+        if self.rt.mutant(Mutant::DelayOffsetAhead) {
+            return Ok(());
+        }
+        self.store.durable().reached(snapshot.copies_end).await.map_err(io::Error::other)
+    }
+
+    /// Saves the offsets, when nothing is delivered any more and the log has been flushed.
+    pub async fn save_at_stop(&self) {
+        if self.rt.mutant(Mutant::DelayOffsetUnsaved) {
+            return;
+        }
+        let snapshot = self.offsets.snapshot();
+        let saved = match self.durable(&snapshot).await {
+            Ok(()) => self.write(snapshot).await,
+            failed => failed,
+        };
+        if let Err(error) = saved {
+            tracing::error!(path = %self.path, %error, "write the delay offsets");
+        }
+    }
+
+    async fn run_saves(self: Arc<Self>, interval: Duration, mut stop: Receiver<bool>) {
+        loop {
+            crate::select! {
+                _ = stop.wait_for(|stop| *stop) => return,
+                () = self.rt.sleep(interval) => {}
+            }
+            let snapshot = self.offsets.snapshot();
+            crate::select! {
+                _ = stop.wait_for(|stop| *stop) => return,
+                durable = self.durable(&snapshot) => {
+                    // Nothing will be durable any more.
+                    if durable.is_err() {
+                        return;
+                    }
+                }
+            }
+            if let Err(error) = self.write(snapshot).await {
+                tracing::error!(path = %self.path, %error, "write the delay offsets");
+            }
+        }
+    }
+
+    async fn run_level(self: Arc<Self>, level: i32, delay: Duration, mut stop: Receiver<bool>) {
+        let mut seen = Seen { below: 0, at: self.rt.now() };
+        while !stop.get() {
+            let pause = self.deliver_due(level, delay, &mut seen).await;
+            if pause.is_zero() {
+                self.rt.yield_now().await;
+                continue;
+            }
+            // A put is never cut off: it would be in the log and not be counted.
+            crate::select! {
+                _ = stop.wait_for(|stop| *stop) => return,
+                () = self.rt.sleep(pause) => {}
+            }
+        }
+    }
+
+    /// Delivers what is due of the level's next entries, and answers how long to wait before the next look.
+    async fn deliver_due(&self, level: i32, delay: Duration, seen: &mut Seen) -> Duration {
+        let (topic, queue) = (names::SCHEDULE_TOPIC, queue_of(level));
+        let (mut next, min) = (self.offsets.next(level), self.store.min_offset(topic, queue));
+        if next < min {
+            tracing::error!(level, next, min, "delayed messages were deleted before they were due");
+            self.offsets.pass(level, min, 0);
+            next = min;
+        }
+        let max = self.store.max_offset(topic, queue);
+        if next >= max {
+            return delay;
+        }
+        seen.look(next, max, self.rt.now());
+        let entries = match self.store.entries(topic, queue, next, ENTRIES_MAX).await {
+            Ok(entries) if !entries.is_empty() => entries,
+            Ok(_) => return READ_AGAIN,
+            Err(error) => {
+                tracing::error!(level, next, %error, "read the queue of a delay level");
+                return READ_AGAIN;
+            }
+        };
+        for entry in entries {
+            let pause = self.due_in(&entry, delay, *seen);
+            if !pause.is_zero() {
+                return pause;
+            }
+            match self.deliver(level, &entry).await {
+                Delivery::Stored(end) => self.offsets.pass(level, next + 1, end),
+                Delivery::Impossible => self.offsets.pass(level, next + 1, 0),
+                Delivery::NotNow(pause) => return pause,
+            }
+            next += 1;
+            seen.look(next, max, self.rt.now());
+        }
+        Duration::ZERO
+    }
+
+    /// How long until the message of `entry` is due. The wall clock tells; where it has been set back, no message waits
+    /// longer than its delay from when it was seen.
+    fn due_in(&self, entry: &Entry, delay: Duration, seen: Seen) -> Duration {
+        let left = entry.tags_code.saturating_sub(self.rt.wall_ms());
+        let left = Duration::from_millis(u64::try_from(left).unwrap_or(0));
+        if left <= delay {
+            return left;
+        }
+        // The level may have been a longer one when the message came.
+        let stored = self.store.message_at(entry.physical_offset);
+        let stored = stored.and_then(|record| StoredMessage::decode(&record).ok());
+        let own = stored.map_or(0, |message| entry.tags_code.saturating_sub(message.store_timestamp));
+        let own = delay.max(Duration::from_millis(u64::try_from(own).unwrap_or(0)));
+        left.min(own.saturating_sub(self.rt.now().since(seen.at)))
+    }
+
+    async fn deliver(&self, level: i32, entry: &Entry) -> Delivery {
+        let at = entry.physical_offset;
+        let message = match self.store.message_at(at).map(|record| StoredMessage::decode(&record)) {
+            Some(Ok(message)) => message,
+            None if at < self.store.commit_log_min() => {
+                tracing::error!(level, at, "a delayed message was deleted before it was due");
+                return Delivery::Impossible;
+            }
+            damaged => {
+                let why = damaged.and_then(Result::err).map(|error| error.to_string());
+                tracing::error!(level, at, why, "a delayed message cannot be read; those behind it wait");
+                return Delivery::NotNow(READ_AGAIN);
+            }
+        };
+        let destination = destination(&message).filter(|(topic, _)| *topic != names::HALF_TOPIC);
+        let Some(destination) = destination else {
+            tracing::error!(level, at, "a delayed message does not say where it goes; it is left out");
+            return Delivery::Impossible;
+        };
+        match self.store.put(&due(&message, destination)).await {
+            Ok(put) => {
+                self.rt.probe("schedule.delivered", at, put.physical_offset);
+                Delivery::Stored(put.end)
+            }
+            Err(error) => {
+                tracing::warn!(level, at, %error, "a delayed message cannot be stored now");
+                Delivery::NotNow(PUT_AGAIN)
+            }
+        }
+    }
+}
