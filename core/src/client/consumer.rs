@@ -1,8 +1,9 @@
 //! A push consumer of a group in clustering mode: each queue has one owner in the group, found by rebalancing; a task per
 //! owned queue pulls; batches are consumed side by side.
 //!
-//! At least once: after a crash, a rebalance or a reset a message may come again. A message whose listener says `Later`
-//! comes again here after a delay, and its queue's committed offset waits for it.
+//! At least once: after a crash, a rebalance or a reset a message may come again. A message whose listener says `Retry` is
+//! handed back to the broker, which delivers it again through the group's retry topic and gives it up after too many tries.
+//! One whose listener says `Later`, or that no broker takes back, comes again here, and its queue's committed offset waits.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
@@ -15,6 +16,7 @@ use super::offset_store::{OffsetError, OffsetStore};
 use super::process_queue::ProcessQueue;
 use super::pull::pull_queue;
 use super::rebalance::AllocateStrategy;
+use super::send_back::{Terms, send_back};
 use super::subscription::{sql, subscription};
 use super::{Client, Received, Shared};
 use crate::filter::{Expression, ParseError};
@@ -38,8 +40,10 @@ pub(super) const RETRY_PAUSE: Duration = Duration::from_secs(1);
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ConsumeStatus {
     Success,
-    /// The whole batch is to come again.
+    /// The whole batch is to come again here, after [`ConsumerConfig::retry_delay`].
     Later,
+    /// It has failed: each message is handed back and comes again after the broker's delay, to some member of the group.
+    Retry,
 }
 
 /// Where a group begins on a queue for which it has no offset.
@@ -83,8 +87,12 @@ pub struct ConsumerConfig {
     pub pull_batch_max: i32,
     /// How long a broker may hold a pull for a message to come.
     pub pull_suspend: Duration,
-    /// Before a `Later` batch comes again.
+    /// Before a `Later` batch comes again, or one that could not be handed back.
     pub retry_delay: Duration,
+    /// A message that was handed back so often goes into the group's dead letter queue at the next time.
+    pub max_reconsume_times: i32,
+    /// The delay level with which messages are handed back; 0: it rises with the tries.
+    pub retry_level: i32,
     pub commit_interval: Duration,
     pub rebalance_interval: Duration,
     /// Before the committed offset of a new queue is asked for, so that its last owner has told it.
@@ -107,6 +115,8 @@ impl ConsumerConfig {
             pull_batch_max: 32,
             pull_suspend: Duration::from_secs(15),
             retry_delay: Duration::from_secs(5),
+            max_reconsume_times: 16,
+            retry_level: 0,
             commit_interval: Duration::from_secs(5),
             rebalance_interval: Duration::from_secs(20),
             takeover_delay: Duration::from_millis(500),
@@ -434,6 +444,22 @@ impl<R: Runtime, L: Listener> Inner<R, L> {
         }
     }
 
+    /// Hands messages back and answers those that no broker has taken.
+    async fn hand_back(&self, batch: &[Received]) -> Vec<Received> {
+        let terms = Terms {
+            group: &self.config.group,
+            max_reconsume_times: self.config.max_reconsume_times,
+            delay_level: self.config.retry_level,
+        };
+        let mut kept = Vec::new();
+        for received in batch {
+            if !send_back(&self.shared, terms, received).await {
+                kept.push(received.clone());
+            }
+        }
+        kept
+    }
+
     async fn shut_down(&self) {
         let queues: Vec<MessageQueue> = {
             let owned = lock(&self.owned);
@@ -488,11 +514,24 @@ async fn consume<R: Runtime, L: Listener>(
             return;
         }
         let running = Running::begin(&inner.running);
-        if inner.listener.consume(batch.clone()).await == ConsumeStatus::Success {
-            let offsets: Vec<i64> = batch.iter().map(|received| received.message.queue_offset).collect();
-            process.finish(&offsets, |offset| inner.offsets.raise(&queue, offset));
+        let status = inner.listener.consume(batch.clone()).await;
+        let kept = match status {
+            ConsumeStatus::Success => Vec::new(),
+            ConsumeStatus::Later => batch.clone(),
+            // The queue's new owner will consume them anyway.
+            ConsumeStatus::Retry if process.is_dropped() => return,
+            ConsumeStatus::Retry => inner.hand_back(&batch).await,
+        };
+        let is_done = |received: &&Received| !kept.contains(received);
+        let done: Vec<i64> =
+            batch.iter().filter(is_done).map(|received| received.message.queue_offset).collect();
+        if !done.is_empty() {
+            process.finish(&done, |offset| inner.offsets.raise(&queue, offset));
+        }
+        if kept.is_empty() {
             return;
         }
+        batch = kept;
         drop(running);
         drop(_permit);
         crate::select! {

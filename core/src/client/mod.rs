@@ -6,7 +6,7 @@
 //! An answer is honest: a send whose request may have reached a broker and got no answer is [`producer::SendOutcome::Unknown`].
 //! Consumption is at least once: an offset is committed when everything below it has been consumed.
 //!
-//! Left to others: orderly and broadcasting consumption, sending back to the broker.
+//! Left to others: orderly and broadcasting consumption.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -35,6 +35,7 @@ pub mod producer;
 mod pull;
 pub mod rebalance;
 mod route_cache;
+mod send_back;
 mod subscription;
 pub mod transaction_producer;
 
