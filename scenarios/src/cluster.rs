@@ -13,6 +13,7 @@ use hotfire_core::config::{BrokerConfig, FlushDisk, NameServerConfig, Role};
 use hotfire_core::name_server::NameServer;
 use hotfire_core::remoting::body::MessageQueue;
 use hotfire_core::runtime::Runtime as _;
+use hotfire_core::store::DelayLevels;
 use hotfire_sim::{NodeId, SimRuntime, World};
 
 use crate::look_ups::LookUps;
@@ -228,6 +229,10 @@ pub fn broker_config(settings: &Settings, name: &str) -> BrokerConfig {
         config.transactions.timeout_ms = transactions.timeout_ms;
         config.transactions.check_interval_ms = transactions.check_interval_ms;
         config.transactions.check_max = transactions.check_max;
+    }
+    if let Some(delays) = &settings.delays {
+        config.delay.levels = DelayLevels::parse(&delays.levels).expect("a plan has delay levels");
+        config.delay.offset_flush_interval_ms = delays.save_interval_ms;
     }
     config.store.root = STORE.to_owned();
     config.store.flush = if settings.sync_flush { FlushDisk::Sync } else { FlushDisk::Async };

@@ -16,8 +16,10 @@ use crate::history::Place;
 use crate::oracle::no_phantom::Read;
 use crate::oracle::{Broken, sql_filter};
 use crate::plan::{Settings, names};
+use crate::platter::delayed::RETRY_PREFIX;
 use crate::platter::properties::find;
 use crate::produce::client_config;
+use crate::workload::{Identity, fails, identify};
 
 /// Before a broker is asked once more about a filter.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
@@ -48,14 +50,23 @@ pub async fn run(rt: SimRuntime, cluster: Cluster, index: u32) {
         config.sql = topics.map(|(topic, _)| (topic, sql_filter::text(form).to_owned())).collect();
         rt.spawn("check filter", check_filter(rt.clone(), cluster.clone(), client.clone(), config.clone()));
     }
+    if let Some(delays) = &cluster.plan.settings.delays {
+        config.max_reconsume_times = delays.reconsume_max;
+    }
     let (told, told_group) = (cluster.clone(), group.clone());
     let listener = move |messages: Vec<Received>| {
         let (cluster, group) = (told.clone(), told_group.clone());
         async move {
+            let mut status = ConsumeStatus::Success;
             for received in &messages {
                 tell(&cluster, &group, &received.broker_name, &received.message);
+                if let Identity::Whole(id) = identify(&received.message.body)
+                    && received.message.reconsume_times < fails(&cluster.plan, id)
+                {
+                    status = ConsumeStatus::Retry;
+                }
             }
-            ConsumeStatus::Success
+            status
         }
     };
     let consumer =
@@ -97,14 +108,19 @@ async fn check_filter(
 
 /// Tells the witness what was read from a broker.
 pub fn tell(cluster: &Cluster, group: &str, broker: &str, message: &StoredMessage) {
+    // What comes again is read from the group's retry topic, and shown with the topic that it was sent to.
+    let topic = match find(&message.properties, "RETRY_TOPIC") {
+        Some(_) => format!("{RETRY_PREFIX}{group}"),
+        None => message.topic.clone(),
+    };
     let place = Place {
         broker: broker.to_owned(),
-        topic: message.topic.clone(),
+        topic,
         queue: message.queue_id,
         queue_offset: message.queue_offset,
         physical_offset: Some(message.physical_offset),
     };
     let property = |name: &str| find(&message.properties, name);
     let read = Read { topic: &message.topic, body: &message.body, property: &property };
-    cluster.witness.delivered(group, &read, place);
+    cluster.witness.delivered(group, &read, place, message.reconsume_times);
 }

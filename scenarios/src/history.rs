@@ -84,6 +84,8 @@ pub struct Sent {
     pub wait: bool,
     pub body_bytes: usize,
     pub filler_bytes: usize,
+    /// It is to be delivered so long after it is stored.
+    pub delay_ms: u64,
     pub started_ms: u64,
     pub ended_ms: Option<u64>,
     pub outcome: Outcome,
@@ -96,6 +98,16 @@ pub struct Delivery {
     pub group: String,
     pub message: MessageId,
     pub place: Place,
+    /// How often it had been tried before.
+    pub reconsume_times: i32,
+}
+
+/// A node's clock was set.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ClockJump {
+    pub node: String,
+    pub at_ms: u64,
+    pub by_ms: i64,
 }
 
 /// What a local transaction has come to.
@@ -169,6 +181,9 @@ pub struct History {
     pub deaths: Vec<Death>,
     /// Times in which a process stood still.
     pub pauses: Vec<Trouble>,
+    pub clock_jumps: Vec<ClockJump>,
+    /// How often each broker was started on what no stop in order had left.
+    pub unclean_starts: BTreeMap<String, usize>,
     /// By broker: below it the log was deleted, under the eyes of I13.
     pub deleted: BTreeMap<String, u64>,
     /// By broker: below it the broker has begun to delete; a crash may bring the last such file back.
@@ -330,6 +345,7 @@ pub mod tests {
             wait: true,
             body_bytes: 40,
             filler_bytes: 0,
+            delay_ms: 0,
             started_ms,
             ended_ms: None,
             outcome: Outcome::Started,
@@ -342,7 +358,8 @@ pub mod tests {
     }
 
     pub fn deliver(history: &mut History, id: u64, at_ms: u64, place: Place) {
-        history.delivered(Delivery { at_ms, group: "group-0".into(), message: MessageId(id), place });
+        let message = MessageId(id);
+        history.delivered(Delivery { at_ms, group: "group-0".into(), message, place, reconsume_times: 0 });
     }
 
     #[test]

@@ -17,13 +17,11 @@ use hotfire_core::store::index::By;
 use hotfire_sim::SimRuntime;
 
 use crate::cluster::{Cluster, address, broker_socket};
-use crate::oracle::index_matches_log::{Answer, questions};
+use crate::oracle::index_matches_log::{ANSWER_MAX, Answer, questions};
 use crate::plan::names;
 
 /// Records of each broker whose keys are asked for; all of them are judged on its disk at the end.
 const RECORDS: usize = 60;
-/// More than any key of the workload has.
-const COUNT_MAX: usize = 32;
 const TIMEOUT: Duration = Duration::from_secs(3);
 /// Between two looks whether there is something to ask a store alone.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
@@ -82,7 +80,7 @@ async fn ask_brokers(rt: SimRuntime, cluster: Cluster) {
         let header = QueryMessageHeader {
             topic: question.topic.clone(),
             key: question.key.clone(),
-            max_num: COUNT_MAX as i32,
+            max_num: ANSWER_MAX as i32,
             begin_timestamp: 0,
             end_timestamp: i64::MAX,
             unique_key: question.unique,
@@ -112,7 +110,7 @@ pub async fn ask_store(rt: SimRuntime, cluster: Cluster, store: Arc<MessageStore
     for question in &mut answers {
         let by = if question.unique { By::UniqueKey } else { By::Key };
         let times = (0, i64::MAX);
-        let found = store.query(by, &question.topic, &question.key, times, COUNT_MAX).await;
+        let found = store.query(by, &question.topic, &question.key, times, ANSWER_MAX).await;
         question.found = found.records.into_iter().rev().flat_map(positions).collect();
     }
     answered(&cluster, answers);

@@ -6,8 +6,8 @@
 use crate::draw::{Draw, Key};
 use crate::faults;
 use crate::oracle::sql_filter::FORMS;
-use crate::plan::{Deletion, Plan, Pool, Replication, Settings, Transactions, Workload};
-use crate::scenario::{self, Profile, transaction};
+use crate::plan::{Delays, Deletion, Plan, Pool, Replication, Settings, Transactions, Workload};
+use crate::scenario::{self, Profile, delay, retry_dlq, transaction};
 
 /// Messages of one batch, at most.
 pub const BATCH_MAX: u32 = 5;
@@ -25,6 +25,11 @@ pub fn draw(scenario: &str, seed: u64) -> Option<Plan> {
     let mut settings = settings(&profile, &knob);
     let workload = workload(&profile, &settings, &knob);
     settings.transactions = (scenario == transaction::NAME).then(|| transactions(&knob));
+    settings.delays = match scenario {
+        delay::NAME => Some(Delays { failing_percent: 0, ..delays(&knob) }),
+        retry_dlq::NAME => Some(delays(&knob)),
+        _ => None,
+    };
     // A whole batch must fit into one file.
     let batch_bytes =
         u64::from(BATCH_MAX * (workload.body_bytes + workload.property_bytes + RECORD_OVERHEAD));
@@ -85,6 +90,7 @@ fn settings(profile: &Profile, knob: &impl Fn(&str) -> Key) -> Settings {
         deletion: None,
         sql: None,
         transactions: None,
+        delays: None,
         undisturbed: false,
     }
 }
@@ -124,6 +130,18 @@ fn replication(knob: &impl Fn(&str) -> Key) -> Replication {
         heartbeat_ms,
         housekeeping_ms: 4 * heartbeat_ms,
         slave_timeout_ms: knob("slave_timeout_ms").pick(&[500, 1_000, 2_000]),
+    }
+}
+
+/// Seconds instead of hours; the first try again is at level 3.
+fn delays(knob: &impl Fn(&str) -> Key) -> Delays {
+    let levels = ["1s 2s 3s 4s 5s 8s", "2s 1s 1s 2s 3s 4s", "1s 1s 2s 1s 1s 2s 1s"];
+    Delays {
+        levels: knob("delay_levels").pick(&levels).to_owned(),
+        save_interval_ms: knob("delay_save_interval_ms").pick(&[100, 500, 2_000, 10_000]),
+        delayed_percent: knob("delayed_percent").pick(&[20, 50, 80]) as u32,
+        failing_percent: knob("failing_percent").pick(&[20, 50]) as u32,
+        reconsume_max: knob("reconsume_max").range(1, 3) as i32,
     }
 }
 

@@ -72,6 +72,9 @@ pub struct Settings {
     /// Half messages and how they are asked about; none: no message is one of a transaction.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub transactions: Option<Transactions>,
+    /// What is delivered later; none: nothing, and consumers never fail.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delays: Option<Delays>,
     /// Nothing disturbs the run: no read or write is cut in two, and at its end brokers stop in order instead of failing
     /// once more.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -143,6 +146,21 @@ pub struct Deletion {
     pub held_retry_ms: u64,
     /// Whether files of any age go when the disk is nearly full.
     pub forcibly: bool,
+}
+
+/// Messages that are delivered later, because they were sent so or because their consumers failed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Delays {
+    /// Java's `messageDelayLevel`, in seconds.
+    pub levels: String,
+    /// Between two saves of the delay offsets.
+    pub save_interval_ms: u64,
+    /// Of the messages that are sent alone.
+    pub delayed_percent: u32,
+    /// Messages with which consumers fail, each so often as its number draws.
+    pub failing_percent: u32,
+    /// Tries after the first.
+    pub reconsume_max: i32,
 }
 
 /// What clients do. Each message's own choices are keyed draws from the seed.

@@ -16,6 +16,7 @@ use crate::cluster::{Cluster, address, name_servers};
 use crate::history::{Outcome, Place, Status};
 use crate::oracle::transaction::HALF_TOPIC;
 use crate::plan::names;
+use crate::platter::delayed::DELAY_TOPIC;
 use crate::transact::{self, Settler};
 use crate::witness::{nth_place, physical_offset};
 use crate::workload::{self, Draft, FILLER, Kind, Operation};
@@ -142,6 +143,9 @@ fn message(draft: &Draft) -> Message {
             message = message.with_property(name, value);
         }
     }
+    if draft.delay_level > 0 {
+        message = message.with_property("DELAY", draft.delay_level.to_string());
+    }
     if !draft.wait {
         message = message.with_property("WAIT", "false");
     }
@@ -177,7 +181,7 @@ async fn send(cluster: &Cluster, producers: &Producers, operation: Operation) {
         }
         let outcome = match &outcome {
             None => Outcome::Unanswered,
-            Some(SendOutcome::Sent(result)) => acked(operation.kind, &draft.topic, result, nth),
+            Some(SendOutcome::Sent(result)) => acked(cluster, operation.kind, draft, result, nth),
             Some(SendOutcome::Refused { code, .. }) => Outcome::Refused { code: *code },
             Some(SendOutcome::Unknown { .. }) => Outcome::Unknown,
         };
@@ -185,13 +189,21 @@ async fn send(cluster: &Cluster, producers: &Producers, operation: Operation) {
     }
 }
 
-/// The answer for the `nth` message of a request.
-fn acked(kind: Kind, topic: &str, result: &SendResult, nth: usize) -> Outcome {
-    // A half message is answered with its place in the half topic, but for the queue.
-    let (topic, queue) = if kind == Kind::Transaction { (HALF_TOPIC, 0) } else { (topic, result.queue_id) };
+/// The answer for the `nth` message of a request. A delayed one stands in the queue of its level; a half message is answered
+/// with its place in the half topic, but for the queue.
+fn acked(cluster: &Cluster, kind: Kind, draft: &Draft, result: &SendResult, nth: usize) -> Outcome {
+    let delays = cluster.plan.settings.delays.as_ref().filter(|_| draft.delay_level > 0);
+    let (topic, queue) = match delays {
+        Some(delays) => {
+            let last = delays.levels.split(' ').count() as u32;
+            (DELAY_TOPIC.to_owned(), draft.delay_level.min(last) as i32 - 1)
+        }
+        None if kind == Kind::Transaction => (HALF_TOPIC.to_owned(), 0),
+        None => (draft.topic.clone(), result.queue_id),
+    };
     let first = Place {
         broker: result.broker_name.clone(),
-        topic: topic.to_owned(),
+        topic,
         queue,
         queue_offset: result.queue_offset,
         physical_offset: None,

@@ -19,15 +19,18 @@ use crate::commits::{self, CommitWatch};
 use crate::consume;
 use crate::faults::strike::{Moment, Striker, moments, set_disk_speed, set_network};
 use crate::look_ups;
+use crate::oracle::dead_letters::Terms;
 use crate::oracle::{
-    Broken, Final, consumer_offset, index_matches_log, judge, progress, queue_matches_log, queue_order,
-    sql_filter,
+    Broken, Final, Verdict, consumer_offset, dead_letters, delay, index_matches_log, judge, progress,
+    queue_matches_log, queue_order, sql_filter,
 };
 use crate::plan::{Plan, Pool, Settings, names};
+use crate::platter::BrokerDisk;
 use crate::report::{Failure, Outcome, VerdictKind};
 use crate::routes::RouteWatch;
 use crate::scenario;
 use crate::witness::CONFIG;
+use crate::workload;
 
 /// The healed cluster has so long to finish its work: a dead consumer's queues are given away after 120 s at most.
 const HEALED_MS: u64 = 240_000;
@@ -239,7 +242,23 @@ impl Run {
         if let Some(unsettled) = brokers.iter().find_map(|broker| witness.unsettled(broker)) {
             return late(unsettled);
         }
-        self.undelivered().and_then(late).or_else(|| witness.slave_behind())
+        self.undelivered().or_else(|| self.unfinished()).and_then(late).or_else(|| witness.slave_behind())
+    }
+
+    /// What consumers have failed with and neither got again nor given up.
+    fn unfinished(&self) -> Option<String> {
+        let settings = &self.cluster.plan.settings;
+        let delays = settings.delays.as_ref().filter(|delays| delays.failing_percent > 0)?;
+        let fails = |id| workload::fails(&self.cluster.plan, id);
+        let terms = Terms { fails: &fails, reconsume_max: delays.reconsume_max };
+        let names = names::brokers(settings).into_iter();
+        let disks = names.map(|name| (name.clone(), self.cluster.witness.cached(&name).1)).collect();
+        self.cluster.groups().into_iter().find_map(|group| {
+            let open = self.cluster.witness.history(|history| {
+                dead_letters::unfinished(history, settings.sync_flush, &group, terms, &disks)
+            });
+            open.map(|id| format!("{group} has failed with message {} and was not given it again", id.0))
+        })
     }
 
     fn not_running(&self) -> Option<String> {
@@ -369,7 +388,7 @@ impl Run {
         }
         self.wait_stopped(&names::clients(&settings)).await?;
         let brokers = names::brokers(&settings);
-        let power = ["power_loss", "store", "retention", "transaction", "replication"]
+        let power = ["power_loss", "store", "retention", "transaction", "replication", "delay", "retry_dlq"]
             .contains(&self.cluster.plan.scenario.as_str());
         if settings.undisturbed {
             brokers.iter().for_each(|name| world.stop(self.cluster.node(name)));
@@ -453,14 +472,26 @@ impl Run {
         Ok(())
     }
 
+    fn judge_dead_letters(&self, broker: &str, disk: &BrokerDisk) -> Verdict {
+        let Some(delays) = &self.cluster.plan.settings.delays else { return Ok(()) };
+        let fails = |id| workload::fails(&self.cluster.plan, id);
+        let terms = Terms { fails: &fails, reconsume_max: delays.reconsume_max };
+        let mut groups = self.cluster.groups().into_iter();
+        groups.try_for_each(|group| dead_letters::judge(broker, disk, &group, terms))
+    }
+
     fn judge(&self) -> Phase {
         let settings = &self.cluster.plan.settings;
         let mut disks = BTreeMap::new();
         for name in names::brokers(settings) {
             let (image, disk) = self.cluster.witness.durable(&name);
-            let verdict = consumer_offset::at_end(&name, &image, CONFIG, &disk)
-                .and_then(|()| self.cluster.witness.judge_transactions(&name, &disk));
-            verdict.map_err(|broken| self.broken(broken))?;
+            let deaths = self.cluster.witness.history(|history| history.unclean_starts.get(&name).copied());
+            let deaths = deaths.unwrap_or(0);
+            consumer_offset::at_end(&name, &image, CONFIG, &disk)
+                .and_then(|()| self.cluster.witness.judge_transactions(&name, &disk))
+                .and_then(|()| delay::offsets(&name, &image, CONFIG, &disk, deaths))
+                .and_then(|()| self.judge_dead_letters(&name, &disk))
+                .map_err(|broken| self.broken(broken))?;
             disks.insert(name, disk);
         }
         self.cluster.witness.judge_replicas(true).map_err(|broken| self.broken(broken))?;

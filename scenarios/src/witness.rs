@@ -14,16 +14,18 @@ use hotfire_sim::{NodeId, World};
 
 use crate::consume;
 use crate::history::{
-    Death, Decision, Delivery, History, Outcome, Place, PowerLoss, Promise, Sent, Status, Trouble, promise,
+    ClockJump, Death, Decision, Delivery, History, Outcome, Place, PowerLoss, Promise, Sent, Status, Trouble,
+    promise,
 };
 use crate::oracle::consumer_offset::{FILES, Written};
 use crate::oracle::no_phantom::{self, Cuts};
 use crate::oracle::{
-    Broken, Verdict, abort_marker, acked_not_lost, index_matches_log, position_order, queue_matches_log,
-    sql_filter, stable_read, transaction,
+    Broken, Verdict, abort_marker, acked_not_lost, delay, index_matches_log, position_order,
+    queue_matches_log, sql_filter, stable_read, transaction,
 };
 use crate::plan::Settings;
 use crate::platter::checkpoint::{Checkpoint, IndexClaim};
+use crate::platter::delayed::{delay_ms, levels_ms};
 use crate::platter::record::{Found, Record, decode};
 use crate::platter::{BrokerDisk, Image, read_broker};
 use crate::workload::{Draft, Kind, MessageId};
@@ -126,6 +128,7 @@ impl Witness {
                 wait: draft.wait,
                 body_bytes: draft.body.len(),
                 filler_bytes: draft.filler.len(),
+                delay_ms: delay_ms(draft.delay_level, &self.delay_levels_ms()),
                 started_ms,
                 ended_ms: None,
                 outcome: Outcome::Started,
@@ -175,7 +178,7 @@ impl Witness {
     }
 
     /// A consumer was given a message.
-    pub fn delivered(&self, group: &str, read: &no_phantom::Read<'_>, place: Place) {
+    pub fn delivered(&self, group: &str, read: &no_phantom::Read<'_>, place: Place, reconsume_times: i32) {
         let at_ms = self.world.now_ms();
         let from = format!("a delivery to {group} from {}", place.broker);
         let found = no_phantom::read(&self.lock().history, read, &from);
@@ -193,7 +196,9 @@ impl Witness {
             let durable = self.durable_at(&place);
             self.note(stable_read::at_delivery(id, &place, durable.as_deref()));
         }
-        let delivery = Delivery { at_ms, group: group.to_owned(), message: id, place };
+        let delivery = Delivery { at_ms, group: group.to_owned(), message: id, place, reconsume_times };
+        let early = delay::early(&self.lock().history, &delivery);
+        self.note(early);
         self.lock().history.delivered(delivery);
     }
 
@@ -357,7 +362,18 @@ impl Witness {
 
     fn read(&self, broker: &str, image: &Image) -> BrokerDisk {
         debug_assert!(self.nodes.contains_key(broker));
-        read_broker(image, STORE, self.settings.queue_file_bytes, self.settings.index_file)
+        let disk = read_broker(image, STORE, self.settings.queue_file_bytes, self.settings.index_file);
+        BrokerDisk { delay_levels_ms: self.delay_levels_ms(), ..disk }
+    }
+
+    fn delay_levels_ms(&self) -> Vec<u64> {
+        self.settings.delays.as_ref().map_or(Vec::new(), |delays| levels_ms(&delays.levels))
+    }
+
+    /// The clock of a node is set.
+    pub fn clock_jumped(&self, node: &str, by_ms: i64) {
+        let at_ms = self.world.now_ms();
+        self.lock().history.clock_jumps.push(ClockJump { node: node.to_owned(), at_ms, by_ms });
     }
 
     /// The broker as its kernel shows it.
@@ -453,7 +469,12 @@ impl Witness {
             let at_ms = self.world.now_ms();
             inner.history.power_losses.push(PowerLoss { node: broker.to_owned(), at_ms });
         }
+        if disk.abort {
+            *inner.history.unclean_starts.entry(broker.to_owned()).or_default() += 1;
+        }
+        let deaths = inner.history.unclean_starts.get(broker).copied().unwrap_or(0);
         drop(inner);
+        self.note(delay::offsets(broker, &image, CONFIG, &disk, deaths));
         self.note(self.judge_left(broker));
         self.note(files);
         self.note(checkpoint);

@@ -127,6 +127,11 @@ pub fn scenario_of(mutant: Mutant) -> &'static str {
         | Mutant::OpOfPassedHalfStays
         | Mutant::TransactionProgressUnflushed
         | Mutant::OpBeforeFinal => "transaction",
+        Mutant::DelayOffsetAhead
+        | Mutant::DelayOffsetOneFurther
+        | Mutant::DelayOffsetUnsaved
+        | Mutant::RecoverForgetsDueTime => "delay",
+        Mutant::SendBackUnflushed => "retry_dlq",
         _ => "power_loss",
     }
 }

@@ -128,7 +128,10 @@ impl Striker {
                 progress.slow_readers += 1;
                 progress.still_readers += u32::from(*stands_still);
             }),
-            Fault::ClockJump { node, by_ms } => self.world().clock(self.cluster.node(node)).jump_ms(*by_ms),
+            Fault::ClockJump { node, by_ms } => {
+                self.cluster.witness.clock_jumped(node, *by_ms);
+                self.world().clock(self.cluster.node(node)).jump_ms(*by_ms);
+            }
             Fault::Pause { node, for_ms } => {
                 self.cluster.witness.paused(node, *for_ms);
                 self.world().pause(self.cluster.node(node));

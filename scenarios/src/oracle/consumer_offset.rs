@@ -11,7 +11,8 @@ use crate::platter::config::{Version, consumer_offsets};
 use crate::platter::{BrokerDisk, Image, config};
 
 /// Configuration files of a broker that must never be lost once they were written.
-pub const FILES: [&str; 3] = ["topics.json", "consumerOffset.json", "consumerFilter.json"];
+pub const FILES: [&str; 4] =
+    ["topics.json", "consumerOffset.json", "consumerFilter.json", "delayOffset.json"];
 
 /// Which of [`FILES`] were once whole on the platter. Whole in the page cache alone is not enough: a file whose first save was
 /// cut off by the process's death may go with the next loss of power, unless somebody has loaded it, which makes it durable.

@@ -12,6 +12,8 @@
 //! | I10 CHECKPOINT-TRUE | `position_order` | after each loss of power |
 //! | I13 RETENTION | `retention` | when a log file is chosen, before each removal of a name, before each start; minima as readers are told them |
 //! | I14 TX | `transaction` | at each delivery, after each recovery, on the healed cluster, at the end |
+//! | I15 DELAY | `delay` | at each delivery, before each start, at the end |
+//! | DLQ, by README: dead exactly after too many tries | `dead_letters` | on the healed cluster, at the end |
 //! | I16 COFFSET | `consumer_offset` | before each start, on the healed cluster after its rest, and at the end |
 //! | I17 ROUTE | `routes_converge` | while the healed cluster rests |
 //! | I18 META, of the abort marker | `abort_marker` | at each append, on the raw disk |
@@ -24,6 +26,8 @@
 pub mod abort_marker;
 pub mod acked_not_lost;
 pub mod consumer_offset;
+pub mod dead_letters;
+pub mod delay;
 pub mod index_matches_log;
 pub mod no_phantom;
 pub mod position_order;
@@ -81,6 +85,8 @@ pub fn judge(end: Final<'_>) -> Verdict {
         queue_order::dense(name, disk)?;
         no_phantom::log(end.history, name, disk)?;
         index_matches_log::judge(name, disk)?;
+        let deaths = end.history.unclean_starts.get(name).copied().unwrap_or(0);
+        delay::copies(name, disk, deaths, end.history.clock_jumps.iter().all(|jump| jump.node != *name))?;
     }
     acked_not_lost::at_end(end)?;
     queue_order::unique(end)?;

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{Broken, Final, Verdict};
 use crate::history::{History, Outcome};
 use crate::platter::BrokerDisk;
+use crate::platter::delayed::{is_sent, origin_topic};
 use crate::platter::properties::find;
 use crate::platter::record::Record;
 use crate::workload::{FILLER, Identity, Kind, MessageId, filler, identify};
@@ -68,10 +69,10 @@ pub fn read(history: &History, read: &Read<'_>, from: &str) -> Result<MessageId,
 /// # Errors
 /// The first record in the log that nobody sent so.
 pub fn log(history: &History, broker: &str, disk: &BrokerDisk) -> Verdict {
-    for record in disk.log.records.iter().filter(|record| is_ours(&record.topic)) {
+    for record in disk.log.records.iter().filter(|record| is_ours(origin_topic(record))) {
         let from = format!("the record at {} of {broker}", record.at);
         let property = |name: &str| find(&record.properties, name);
-        read(history, &Read { topic: &record.topic, body: &record.body, property: &property }, &from)?;
+        read(history, &Read { topic: origin_topic(record), body: &record.body, property: &property }, &from)?;
     }
     Ok(())
 }
@@ -81,7 +82,7 @@ pub fn log(history: &History, broker: &str, disk: &BrokerDisk) -> Verdict {
 pub fn copies(end: Final<'_>) -> Verdict {
     let mut copies: BTreeMap<MessageId, usize> = BTreeMap::new();
     let records = end.brokers.values().flat_map(|disk| &disk.log.records);
-    for record in records.filter(|record| is_ours(&record.topic)) {
+    for record in records.filter(|record| is_sent(record) && is_ours(origin_topic(record))) {
         if let Identity::Whole(id) = identify(&record.body) {
             *copies.entry(id).or_default() += 1;
         }

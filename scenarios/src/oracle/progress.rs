@@ -4,12 +4,14 @@
 //! # Source
 //! `spec/ha.md`, section 5. The bounds are the runner's.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::no_phantom::is_ours;
 use super::{Broken, Verdict};
 use crate::history::{History, Outcome};
 use crate::platter::BrokerDisk;
+use crate::platter::delayed::{Part, origin_topic, part};
+use crate::platter::properties::find;
 use crate::platter::record::Record;
 use crate::workload::{Identity, MessageId, identify};
 
@@ -43,7 +45,13 @@ pub fn undelivered<'a>(
         let may_skip = !sync_flush && history.lost_power_since(broker, 0);
         let deleting = history.deleting.get(broker).copied().unwrap_or(0);
         let wanted = disk.log.records.iter().filter(|record| record.at >= deleting);
-        for record in wanted.filter(|record| record.has_queue_entry() && is_ours(&record.topic)) {
+        let copied: BTreeSet<_> = disk.log.records.iter().map(part).collect();
+        let is_own = |record: &Record| {
+            record.topic.starts_with("RMQ_SYS_TRANS_") || record.topic.starts_with("TRANS_CHECK_")
+        };
+        let wanted = wanted
+            .filter(|record| record.has_queue_entry() && !is_own(record) && is_ours(origin_topic(record)));
+        for record in wanted.filter(|record| is_on_its_way(record, &copied)) {
             let Identity::Whole(id) = identify(&record.body) else { continue };
             let given = delivered.is_some_and(|delivered| delivered.contains_key(&id));
             if given || !history.sends.contains_key(&id) || !asks_for(id) {
@@ -57,6 +65,16 @@ pub fn undelivered<'a>(
         }
     }
     None
+}
+
+/// Whether a record must lead to a delivery: not what a consumer has handed back, which is judged by itself, and not what
+/// waits for its time where its copy is there, which must.
+fn is_on_its_way(record: &Record, copied: &BTreeSet<Part>) -> bool {
+    let handed_back = find(&record.properties, "RETRY_TOPIC").is_some();
+    match part(record) {
+        Part::Waits(key) => !handed_back && !copied.contains(&Part::Copy(key)),
+        Part::Copy(_) | Part::Neither => !handed_back,
+    }
 }
 
 /// # Errors

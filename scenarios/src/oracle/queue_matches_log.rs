@@ -6,10 +6,9 @@
 use std::collections::BTreeSet;
 
 use super::{Broken, Verdict};
+use crate::platter::delayed::{DELAY_TOPIC, due_ms as due_ms_of};
 use crate::platter::properties::{find, tags_code};
 use crate::platter::{BrokerDisk, QueueKey};
-
-const DELAY_TOPIC: &str = "SCHEDULE_TOPIC_XXXX";
 
 /// Judges a broker whose log has been dispatched to its end.
 ///
@@ -56,7 +55,15 @@ pub fn entries(broker: &str, disk: &BrokerDisk) -> Result<BTreeSet<u64>, Broken>
                 return Err(Broken::new("I3", format!("{} leads to a record that says {says:?}", what())));
             }
             // The delay topic's entries hold the due time instead.
-            if topic != DELAY_TOPIC && entry.tags_code != tags_code(find(&record.properties, "TAGS")) {
+            let due_ms = Some(topic).filter(|topic| *topic == DELAY_TOPIC);
+            let due_ms = due_ms.and_then(|_| due_ms_of(record, &disk.delay_levels_ms));
+            if due_ms.is_some_and(|due_ms| entry.tags_code != due_ms) {
+                return Err(Broken::new(
+                    "I3",
+                    format!("{} is due at {}, its record at {due_ms:?}", what(), entry.tags_code),
+                ));
+            }
+            if due_ms.is_none() && entry.tags_code != tags_code(find(&record.properties, "TAGS")) {
                 return Err(Broken::new("I3", format!("{} has another tag hash than its record", what())));
             }
             if !reached.insert(entry.at) {

@@ -280,6 +280,7 @@ mod tests {
                 queue_offset: offset,
                 system_flag: 0,
                 store_ms: 1_000,
+                reconsume_times: 0,
                 prepared: 0,
                 properties: properties.to_owned(),
                 body,

@@ -48,6 +48,13 @@ pub fn consumer_offsets(value: &Value) -> BTreeMap<(String, i32), i64> {
     offsets
 }
 
+/// The next offset to deliver of each delay level.
+#[must_use]
+pub fn delay_offsets(value: &Value) -> BTreeMap<i32, i64> {
+    let levels = value.get("offsetTable").and_then(Value::as_object).into_iter().flatten();
+    levels.filter_map(|(level, offset)| Some((level.parse().ok()?, offset.as_i64()?))).collect()
+}
+
 /// The JSON text in `bytes`, keys with or without quotes.
 #[must_use]
 pub fn parse(bytes: &[u8]) -> Option<Value> {

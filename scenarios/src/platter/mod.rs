@@ -7,6 +7,7 @@ pub mod checkpoint;
 pub mod commit_log;
 pub mod config;
 pub mod crc;
+pub mod delayed;
 pub mod index;
 pub mod properties;
 pub mod queue;
@@ -52,6 +53,8 @@ pub struct BrokerDisk {
     pub checkpoint: Option<checkpoint::Checkpoint>,
     /// The abort marker is there.
     pub abort: bool,
+    /// The delays of the broker's settings; not from the disk.
+    pub delay_levels_ms: Vec<u64>,
 }
 
 /// Reads the store below `root`, with files of the sizes that the broker was given; an index file has so many slots and entries.
@@ -66,6 +69,7 @@ pub fn read_broker(image: &Image, root: &str, queue_file_bytes: u64, index_file:
             .get(&format!("{root}/checkpoint"))
             .and_then(|bytes| checkpoint::Checkpoint::decode(bytes)),
         abort: image.files.contains_key(&format!("{root}/abort")),
+        delay_levels_ms: Vec::new(),
     }
 }
 

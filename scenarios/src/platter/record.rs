@@ -36,6 +36,7 @@ pub struct Record {
     pub store_ms: i64,
     /// Where the half message is that this one was made of; 0 in all others.
     pub prepared: i64,
+    pub reconsume_times: i32,
     pub properties: String,
     pub body: Vec<u8>,
 }
@@ -138,6 +139,7 @@ fn header(bytes: &[u8], at: u64) -> Result<Found, &'static str> {
         system_flag,
         store_ms: long(store_time)?,
         prepared: long(body_length - 8)?,
+        reconsume_times: int(body_length - 12)?,
         properties: text(properties)?,
         body: body.to_vec(),
     }))

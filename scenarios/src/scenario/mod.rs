@@ -2,11 +2,13 @@
 
 pub mod broker_crash;
 pub mod canary;
+pub mod delay;
 pub mod disk_trouble;
 pub mod partition;
 pub mod power_loss;
 pub mod replication;
 pub mod retention;
+pub mod retry_dlq;
 pub mod store;
 pub mod transaction;
 
@@ -62,6 +64,8 @@ pub const ALL: &[&dyn Scenario] = &[
     &partition::Partition,
     &transaction::Transaction,
     &replication::Replication,
+    &delay::Delay,
+    &retry_dlq::RetryDlq,
 ];
 
 #[must_use]

@@ -53,6 +53,8 @@ pub struct Draft {
     pub marks: Option<Marks>,
     /// Without it the broker need not wait for the flush.
     pub wait: bool,
+    /// Delivered after the delay of this level; 0: at once.
+    pub delay_level: u32,
 }
 
 /// One thing a sender does: one request with one message or more.
@@ -197,8 +199,9 @@ pub fn operation(plan: &Plan, producer: u32, index: u32) -> Operation {
         format!("topic-{}", key.branch("topic").range(0, u64::from(workload.topics.max(1)) - 1))
     };
     let wait = kind == Kind::OneWay || !key.branch("wait").percent(u64::from(workload.no_wait_percent));
+    let delay_level = if count == 1 && kind != Kind::Batch(1) { delay_level(plan, key) } else { 0 };
     let drafts = (index..index + count)
-        .map(|index| draft(plan, MessageId::new(producer, index), &topic, wait))
+        .map(|index| Draft { delay_level, ..draft(plan, MessageId::new(producer, index), &topic, wait) })
         .collect();
     let gap_ms = key.branch("gap").exponential(workload.gap_ms);
     Operation { kind, drafts, gap_ms }
@@ -263,7 +266,30 @@ pub fn slow_operation(plan: &Plan, index: u32) -> Operation {
 #[must_use]
 pub fn proof_operation(plan: &Plan, producer: u32, index: u32) -> Operation {
     let id = MessageId::new(producer, messages_of(plan, producer) + index);
-    Operation { kind: Kind::Single, drafts: vec![draft(plan, id, "topic-0", true)], gap_ms: 40 }
+    let delay_level = delay_level(plan, Draw::new(plan.seed).key("proof", id.0));
+    let draft = Draft { delay_level, ..draft(plan, id, "topic-0", true) };
+    Operation { kind: Kind::Single, drafts: vec![draft], gap_ms: 40 }
+}
+
+/// The level that `key` draws for a message; one above the last is possible.
+fn delay_level(plan: &Plan, key: Key) -> u32 {
+    let Some(delays) = &plan.settings.delays else { return 0 };
+    if !key.branch("delayed").percent(u64::from(delays.delayed_percent)) {
+        return 0;
+    }
+    let levels = delays.levels.split(' ').count() as u64;
+    key.branch("level").range(1, levels + 1) as u32
+}
+
+/// How often consumers fail with a message before they can consume it.
+#[must_use]
+pub fn fails(plan: &Plan, id: MessageId) -> i32 {
+    let Some(delays) = &plan.settings.delays else { return 0 };
+    let key = Draw::new(plan.seed).key("fails", id.0);
+    if !key.branch("some").percent(u64::from(delays.failing_percent)) {
+        return 0;
+    }
+    key.branch("times").range(1, delays.reconsume_max as u64 + 1) as i32
 }
 
 fn draft(plan: &Plan, id: MessageId, topic: &str, wait: bool) -> Draft {
@@ -286,6 +312,7 @@ fn draft(plan: &Plan, id: MessageId, topic: &str, wait: bool) -> Draft {
         filler: filler(id, size("filler", workload.property_bytes, 0)),
         marks: plan.settings.sql.map(|_| marks(id)),
         wait,
+        delay_level: 0,
     }
 }
 

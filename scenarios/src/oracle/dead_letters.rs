@@ -1,0 +1,133 @@
+//! A message that its consumers hand back comes again until they can consume it, and is a dead letter exactly if they fail
+//! more often than they may.
+//!
+//! # Source
+//! README, "a message that a listener hands back"; `spec/broker-semantics.md`, section 12.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Broken, Verdict};
+use crate::history::History;
+use crate::platter::BrokerDisk;
+use crate::platter::delayed::DLQ_PREFIX;
+use crate::platter::record::Record;
+use crate::workload::{Identity, MessageId, identify};
+
+/// How often consumers fail with a message, and how often they may.
+#[derive(Clone, Copy)]
+pub struct Terms<'a> {
+    pub fails: &'a dyn Fn(MessageId) -> i32,
+    pub reconsume_max: i32,
+}
+
+/// The dead letters of `group` in a log.
+fn dead<'a>(disk: &'a BrokerDisk, group: &str) -> impl Iterator<Item = (MessageId, &'a Record)> {
+    let topic = format!("{DLQ_PREFIX}{group}");
+    let records = disk.log.records.iter().filter(move |record| record.topic == topic);
+    records.filter_map(|record| match identify(&record.body) {
+        Identity::Whole(id) => Some((id, record)),
+        _ => None,
+    })
+}
+
+/// The first message that `group` was given and has neither consumed nor given up; of one whose broker has lost what was not
+/// flushed, nothing is promised.
+#[must_use]
+pub fn unfinished(
+    history: &History,
+    sync_flush: bool,
+    group: &str,
+    terms: Terms<'_>,
+    brokers: &BTreeMap<String, BrokerDisk>,
+) -> Option<MessageId> {
+    let mut furthest: BTreeMap<MessageId, i32> = BTreeMap::new();
+    for delivery in history.deliveries.iter().filter(|delivery| delivery.group == group) {
+        let times = furthest.entry(delivery.message).or_insert(0);
+        *times = delivery.reconsume_times.max(*times);
+    }
+    let dead: BTreeSet<MessageId> =
+        brokers.values().flat_map(|disk| dead(disk, group)).map(|(id, _)| id).collect();
+    let lost = |id: &MessageId| {
+        let started_ms = history.sends.get(id).map_or(0, |sent| sent.started_ms);
+        let mut died_ms = history.deaths.iter().map(|death| death.at_ms);
+        let mut power = history.power_losses.iter().map(|loss| loss.at_ms);
+        !sync_flush && (power.any(|at_ms| at_ms >= started_ms) || died_ms.any(|at_ms| at_ms >= started_ms))
+    };
+    let open =
+        |(id, times): &(&MessageId, &i32)| **times < (terms.fails)(**id) && !dead.contains(id) && !lost(id);
+    furthest.iter().find(open).map(|(id, _)| *id)
+}
+
+/// # Errors
+/// The first dead letter that should be none, or that says another number of tries.
+pub fn judge(broker: &str, disk: &BrokerDisk, group: &str, terms: Terms<'_>) -> Verdict {
+    for (id, record) in dead(disk, group) {
+        let what = || format!("{broker}: message {} is a dead letter of {group} at {}", id.0, record.at);
+        let fails = (terms.fails)(id);
+        if fails <= terms.reconsume_max {
+            let detail = format!("{}, and its consumers fail {fails} times", what());
+            return Err(Broken::new("DLQ", detail));
+        }
+        if record.reconsume_times != terms.reconsume_max + 1 {
+            let detail = format!(
+                "{} after {} tries instead of {}",
+                what(),
+                record.reconsume_times,
+                terms.reconsume_max + 1
+            );
+            return Err(Broken::new("DLQ", detail));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::history::tests::{ack, deliver, place};
+    use crate::history::{Delivery, PowerLoss};
+    use crate::oracle::queue_matches_log::tests::disk;
+
+    const ID: MessageId = MessageId(1_000_000);
+
+    fn terms(fails: &dyn Fn(MessageId) -> i32) -> Terms<'_> {
+        Terms { fails, reconsume_max: 1 }
+    }
+
+    fn dead_disk(reconsume_times: i32) -> BrokerDisk {
+        let mut disk = disk(&[(ID.0, 0)]);
+        let record = &mut disk.log.records[0];
+        (record.topic, record.reconsume_times) = ("%DLQ%group-0".into(), reconsume_times);
+        disk
+    }
+
+    #[test]
+    fn a_message_that_never_comes_again_is_found_and_a_dead_or_consumed_one_is_done() {
+        let none = BTreeMap::new();
+        let dead = [("broker-a".to_owned(), dead_disk(2))].into();
+        let mut history = History::default();
+        ack(&mut history, ID.0, 10, place(0));
+        deliver(&mut history, ID.0, 20, place(0));
+        let open = |history: &History, sync, fails: i32, brokers: &BTreeMap<String, BrokerDisk>| {
+            unfinished(history, sync, "group-0", terms(&|_| fails), brokers)
+        };
+        assert_eq!(open(&history, true, 0, &none), None);
+        assert_eq!(open(&history, true, 1, &none), Some(ID));
+        assert_eq!(open(&history, true, 2, &dead), None);
+        history.power_losses.push(PowerLoss { node: "broker-a".into(), at_ms: 30 });
+        assert_eq!(open(&history, true, 1, &none), Some(ID));
+        assert_eq!(open(&history, false, 1, &none), None);
+        let again =
+            Delivery { at_ms: 40, group: "group-0".into(), message: ID, place: place(1), reconsume_times: 1 };
+        history.delivered(again);
+        assert_eq!(open(&history, true, 1, &none), None);
+    }
+
+    #[test]
+    fn a_dead_letter_that_could_be_consumed_or_was_tried_another_number_of_times_is_rejected() {
+        let judge = |times, fails: i32| judge("broker-a", &dead_disk(times), "group-0", terms(&|_| fails));
+        assert_eq!(judge(2, 2), Ok(()));
+        assert!(judge(2, 1).is_err());
+        assert!(judge(1, 2).is_err());
+    }
+}

@@ -1,0 +1,214 @@
+//! I15: a delayed message is delivered at least once, not before its time on a sane clock, and again only after a broker has
+//! died; the saved delay offsets never count a message whose copy the log does not have.
+//!
+//! # Source
+//! `spec/ha.md`, section 5; `spec/store.md`, 7.3; `spec/known-bugs.md`, D-01, D-04, D-05, D-09.
+
+use std::collections::BTreeSet;
+
+use super::{Broken, Verdict};
+use crate::history::{Delivery, History};
+use crate::platter::config::{self, Version};
+use crate::platter::delayed::{DELAY_TOPIC, Key, Part, count, due_ms, part};
+use crate::platter::record::Record;
+use crate::platter::{BrokerDisk, Image};
+
+fn broken(detail: String) -> Broken {
+    Broken::new("I15", detail)
+}
+
+/// A consumer was given a message, in true time.
+///
+/// # Errors
+/// When it is too early, even with all the time by which its broker's clock was set forward since it was sent.
+pub fn early(history: &History, delivery: &Delivery) -> Verdict {
+    let Some(sent) = history.sends.get(&delivery.message) else { return Ok(()) };
+    let broker = &delivery.place.broker;
+    let jumps =
+        history.clock_jumps.iter().filter(|jump| jump.node == *broker && jump.at_ms >= sent.started_ms);
+    let forward: u64 = jumps.map(|jump| u64::try_from(jump.by_ms).unwrap_or(0)).sum();
+    let due_ms = sent.started_ms + sent.delay_ms;
+    if delivery.at_ms + forward >= due_ms {
+        return Ok(());
+    }
+    Err(broken(format!(
+        "message {} was delivered to {} at {} ms, is due at {due_ms} ms, and the clock of {broker} was set forward by {forward} ms",
+        delivery.message.0, delivery.group, delivery.at_ms
+    )))
+}
+
+/// The waiting records of a log with their parts, and the keys of its copies.
+fn parts(disk: &BrokerDisk) -> (Vec<(&Record, Key)>, Vec<Key>) {
+    let (mut waiting, mut copies) = (Vec::new(), Vec::new());
+    for record in &disk.log.records {
+        match part(record) {
+            Part::Waits(key) => waiting.push((record, key)),
+            Part::Copy(key) => copies.push(key),
+            Part::Neither => {}
+        }
+    }
+    (waiting, copies)
+}
+
+/// Holds the delay offsets of a broker's folder against its log, before a start or at the end. As long as a broker has always
+/// been stopped in order they count all that was delivered.
+///
+/// # Errors
+/// The first message that would never be delivered, or be delivered again after a stop in order.
+pub fn offsets(broker: &str, image: &Image, folder: &str, disk: &BrokerDisk, deaths: usize) -> Verdict {
+    let offsets = match config::load(image, &format!("{folder}/delayOffset.json")) {
+        Version::Whole(value) => config::delay_offsets(&value),
+        Version::Absent | Version::Broken => Default::default(),
+    };
+    let offset = |record: &Record| offsets.get(&(record.queue + 1)).copied().unwrap_or(0);
+    let (waiting, copies) = parts(disk);
+    let counted = |(record, _): &&(&Record, Key)| record.queue_offset < offset(record);
+    let copied = count(copies.iter());
+    for (key, passed) in count(waiting.iter().filter(counted).map(|(_, key)| key)) {
+        let there = copied.get(key).copied().unwrap_or(0);
+        if there < passed {
+            return Err(broken(format!(
+                "{broker}: the delay offsets count message {} for {} queue {} {passed} times, and the log has {there} copies \
+                 of it up to {}",
+                key.0.0, key.1, key.2, disk.log.end
+            )));
+        }
+    }
+    if deaths > 0 {
+        return Ok(());
+    }
+    let passed: BTreeSet<&Key> = waiting.iter().filter(counted).map(|(_, key)| key).collect();
+    let again = waiting.iter().find(|(_, key)| copied.contains_key(key) && !passed.contains(key));
+    again.map_or(Ok(()), |(record, key)| {
+        Err(broken(format!(
+            "{broker}: message {} was delivered, and after a stop in order the delay offset of level {} is {}, not above {}",
+            key.0.0,
+            record.queue + 1,
+            offset(record),
+            record.queue_offset
+        )))
+    })
+}
+
+/// Judges the copies in the log of a broker that has died `deaths` times without a stop in order, and whose clock was
+/// never set (`sane`).
+///
+/// # Errors
+/// The first copy too many, of nothing, or before its time by the broker's own clock.
+pub fn copies(broker: &str, disk: &BrokerDisk, deaths: usize, sane: bool) -> Verdict {
+    let (waiting, copies) = parts(disk);
+    let waits = count(waiting.iter().map(|(_, key)| key));
+    for (key, there) in count(copies.iter()) {
+        let may_be = waits.get(key).copied().unwrap_or(0) * (1 + deaths);
+        if there > may_be {
+            return Err(broken(format!(
+                "{broker}: message {} is in {} queue {} {there} times, and may be {may_be} times",
+                key.0.0, key.1, key.2
+            )));
+        }
+    }
+    for record in disk.log.records.iter().filter(|_| sane) {
+        let Part::Copy(key) = part(record) else { continue };
+        let mut own = waiting.iter().filter(|(waits, other)| *other == key && waits.at < record.at);
+        let due = |waits: &Record| due_ms(waits, &disk.delay_levels_ms).unwrap_or(i64::MAX);
+        if !own.any(|(waits, _)| due(waits) <= record.store_ms) {
+            return Err(broken(format!(
+                "{broker}: the copy of message {} at {} was stored at {} before it was due",
+                key.0.0, record.at, record.store_ms
+            )));
+        }
+    }
+    let ends = disk.queues.iter().filter(|((topic, _), _)| topic == DELAY_TOPIC);
+    for ((_, queue), entries) in ends {
+        let undelivered = waiting.iter().find(|(record, key)| {
+            record.queue == *queue && record.queue_offset < entries.max() && !copies.contains(key)
+        });
+        if let Some((record, key)) = undelivered {
+            return Err(broken(format!(
+                "{broker}: message {} (level {}, offset {}) has waited and was never delivered",
+                key.0.0,
+                queue + 1,
+                record.queue_offset
+            )));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::history::ClockJump;
+    use crate::history::tests::{place, sent};
+    use crate::oracle::queue_matches_log::tests::disk;
+    use crate::workload::MessageId;
+
+    /// A log with message 1000000 waiting at level 1, due 1,000 ms after 1,000 ms, and so many copies at `copy_ms`.
+    fn waiting(copies: usize, copy_ms: i64) -> BrokerDisk {
+        let messages: Vec<(u64, i64)> = (0..=copies as i64).map(|offset| (1_000_000, offset)).collect();
+        let mut disk = disk(&messages);
+        disk.delay_levels_ms = vec![1_000];
+        for record in &mut disk.log.records {
+            record.properties = "DELAY\u{1}1\u{2}REAL_TOPIC\u{1}topic-0\u{2}REAL_QID\u{1}0".into();
+            record.store_ms = copy_ms;
+        }
+        let first = &mut disk.log.records[0];
+        (first.topic, first.store_ms) = (DELAY_TOPIC.into(), 1_000);
+        disk
+    }
+
+    fn image(offset: i64) -> Image {
+        let text = format!("{{\"offsetTable\":{{1:{offset}}}}}");
+        Image { files: [("store/config/delayOffset.json".to_owned(), text.into_bytes())].into() }
+    }
+
+    #[test]
+    fn an_offset_that_counts_a_copy_that_is_not_there_is_rejected() {
+        let judge =
+            |offset, copies| offsets("broker-a", &image(offset), "store/config", &waiting(copies, 2_000), 1);
+        assert_eq!(judge(0, 0), Ok(()));
+        assert!(judge(1, 0).is_err());
+        assert_eq!(judge(1, 1), Ok(()));
+        assert_eq!(judge(0, 1), Ok(()), "after a crash it comes again");
+        let clean = |offset| offsets("broker-a", &image(offset), "store/config", &waiting(1, 2_000), 0);
+        assert!(clean(0).is_err());
+        assert_eq!(clean(1), Ok(()));
+    }
+
+    #[test]
+    fn a_copy_too_many_or_too_early_is_rejected() {
+        assert_eq!(copies("broker-a", &waiting(1, 2_000), 0, true), Ok(()));
+        assert!(copies("broker-a", &waiting(1, 1_999), 0, true).is_err());
+        assert_eq!(copies("broker-a", &waiting(1, 1_999), 0, false), Ok(()));
+        assert!(copies("broker-a", &waiting(2, 2_000), 0, true).is_err());
+        assert_eq!(copies("broker-a", &waiting(2, 2_000), 1, true), Ok(()));
+    }
+
+    #[test]
+    fn a_message_that_waits_for_ever_is_rejected() {
+        let mut disk = waiting(0, 2_000);
+        let queue = disk.queues.remove(&("topic-0".to_owned(), 0)).expect("it");
+        disk.queues.insert((DELAY_TOPIC.to_owned(), 0), queue);
+        assert!(copies("broker-a", &disk, 0, true).is_err());
+    }
+
+    #[test]
+    fn a_delivery_before_its_time_is_excused_by_a_clock_that_was_set_forward_only() {
+        let mut history = History::default();
+        history.started(MessageId(1), crate::history::Sent { delay_ms: 1_000, ..sent(100) });
+        let delivery = Delivery {
+            at_ms: 1_050,
+            group: "group-0".into(),
+            message: MessageId(1),
+            place: place(0),
+            reconsume_times: 0,
+        };
+        assert!(early(&history, &delivery).is_err());
+        assert_eq!(early(&history, &Delivery { at_ms: 1_100, ..delivery.clone() }), Ok(()));
+        let jump = |by_ms| ClockJump { node: "broker-a".into(), at_ms: 500, by_ms };
+        history.clock_jumps.push(jump(-9_000));
+        assert!(early(&history, &delivery).is_err());
+        history.clock_jumps.push(jump(60));
+        assert_eq!(early(&history, &delivery), Ok(()));
+    }
+}

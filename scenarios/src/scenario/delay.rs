@@ -1,0 +1,45 @@
+//! Messages that are delivered later, while processes die, power fails, clocks jump and disks are slow or fail.
+//!
+//! A delayed message is not delivered before its time, unless the broker's clock says that the time has come, and none that
+//! was acknowledged is lost: the saved delay offsets never count what is not in the log, also with an asynchronous flush.
+
+use super::{Profile, Scenario};
+
+pub struct Delay;
+
+pub const NAME: &str = "delay";
+
+impl Scenario for Delay {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn summary(&self) -> &'static str {
+        "messages are delivered later, power fails, processes die, clocks jump: I1-I5 I7-I10 I15-I17 I19 I20"
+    }
+
+    fn profile(&self) -> Profile {
+        Profile {
+            kinds: &[
+                "power_loss_all",
+                "crash",
+                "crash_in_step",
+                "restart",
+                "flush_error",
+                "slow_disk",
+                "stalled_disk",
+                "clock_jump",
+                "pause",
+            ],
+            always: "power_loss",
+            kind_percent: 40,
+            sync_flush_percent: 75,
+            two_name_servers: false,
+            faults_end_ms_min: 0,
+            rest_ms: 5_000,
+            store_alone: false,
+            deletes: false,
+            replicates: false,
+        }
+    }
+}
