@@ -275,7 +275,7 @@ impl Run {
             let sql = consume::sql_of(&self.cluster.plan.settings, &group);
             let found = self.cluster.witness.history(|history| {
                 let asks_for = |id| sql.is_none_or(|form| sql_filter::wants(form, id));
-                progress::undelivered(history, sync_flush, &group, asks_for, &disks)
+                progress::undelivered(history, sync_flush, &group, (sql.is_some(), asks_for), &disks)
                     .map(|(id, record)| (id, record.clone()))
             });
             found.map(|(id, record)| {

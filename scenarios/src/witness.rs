@@ -27,7 +27,7 @@ use crate::plan::Settings;
 use crate::platter::checkpoint::{Checkpoint, IndexClaim};
 use crate::platter::delayed::{delay_ms, levels_ms};
 use crate::platter::record::{Found, Record, decode};
-use crate::platter::{BrokerDisk, Image, read_broker};
+use crate::platter::{BrokerDisk, Image, index, read_broker};
 use crate::workload::{Draft, Kind, MessageId};
 
 /// A broker's store, below its node's data folder.
@@ -297,24 +297,24 @@ impl Witness {
             let mut inner = self.lock();
             let watched = inner.brokers.entry(broker.clone()).or_default();
             let before = std::mem::replace(&mut watched.claimed, claim);
-            // The record at which the claim before ended may have been filed long before it was made: with all of its batch.
-            let made = watched.index_files.range(..=claim.file);
-            let first =
-                made.rev().find(|(_, behind)| **behind < before.position).map_or(0, |(name, _)| *name);
-            (before, watched.index_files.range(first..=claim.file).map(|(name, _)| *name).collect())
+            (before, watched.index_files.keys().copied().filter(|name| *name <= claim.file).rev().collect())
         };
         if claim.position <= before.position {
             return;
         }
         let folder = format!("{STORE}/index");
+        let form = self.settings.index_file;
         let mut durable = Image::default();
         for path in names.into_iter().map(|name| format!("{folder}/{name:017}")) {
-            if let Some(bytes) = self.world.platter_read(node, &path, 0..u64::MAX) {
-                durable.files.insert(path, bytes);
+            let Some(bytes) = self.world.platter_read(node, &path, 0..u64::MAX) else { continue };
+            let first = index::entries(&bytes, form.0, 1).first().copied();
+            durable.files.insert(path, bytes);
+            // Older files hold only what was claimed before. A file that nothing of was written holds zeros.
+            if first.is_some_and(|first| first != (0, 0) && first.0 < before.position) {
+                break;
             }
         }
         let records = self.cached_records(node, before.position..claim.position);
-        let form = self.settings.index_file;
         self.note(index_matches_log::claim(broker, &claim, &durable, &folder, form, &records));
     }
 

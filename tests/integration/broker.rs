@@ -313,7 +313,6 @@ fn what_is_not_allowed_or_not_there_is_refused_and_named() {
         let sends = [
             (send(&send_header("Nowhere", 0, ""), "m"), response::TOPIC_NOT_EXIST, "Nowhere"),
             (send(&send_header("Life", 2, ""), "m"), response::INVALID_PARAMETER, "queueId"),
-            (send(&send_header("Life", 0, "TRAN_MSG\u{1}true"), "m"), response::NO_PERMISSION, "transaction"),
             (send(&send_header("SCHEDULE_TOPIC_XXXX", 0, ""), "m"), response::NO_PERMISSION, "SCHEDULE"),
             (send(&send_header("Life", 0, ""), ""), response::MESSAGE_ILLEGAL, "body"),
             (send(&send_header("Life", 0, ""), vec![0; 5 << 20]), response::MESSAGE_ILLEGAL, "bytes"),
@@ -329,7 +328,7 @@ fn what_is_not_allowed_or_not_there_is_refused_and_named() {
             assert_eq!(answer.ext.get("MSG_REGION"), Some("DefaultRegion"), "also in refusals");
         }
         assert_eq!(max_offset(&client, "Life", 0).await, 0, "nothing of it was stored");
-        for code in [ask::END_TRANSACTION, 200_050, 9999] {
+        for code in [200_050, 9999] {
             let answer = client.ask(RemotingCommand::request(code)).await;
             assert_eq!(answer.code, response::REQUEST_CODE_NOT_SUPPORTED);
             assert_eq!(answer.remark, Some(format!(" request type {code} not supported")));

@@ -44,14 +44,9 @@ impl CommittedOffsets {
     }
 
     /// Takes over what a master's table has under its keys `topic@group`, cut to what this slave's queues have. An offset is
-    /// taken only when it is larger, or with `always`: consumers that came here while the master was away have gone on,
-    /// and it may have come back with what it wrote long before (H-06).
-    pub fn merge(
-        &self,
-        of_master: BTreeMap<String, QueueOffsets>,
-        max_offset: impl Fn(&str, i32) -> i64,
-        always: bool,
-    ) {
+    /// taken only when it is larger: consumers that came here while the master was away have gone on, and it may have come
+    /// back with what it wrote long before (H-06).
+    pub fn merge(&self, of_master: BTreeMap<String, QueueOffsets>, max_offset: impl Fn(&str, i32) -> i64) {
         let mut table = self.table();
         let mut changes = 0;
         for (key, queues) in of_master {
@@ -63,7 +58,7 @@ impl CommittedOffsets {
                 }
                 let groups = table.topics.entry(topic.to_owned()).or_default();
                 let offsets = groups.entry(group.to_owned()).or_default();
-                if offsets.get(&queue).is_none_or(|own| *own < offset || (always && *own != offset)) {
+                if offsets.get(&queue).is_none_or(|own| *own < offset) {
                     offsets.insert(queue, offset);
                     changes += 1;
                 }
@@ -144,12 +139,12 @@ mod tests {
         let offsets = CommittedOffsets::default();
         offsets.commit("T", "g", 0, 8, 10);
         let of_master = |offset| BTreeMap::from([("T@g".to_owned(), BTreeMap::from([(0, offset), (1, 4)]))]);
-        offsets.merge(of_master(5), |_, _| 10, false);
+        offsets.merge(of_master(5), |_, _| 10);
         assert_eq!((offsets.get("T", "g", 0), offsets.get("T", "g", 1)), (Some(8), Some(4)));
         let before = offsets.changes();
-        offsets.merge(of_master(5), |_, _| 10, false);
+        offsets.merge(of_master(5), |_, _| 10);
         assert_eq!(offsets.changes(), before);
-        offsets.merge(of_master(12), |_, _| 10, false);
+        offsets.merge(of_master(12), |_, _| 10);
         assert_eq!(offsets.get("T", "g", 0), Some(10));
     }
 

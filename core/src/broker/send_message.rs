@@ -266,13 +266,17 @@ impl<R: Runtime> SendMessage<R> {
         JsonAnswer { code: response::SUCCESS, remark: None, fields }
     }
 
-    /// Stores `message`, where it waits if it is delayed.
+    /// Stores `message`, where it waits if it is delayed; its properties are looked at only when `may_be_delayed`.
     ///
     /// # Errors
     /// As of a put.
-    async fn put(&self, message: &MessageToStore<'_>, is_delayed: bool) -> Result<Appended, PutError> {
+    pub async fn put(
+        &self,
+        message: &MessageToStore<'_>,
+        may_be_delayed: bool,
+    ) -> Result<Appended, PutError> {
         let level_count = self.store.config().delay_levels_ms.len();
-        match is_delayed.then(|| Delayed::by_property(message, level_count)).flatten() {
+        match may_be_delayed.then(|| Delayed::by_property(message, level_count)).flatten() {
             Some(delayed) => self.store.put(&delayed.message(message)).await,
             None => self.store.put(message).await,
         }

@@ -18,8 +18,8 @@ use crate::remoting::body::{
 use crate::remoting::codes::{request, response};
 use crate::remoting::connection::CallError;
 use crate::remoting::peer::Peers;
+use crate::runtime::Runtime;
 use crate::runtime::sync::Receiver;
-use crate::runtime::{Mutant, Runtime};
 use crate::store::MessageStore;
 
 use super::committed_offsets::CommittedOffsets;
@@ -108,7 +108,7 @@ impl<R: Runtime> SlaveSync<R> {
         let body = self.ask(master, request::GET_ALL_CONSUMER_OFFSET).await?;
         let table = ConsumerOffsetWrapper::parse(&body)?.offset_table;
         let max_offset = |topic: &str, queue| self.store.max_offset(topic, queue);
-        self.offsets.merge(table, max_offset, self.rt.mutant(Mutant::SlaveTakesOlderOffsets));
+        self.offsets.merge(table, max_offset);
         Ok(())
     }
 }

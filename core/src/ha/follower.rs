@@ -74,7 +74,7 @@ impl Follower {
     pub fn frame(&mut self, offset: u64, body: &[u8]) -> Result<Option<u64>, NotTaken> {
         let is_empty = self.next == 0;
         if is_empty && offset > 0 {
-            if offset % self.file_bytes != 0 {
+            if !offset.is_multiple_of(self.file_bytes) {
                 return Err(NotTaken::Begin { found: offset, file_bytes: self.file_bytes });
             }
             if body.is_empty() {

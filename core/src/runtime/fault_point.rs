@@ -110,8 +110,6 @@ mutants! {
     PartKeptOverReconnect = "H-09",
     /// A wait for a slave ends when a part of its time is over.
     SlaveWaitEndsEarly = "H-04",
-    /// A slave takes all committed offsets of its master, older ones too.
-    SlaveTakesOlderOffsets = "H-06",
     /// The delay offsets are saved without waiting for the flush of the copies that they count.
     DelayOffsetAhead = "D-09",
     /// The saved delay offsets count one message more than was delivered.

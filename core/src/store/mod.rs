@@ -236,8 +236,7 @@ impl<R: Runtime> MessageStore<R> {
             // A task that died with its node, or was aborted, has nothing more to say.
             let _ = task.join().await;
         }
-        let done = self.finish(refused).await;
-        last.await;
+        let done = self.finish(refused, last).await;
         if let Some(unused) = self.log.close()
             && let Err(error) = self.rt.remove(&unused).await
         {
@@ -248,7 +247,11 @@ impl<R: Runtime> MessageStore<R> {
         done
     }
 
-    async fn finish(&self, refused: Option<WhyNot>) -> Result<(), StopError> {
+    async fn finish(
+        &self,
+        refused: Option<WhyNot>,
+        last: impl Future<Output = ()> + Send,
+    ) -> Result<(), StopError> {
         if !self.flush.flush_all().await {
             return Err(StopError::FlushFailed);
         }
@@ -263,6 +266,7 @@ impl<R: Runtime> MessageStore<R> {
             move |source| StopError::Io { action, path, source }
         };
         self.queue_flush.checkpoint().await.map_err(io("write", &self.paths.checkpoint))?;
+        last.await;
         self.rt.remove(&self.paths.abort).await.map_err(io("remove", &self.paths.abort))?;
         self.rt.sync_dir(&self.paths.root).await.map_err(io("flush", &self.paths.root))?;
         self.rt.probe("store.stopped", dispatched, end);

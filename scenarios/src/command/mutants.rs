@@ -116,8 +116,7 @@ pub fn scenario_of(mutant: Mutant) -> &'static str {
         | Mutant::SlaveReportsUnflushed
         | Mutant::HeartbeatsSilenceReports
         | Mutant::PartKeptOverReconnect
-        | Mutant::SlaveWaitEndsEarly
-        | Mutant::SlaveTakesOlderOffsets => "replication",
+        | Mutant::SlaveWaitEndsEarly => "replication",
         Mutant::OneReadOneFrame | Mutant::PartialRegistrationIsWhole | Mutant::LateCloseUnregisters => {
             "partition"
         }
@@ -151,6 +150,7 @@ pub fn seen_undisturbed(mutant: Mutant) -> Option<&'static str> {
         Mutant::AckBeforeSlave => Some("I11 reads the slave's disk at each acknowledgement of a SYNC_MASTER"),
         Mutant::PushUnflushed => Some("I1 reads the master's surface when the slave's word comes first"),
         Mutant::SlaveReportsUnflushed => Some("I11 reads the surface of the slave's disk"),
+        Mutant::SlaveWaitEndsEarly => Some("a slow flush of the slave outlasts a part of the wait"),
         Mutant::HeartbeatsSilenceReports => Some("an idle link is all that it needs"),
         Mutant::UnflushedVisible => Some("I8 reads the disk's surface at each delivery"),
         Mutant::IndexClaimedUnflushed => Some("INDEX reads the disk's surface at each checkpoint"),

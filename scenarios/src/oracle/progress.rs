@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::no_phantom::is_ours;
 use super::{Broken, Verdict};
-use crate::history::{History, Outcome};
+use crate::history::{History, Outcome, Place};
 use crate::platter::BrokerDisk;
 use crate::platter::delayed::{Part, origin_topic, part};
 use crate::platter::properties::find;
@@ -29,6 +29,7 @@ pub fn unanswered(history: &History) -> Option<MessageId> {
 ///
 /// Where an asynchronous flush has lost records that consumers had read, new ones take their queue offsets, and a consumer
 /// that is past them never sees those: RocketMQ's protocol has no way to tell it. With a synchronous flush that cannot be.
+/// A group that `filters` may be past what it was never given.
 ///
 /// A file that was to be deleted and was held by a reader is there again after a crash; consumers were told meanwhile that
 /// their queues begin behind it.
@@ -37,7 +38,7 @@ pub fn undelivered<'a>(
     history: &History,
     sync_flush: bool,
     group: &str,
-    asks_for: impl Fn(MessageId) -> bool,
+    (filters, asks_for): (bool, impl Fn(MessageId) -> bool),
     brokers: &'a BTreeMap<String, BrokerDisk>,
 ) -> Option<(MessageId, &'a Record)> {
     let delivered = history.delivered.get(group);
@@ -58,13 +59,33 @@ pub fn undelivered<'a>(
                 continue;
             }
             let key = (group.to_owned(), broker.clone(), record.topic.clone(), record.queue);
-            let passed = history.highest.get(&key).is_some_and(|highest| *highest >= record.queue_offset);
+            let passed = history.highest.get(&key).is_some_and(|highest| *highest >= record.queue_offset)
+                || filters && was_longer(history, broker, record);
             if !(may_skip && passed) {
                 return Some((id, record));
             }
         }
     }
     None
+}
+
+/// Whether a record's queue went beyond it before its broker has lost power.
+fn was_longer(history: &History, broker: &str, record: &Record) -> bool {
+    let is_beyond = |place: &Place| {
+        place.broker == broker
+            && (place.topic.as_str(), place.queue) == (record.topic.as_str(), record.queue)
+            && place.queue_offset >= record.queue_offset
+    };
+    let was_sent = history.sends.values().any(|sent| {
+        matches!(&sent.outcome, Outcome::Acked { place, .. } if is_beyond(place))
+            && history.lost_power_since(broker, sent.started_ms)
+    });
+    // One way, and somebody else was given it.
+    let is_of_queue = |of: &(String, String, String, i32)| {
+        (of.1.as_str(), of.2.as_str(), of.3) == (broker, record.topic.as_str(), record.queue)
+    };
+    let mut highest = history.highest.iter().filter(|(of, _)| is_of_queue(of)).map(|(_, highest)| *highest);
+    was_sent || highest.any(|highest| highest >= record.queue_offset)
 }
 
 /// Whether a record must lead to a delivery: not what a consumer has handed back, which is judged by itself, and not what
@@ -112,11 +133,11 @@ mod tests {
         let mut history = History::default();
         ack(&mut history, 1_000_000, 10, place(0));
         assert_eq!(unanswered(&history), None);
-        let missing = undelivered(&history, true, "group-0", |_| true, &brokers).map(|(id, _)| id);
+        let missing = undelivered(&history, true, "group-0", (false, |_| true), &brokers).map(|(id, _)| id);
         assert_eq!(missing, Some(MessageId(1_000_000)));
-        assert!(undelivered(&history, true, "group-0", |_| false, &brokers).is_none());
+        assert!(undelivered(&history, true, "group-0", (true, |_| false), &brokers).is_none());
         deliver(&mut history, 1_000_000, 20, place(0));
-        assert!(undelivered(&history, true, "group-0", |_| true, &brokers).is_none());
+        assert!(undelivered(&history, true, "group-0", (false, |_| true), &brokers).is_none());
         history.started(MessageId(1_000_001), sent(30));
         assert_eq!(unanswered(&history), Some(MessageId(1_000_001)));
     }
@@ -127,8 +148,9 @@ mod tests {
         let mut history = History::default();
         ack(&mut history, 1_000_000, 10, place(0));
         ack(&mut history, 1_000_001, 10, place(1));
-        let missing =
-            |history: &History| undelivered(history, true, "group-0", |_| true, &brokers).map(|(id, _)| id);
+        let missing = |history: &History| {
+            undelivered(history, true, "group-0", (false, |_| true), &brokers).map(|(id, _)| id)
+        };
         assert_eq!(missing(&history), Some(MessageId(1_000_000)));
         history.deleting.insert("broker-a".into(), 1);
         assert_eq!(missing(&history), Some(MessageId(1_000_001)));
@@ -141,10 +163,24 @@ mod tests {
         ack(&mut history, 1_000_000, 10, place(0));
         ack(&mut history, 1_000_001, 10, place(1));
         deliver(&mut history, 1_000_001, 20, place(1));
-        assert!(undelivered(&history, false, "group-0", |_| true, &brokers).is_some());
+        assert!(undelivered(&history, false, "group-0", (false, |_| true), &brokers).is_some());
         history.power_losses.push(PowerLoss { node: "broker-a".into(), at_ms: 30 });
-        assert!(undelivered(&history, true, "group-0", |_| true, &brokers).is_some());
-        assert!(undelivered(&history, false, "group-0", |_| true, &brokers).is_none());
+        assert!(undelivered(&history, true, "group-0", (false, |_| true), &brokers).is_some());
+        assert!(undelivered(&history, false, "group-0", (false, |_| true), &brokers).is_none());
+    }
+
+    #[test]
+    fn a_filtering_group_may_be_past_what_a_loss_of_power_made_room_for() {
+        let brokers = [("broker-a".to_owned(), disk(&[(1_000_000, 0)]))].into();
+        let mut history = History::default();
+        ack(&mut history, 1_000_005, 10, place(3));
+        history.power_losses.push(PowerLoss { node: "broker-a".into(), at_ms: 30 });
+        ack(&mut history, 1_000_000, 50, place(0));
+        let missing =
+            |filters| undelivered(&history, false, "group-0", (filters, |_| true), &brokers).is_some();
+        assert!(missing(false) && !missing(true));
+        history.power_losses.clear();
+        assert!(undelivered(&history, false, "group-0", (true, |_| true), &brokers).is_some());
     }
 
     #[test]

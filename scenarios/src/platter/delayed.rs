@@ -27,6 +27,10 @@ pub enum Part {
 /// Which part a record plays; `Neither` also for bodies that are not the workload's.
 #[must_use]
 pub fn part(record: &Record) -> Part {
+    // Half messages name their real queue in the same properties, and so do those made of them.
+    if record.is_of_transaction() {
+        return Part::Neither;
+    }
     let Identity::Whole(id) = identify(&record.body) else { return Part::Neither };
     let real = |name| find(&record.properties, name);
     let (Some(topic), Some(queue)) =

@@ -51,7 +51,8 @@ impl<R: Runtime> Transactions<R> {
         if op_first {
             self.settle(&half).await?;
         }
-        let put = self.store.put(&half.committed(topic, queue_id, store_host)).await?;
+        // Where it waits, should its sender have asked for a delay.
+        let put = self.sends.put(&half.committed(topic, queue_id, store_host), true).await?;
         if op_first {
             return Ok(put.end);
         }
