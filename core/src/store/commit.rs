@@ -16,7 +16,7 @@ use crate::runtime::sync::Receiver;
 use crate::runtime::{Mutant, Runtime};
 
 impl<R: Runtime> Flush<R> {
-    /// The task: runs until `stop` is true or a write has failed.
+    /// The task: runs until `stop` is true, when it commits once more, or a write has failed.
     ///
     /// # Source
     /// Store format, sections 8.2 and 10.3. Java's is woken by each put; a look at an interval's end finds what those would.
@@ -24,16 +24,18 @@ impl<R: Runtime> Flush<R> {
         let (log, rt) = (self.log(), self.log().rt());
         let interval = Duration::from_millis(pool.commit_interval_ms.max(1));
         let mut thorough_at = rt.now();
-        loop {
+        let mut stops = false;
+        while !stops {
             let committed = log.committed().get();
             crate::select! {
-                _ = stop.wait_for(|stop| *stop) => return,
+                _ = stop.wait_for(|stop| *stop) => stops = true,
                 _ = log.written().reached(committed + 1) => {}
             }
             let is_thorough = || rt.now() >= thorough_at && !rt.mutant(Mutant::CommitWaitsForPages);
-            if !is_thorough() {
+            if !stops && !is_thorough() {
                 crate::select! {
-                    _ = stop.wait_for(|stop| *stop) => return,
+                    // Nothing is put any more: the last commit does not wait for a flush that stands still.
+                    _ = stop.wait_for(|stop| *stop) => stops = true,
                     _ = log.written().reached(enough_at(log, committed, pool)) => {}
                     () = rt.sleep(interval) => if !is_thorough() { continue },
                 }
