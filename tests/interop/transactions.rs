@@ -30,7 +30,7 @@ pub fn come_to_their_ends(tools: &Tools, program: &Path, dir: &Path) -> Result<(
 
     let (count, told) = (MESSAGES.to_string(), dir.join("transact.jsonl"));
     let transact = ["transact", &address, "InteropTransactions", &count, ASKED_SECONDS, path(&told)?];
-    tools.run(&transact, dir, Duration::from_secs(60))?;
+    tools.run(&transact, dir, Duration::from_secs(90))?;
     let asked = asked(&told)?;
     ensure!(asked == (0..MESSAGES).filter(|index| index % 4 > 1).collect(), "asked about {asked:?}");
     only_committed(tools, &address, "InteropTransactions", dir)?;
@@ -39,7 +39,7 @@ pub fn come_to_their_ends(tools: &Tools, program: &Path, dir: &Path) -> Result<(
     let (left, told) = (dir.join("leave.jsonl"), dir.join("answer.jsonl"));
     tools.run(&["leave", &address, "InteropLeft", &count, path(&left)?], dir, Duration::from_secs(60))?;
     let answer = ["answer", &address, "InteropLeft", ASKED_SECONDS, path(&told)?];
-    tools.run(&answer, dir, Duration::from_secs(60))?;
+    tools.run(&answer, dir, Duration::from_secs(90))?;
     let asked = self::asked(&told)?;
     ensure!(asked == (0..MESSAGES).collect(), "asked about {asked:?}");
     only_committed(tools, &address, "InteropLeft", dir).context("after their producer was gone")?;

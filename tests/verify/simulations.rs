@@ -72,5 +72,5 @@ pub fn found_seeds(root: &Path) -> Result<Outcome> {
 
 /// Every planted bug by the seed that is recorded to kill it.
 pub fn mutants(root: &Path) -> Result<Outcome> {
-    Ok(Outcome::Held(must_hold(root, &["mutants", "--recorded", "--undisturbed", "15"])?))
+    Ok(Outcome::Held(must_hold(root, &["mutants", "--recorded", "--undisturbed", "20"])?))
 }
