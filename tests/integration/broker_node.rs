@@ -59,10 +59,23 @@ struct Asked {
 
 impl Handler<TokioRuntime> for Asked {
     async fn handle(&self, _connection: &ConnectionHandle, request: RemotingCommand) -> Answer {
+        let answer = answer_of_client(&request);
         self.requests.lock().expect("not poisoned").push(request);
         self.arrived.notify_one();
-        Answer::Never
+        answer
     }
+}
+
+/// A pushed reply with this body is not taken.
+pub const REFUSED_BODY: &str = "no, thank you";
+
+fn answer_of_client(request: &RemotingCommand) -> Answer {
+    if request.code != ask::PUSH_REPLY_MESSAGE_TO_CLIENT {
+        return Answer::Never;
+    }
+    let refused = &request.body.to_bytes()[..] == REFUSED_BODY.as_bytes();
+    let code = if refused { response::SYSTEM_ERROR } else { response::SUCCESS };
+    Answer::Now(RemotingCommand::response_to(request, code))
 }
 
 /// One client on one connection.

@@ -15,6 +15,7 @@ mod name_server_faults;
 mod registration;
 mod replay;
 mod replication;
+mod reply;
 mod send_back;
 mod sql_filter;
 mod store;

@@ -4,6 +4,7 @@
 //! in memory only: after a restart of the broker every client sends its heartbeat again.
 //!
 //! Invariant: a connection listed under a group is listed under `by_connection` with that group, and the reverse.
+//! Invariant: `by_client` has a connection and group exactly for each producer, under the id that its client gave last.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -73,6 +74,8 @@ struct Tables {
     producers: BTreeMap<String, BTreeMap<u64, Member>>,
     consumers: BTreeMap<String, ConsumerGroup>,
     by_connection: BTreeMap<u64, BTreeSet<(Kind, String)>>,
+    /// Producers by the id of their client: connections and groups.
+    by_client: BTreeMap<String, BTreeSet<(u64, String)>>,
 }
 
 #[derive(Default)]
@@ -92,8 +95,21 @@ impl ClientTable {
     pub fn register_producer(&self, group: &str, member: Member) {
         let mut tables = self.tables();
         let id = member.connection.id();
-        tables.producers.entry(group.to_owned()).or_default().insert(id, member);
+        let place = (id, group.to_owned());
+        tables.by_client.entry(member.client_id.clone()).or_default().insert(place);
+        let client_id = member.client_id.clone();
+        let before = tables.producers.entry(group.to_owned()).or_default().insert(id, member);
+        if let Some(before) = before.filter(|before| before.client_id != client_id) {
+            tables.forget_client(&before.client_id, id, group);
+        }
         tables.remember(id, Kind::Producer, group);
+    }
+
+    /// The newest connection over which a client with this id has said that it produces.
+    pub fn producer(&self, client_id: &str) -> Option<ConnectionHandle> {
+        let tables = self.tables();
+        let (id, group) = tables.by_client.get(client_id)?.last()?;
+        Some(tables.producers.get(group)?.get(id)?.connection.clone())
     }
 
     /// Takes in a consumer's heartbeat; without subscriptions the last ones stay. Says whom to tell when members or
@@ -185,14 +201,24 @@ impl Tables {
         }
     }
 
+    fn forget_client(&mut self, client_id: &str, connection: u64, group: &str) {
+        if let Some(places) = self.by_client.get_mut(client_id) {
+            places.remove(&(connection, group.to_owned()));
+            if places.is_empty() {
+                self.by_client.remove(client_id);
+            }
+        }
+    }
+
     fn leave(&mut self, kind: Kind, group: &str, connection: u64) -> Option<ChangedGroup> {
         match kind {
             Kind::Producer => {
                 let members = self.producers.get_mut(group)?;
-                members.remove(&connection);
+                let member = members.remove(&connection)?;
                 if members.is_empty() {
                     self.producers.remove(group);
                 }
+                self.forget_client(&member.client_id, connection, group);
                 None
             }
             Kind::Consumer => {

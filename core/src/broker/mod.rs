@@ -1,6 +1,6 @@
 //! The broker: request code to handler.
 //!
-//! `node` is a running broker. `send_message`, `send_back`, `pull_message` (with `long_polling` and `held_pulls`),
+//! `node` is a running broker. `send_message`, `send_back`, `reply`, `pull_message` (with `long_polling` and `held_pulls`),
 //! `offset_requests`, `client_requests`, `topic_requests`, `stats_requests` and `transaction` carry requests out; `schedule` delivers what waits;
 //! `topic_config`, `subscription_group` (both in a `durable_table`), `committed_offsets`, `consumer_filters`, `client_table` and `lock_table` hold what
 //! they look at; `registration` tells the name servers; `replication` and `slave_sync` are what a role adds.
@@ -27,6 +27,7 @@ mod pull_message;
 mod refusal;
 mod registration;
 mod replication;
+mod reply;
 mod schedule;
 mod send_back;
 mod send_message;
@@ -54,6 +55,7 @@ use long_polling::LongPolling;
 use offset_requests::OffsetRequests;
 use pull_message::PullMessage;
 use refusal::{Refusal, answer_of};
+use reply::Replies;
 use schedule::Schedule;
 use send_back::SendBack;
 use send_message::SendMessage;
@@ -67,6 +69,7 @@ use view_message::ViewMessage;
 enum Class {
     Send,
     SendBack,
+    Reply,
     Pull,
     LitePull,
     Heartbeat,
@@ -79,6 +82,7 @@ impl Class {
         match code {
             codes::SEND_MESSAGE | codes::SEND_MESSAGE_V2 | codes::SEND_BATCH_MESSAGE => Class::Send,
             codes::CONSUMER_SEND_MSG_BACK => Class::SendBack,
+            codes::SEND_REPLY_MESSAGE | codes::SEND_REPLY_MESSAGE_V2 => Class::Reply,
             codes::PULL_MESSAGE => Class::Pull,
             codes::LITE_PULL_MESSAGE => Class::LitePull,
             codes::HEART_BEAT => Class::Heartbeat,
@@ -100,6 +104,7 @@ struct WaitLimits {
 struct BrokerHandler<R: Runtime> {
     sends: Arc<SendMessage<R>>,
     send_backs: SendBack<R>,
+    replies: Replies<R>,
     pulls: PullMessage<R>,
     offsets: OffsetRequests<R>,
     clients: Arc<ClientRequests<R>>,
@@ -112,6 +117,7 @@ struct BrokerHandler<R: Runtime> {
     /// `None`: requests may wait for their turn as long as it takes.
     wait_limits: Option<WaitLimits>,
     sends_in_flight: InFlightLimit,
+    replies_in_flight: InFlightLimit,
     is_slave: bool,
 }
 
@@ -191,18 +197,23 @@ impl<R: Runtime> Handler<R> for BrokerHandler<R> {
             Class::LitePull => Some(limits.lite_pull),
             Class::Heartbeat => Some(limits.heartbeat),
             Class::EndTransaction => Some(limits.end_transaction),
-            Class::SendBack | Class::Other => None,
+            Class::SendBack | Class::Reply | Class::Other => None,
         }
     }
 
     fn in_flight_limit(&self, code: i32) -> Option<&InFlightLimit> {
-        (Class::of(code) == Class::Send).then_some(&self.sends_in_flight)
+        match Class::of(code) {
+            Class::Send => Some(&self.sends_in_flight),
+            Class::Reply => Some(&self.replies_in_flight),
+            _ => None,
+        }
     }
 
     async fn handle(&self, connection: &ConnectionHandle, request: RemotingCommand) -> Answer {
         match Class::of(request.code) {
             Class::Send => self.sends.handle(connection.peer(), &request).await,
             Class::SendBack => self.send_backs.handle(&request).await,
+            Class::Reply => self.replies.handle(connection.peer(), request).await,
             Class::Pull | Class::LitePull => self.pulls.handle(connection, &request).await,
             Class::EndTransaction => self.transactions.end(&request).await,
             Class::Heartbeat | Class::Other => {

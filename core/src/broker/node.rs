@@ -37,6 +37,7 @@ use super::offset_requests::OffsetRequests;
 use super::pull_message::PullMessage;
 use super::registration::{Presence, Registration, parse_name_servers};
 use super::replication::SlaveWait;
+use super::reply::Replies;
 use super::schedule::Schedule;
 use super::send_back::SendBack;
 use super::send_message::SendMessage;
@@ -386,6 +387,12 @@ fn handler<R: Runtime>(
             reserved_ms: config.retention.reserved.ms,
             turn: AtomicUsize::new(0),
         }),
+        replies: Replies {
+            rt: rt.clone(),
+            sends: sends.clone(),
+            clients: clients.clone(),
+            stored: config.send.store_replies,
+        },
         sends,
         pulls: PullMessage {
             rt: rt.clone(),
@@ -432,6 +439,7 @@ fn handler<R: Runtime>(
         held: held.clone(),
         wait_limits: BrokerHandler::<R>::wait_limits(config),
         sends_in_flight: InFlightLimit::new(config.send.in_flight_max),
+        replies_in_flight: InFlightLimit::new(config.send.replies_in_flight_max),
         is_slave,
     }
 }

@@ -137,7 +137,7 @@ impl<R: Runtime> SendMessage<R> {
     }
 
     /// Every answer to a send says the region and whether traces are wanted.
-    fn decorate(&self, mut answer: RemotingCommand) -> RemotingCommand {
+    pub fn decorate(&self, mut answer: RemotingCommand) -> RemotingCommand {
         answer.ext.set_str(MSG_REGION, &self.region);
         answer.ext.set_str(TRACE_ON, on_or_off(self.trace_on));
         answer
@@ -146,19 +146,7 @@ impl<R: Runtime> SendMessage<R> {
     async fn send(&self, peer: SocketAddr, request: &RemotingCommand) -> Result<Answer, Refusal> {
         let store_host = self.store_host()?;
         let header = SendMessageHeader::decode_send(request.code, &request.ext)?;
-        let known = self.topics.get(header.topic);
-        let before = BeforeTopic {
-            // Almost always from the first day on: no need for a clock.
-            now_ms: if self.settings.accept_from_ms > 0 { self.rt.wall_ms() } else { 0 },
-            accept_from_ms: self.settings.accept_from_ms,
-            can_write: self.permission.can_write(),
-            ordered: known.as_ref().is_some_and(|topic| topic.order),
-        };
-        check_before_topic(&header, before)?;
-        let topic = match known {
-            Some(topic) => topic,
-            None => self.create_topic(&header).await?,
-        };
+        let topic = self.topic_of(&header).await?;
         let queue_id = choose_queue(&header, &topic, || self.rt.random_u64())?;
         let raw = header.properties.unwrap_or_default();
         let (mut wants, mut stored_properties) =
@@ -238,6 +226,34 @@ impl<R: Runtime> SendMessage<R> {
             SerializeType::Json => Answer::NowJson(self.sent_json(place, &wants)),
             SerializeType::RocketMq => Answer::Now(self.sent(place, &wants)),
         })
+    }
+
+    /// The queue of a message that could be stored as its header and properties say.
+    ///
+    /// # Errors
+    /// What a send of it would be refused with before its body is looked at.
+    pub async fn check(&self, header: &SendMessageHeader<'_>) -> Result<i32, Refusal> {
+        let topic = self.topic_of(header).await?;
+        let queue_id = choose_queue(header, &topic, || self.rt.random_u64())?;
+        check_features(header, &Wants::read(header.properties.unwrap_or_default()))?;
+        Ok(queue_id)
+    }
+
+    /// The topic of a send, created if need be.
+    async fn topic_of(&self, header: &SendMessageHeader<'_>) -> Result<Arc<TopicConfig>, Refusal> {
+        let known = self.topics.get(header.topic);
+        let before = BeforeTopic {
+            // Almost always from the first day on: no need for a clock.
+            now_ms: if self.settings.accept_from_ms > 0 { self.rt.wall_ms() } else { 0 },
+            accept_from_ms: self.settings.accept_from_ms,
+            can_write: self.permission.can_write(),
+            ordered: known.as_ref().is_some_and(|topic| topic.order),
+        };
+        check_before_topic(header, before)?;
+        match known {
+            Some(topic) => Ok(topic),
+            None => self.create_topic(header).await,
+        }
     }
 
     /// The answer to a send that is stored at `place`.

@@ -122,6 +122,10 @@ settings! {
         "sendThreadPoolQueueCapacity" in_flight_max: usize = 10_000;
         /// Whether requests that waited too long are answered busy.
         "brokerFastFailureEnable" fast_failure: bool = true;
+        /// Replies on their way to those who asked, over all connections; more are answered busy.
+        "replyThreadPoolQueueCapacity" replies_in_flight_max: usize = 10_000;
+        /// Whether a reply that was handed over is stored in the reply topic too.
+        "storeReplyMessageEnable" store_replies: bool = true;
     }
 }
 
