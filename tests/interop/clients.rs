@@ -27,8 +27,32 @@ impl Client {
     }
 }
 
+/// The parts of `Life.java`.
+const JAVA_LIFE: [&str; 17] = [
+    "delay",
+    "retry",
+    "orderly",
+    "broadcast",
+    "sql92",
+    "tags",
+    "pull",
+    "lite-pull",
+    "batch",
+    "async-and-oneway",
+    "request-reply",
+    "consume-from",
+    "rebalance",
+    "orderly-rebalance",
+    "big-bodies",
+    "query",
+    "reset",
+];
+
 /// One client, installed and ready to start.
 pub struct Tools {
+    pub name: String,
+    /// The parts of an application's life that its program goes through.
+    pub life: &'static [&'static str],
     /// It can look messages up by their keys.
     pub queries: bool,
     /// Its producer of transactions is asked about them. Not yet known of 5.4.0: it was never asked, and the cause is open.
@@ -98,7 +122,7 @@ pub fn wait(child: &mut Child, patience: Duration) -> Result<ExitStatus> {
     bail!("it did not end within {} s", patience.as_secs())
 }
 
-fn java_client(version: &str, dir: &Path) -> Result<Tools> {
+fn java_client(version: &'static str, dir: &Path) -> Result<Tools> {
     let javac = find_program("javac").context("no JDK")?;
     let java = find_program("java").context("no JDK")?;
     let sources = project_dir().join("tests/interop/java");
@@ -106,7 +130,8 @@ fn java_client(version: &str, dir: &Path) -> Result<Tools> {
     std::fs::create_dir_all(&classes)?;
     let mut command = Command::new(javac);
     command.args(["-encoding", "UTF-8", "-cp"]).arg(format!("{}/*", jars.display())).arg("-d").arg(&classes);
-    let files = ["Interop.java", "Visit.java", "Transactions.java"].map(|name| sources.join(name));
+    let files =
+        ["Interop.java", "Visit.java", "Transactions.java", "Life.java"].map(|name| sources.join(name));
     run_checked(command.args(files), "compile the Java client")?;
     let arguments = vec![
         "-Xmx512m".to_owned(),
@@ -115,7 +140,14 @@ fn java_client(version: &str, dir: &Path) -> Result<Tools> {
         format!("{}:{}/*", classes.display(), jars.display()),
         "Interop".to_owned(),
     ];
-    Ok(Tools { queries: true, transacts: version.starts_with("4."), program: java, arguments })
+    Ok(Tools {
+        name: Client::Java { version }.name(),
+        life: &JAVA_LIFE,
+        queries: true,
+        transacts: version.starts_with("4."),
+        program: java,
+        arguments,
+    })
 }
 
 fn python(dir: &Path) -> Result<Tools> {
@@ -137,6 +169,8 @@ fn python(dir: &Path) -> Result<Tools> {
     }
     let script = project_dir().join("tests/interop/python/interop.py");
     Ok(Tools {
+        name: Client::Python.name(),
+        life: &[],
         queries: false,
         transacts: false,
         program: installed,

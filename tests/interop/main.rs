@@ -3,7 +3,7 @@
 //! For each client: 1,000 messages with tags, keys, properties and non-ASCII text go through the name server, a push consumer in
 //! clustering mode takes them, every field is compared, and the Java clients look some up by key and by unique key; then the
 //! broker is killed under load and restarted, and every acknowledged message is consumed; and the Java clients' transactions are
-//! committed, rolled back and asked about (`transactions`). Once more, `malformed`: 100,000 malformed
+//! committed, rolled back and asked about (`transactions`), and all else that an application does is done (`life`). Once more, `malformed`: 100,000 malformed
 //! frames go to the servers, whose memory must stay, and after that the clients send and consume as before. And `takeover`: the
 //! original brokers and ours serve one data directory in turns. A tool that is missing fails the run, or is named as skipped with
 //! `--optional`.
@@ -11,6 +11,7 @@
 
 mod clients;
 mod compare;
+mod life;
 mod takeover;
 mod transactions;
 
@@ -140,6 +141,9 @@ fn client(tools: &Tools, program: &Path, dir: &Path) -> Result<()> {
     cluster.stop()?;
     if tools.transacts {
         transactions::come_to_their_ends(tools, program, dir).context("transactions come to their ends")?;
+    }
+    if !tools.life.is_empty() {
+        life::of_an_application(tools, program, dir).context("an application lives")?;
     }
     nothing_acknowledged_is_lost(tools, program, dir).context("a kill under load loses nothing")
 }

@@ -25,6 +25,7 @@ import org.apache.rocketmq.common.message.MessageExt;
  *           push consumer, clustering, from the first offset; a line per message; ends at COUNT different ids or after SECONDS
  *   query   NAMESRV TOPIC COUNT SENT OUT      looks some of the messages that are in SENT up by each key and by unique key; a line per answer
  *   transact, leave, answer                   producers of transactions; see Transactions
+ *   life NAMESRV COLD OUT                     all that an application does; see Life
  *   visit   NAMESRV GROUP FIRST COUNT BATCH HOW SECONDS OUT TOPIC...
  *           reads all that is there, adds to it, reads again; see Visit
  */
@@ -46,6 +47,7 @@ public class Interop {
             case "consume": consume(args[1], args[2], args[3], Integer.parseInt(args[4]), Integer.parseInt(args[5]), args[6]); break;
             case "query": query(args[1], args[2], Integer.parseInt(args[3]), args[4], args[5]); break;
             case "visit": Visit.run(args); break;
+            case "life": Life.run(args); break;
             case "transact": case "leave": case "answer": Transactions.run(args); break;
             default: throw new IllegalArgumentException(args[0]);
         }
