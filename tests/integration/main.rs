@@ -20,6 +20,7 @@ mod send_back;
 mod sql_filter;
 mod store;
 mod store_check;
+mod store_copy;
 mod store_crash;
 mod store_disk;
 mod store_dump;

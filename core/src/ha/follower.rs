@@ -29,15 +29,24 @@ pub enum NotTaken {
 /// A piece that can be appended at [`Follower::end`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ready {
-    Records { bytes: Bytes, timestamp: i64 },
-    FileEnd { blank: [u8; BLANK_BYTES] },
+    /// `checksummed`: each of them carries a record checksum.
+    Records {
+        bytes: Bytes,
+        timestamp: i64,
+        checksummed: bool,
+    },
+    FileEnd {
+        blank: [u8; BLANK_BYTES],
+    },
 }
 
 impl Ready {
     #[must_use]
     pub fn piece(&self) -> Piece<'_> {
         match self {
-            Ready::Records { bytes, timestamp } => Piece::Records { bytes, timestamp: *timestamp },
+            Ready::Records { bytes, timestamp, checksummed } => {
+                Piece::Records { bytes, timestamp: *timestamp, checksummed: *checksummed }
+            }
             Ready::FileEnd { blank } => Piece::FileEnd { blank },
         }
     }
@@ -98,7 +107,7 @@ impl Follower {
     /// [`NotTaken`]: the bytes are no record.
     pub fn ready(&mut self) -> Result<Option<Ready>, NotTaken> {
         let file_end = self.end - self.end % self.file_bytes + self.file_bytes;
-        let (mut at, mut timestamp) = (self.end, i64::MIN);
+        let (mut at, mut timestamp, mut checksummed) = (self.end, i64::MIN, true);
         let mut rest = &self.pending[..];
         while rest.len() >= BLANK_BYTES {
             let left = file_end - at;
@@ -115,6 +124,7 @@ impl Follower {
             let record = codec::decode(rest, check).map_err(|why| NotTaken::Record { at, why })?;
             at += u64::from(record.size);
             timestamp = timestamp.max(record.store_timestamp);
+            checksummed &= codec::has_record_crc(record.properties);
             rest = rest.get(record.size as usize..).unwrap_or_default();
         }
         let whole = usize::try_from(at - self.end).unwrap_or(usize::MAX).min(self.pending.len());
@@ -122,7 +132,8 @@ impl Follower {
             return Ok(None);
         }
         self.end = at;
-        Ok(Some(Ready::Records { bytes: self.pending.split_to(whole).freeze(), timestamp }))
+        let bytes = self.pending.split_to(whole).freeze();
+        Ok(Some(Ready::Records { bytes, timestamp, checksummed }))
     }
 
     fn file_end(&mut self, size: u32, left: u64) -> Result<Ready, NotTaken> {

@@ -499,6 +499,12 @@ fn check_whole(
     Ok(())
 }
 
+/// Whether a record with these properties carries a record checksum.
+#[must_use]
+pub fn has_record_crc(properties: &str) -> bool {
+    record_crc_of(properties.as_bytes()).is_some()
+}
+
 /// The checksum that the last 20 bytes of `properties` state, if they have its exact form.
 fn record_crc_of(properties: &[u8]) -> Option<u32> {
     let (_, tail) = properties.split_last_chunk::<CRC_PROPERTY_BYTES>()?;

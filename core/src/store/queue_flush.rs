@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use super::checkpoint::{self, Checkpoint, Own, Positions};
+use super::checkpoint::{self, Checkpoint, NO_RECORD_CRC, Own, Positions};
 use super::commit_log::Log;
 use super::config::StoreConfig;
 use super::consume_queues::ConsumeQueues;
@@ -34,7 +34,10 @@ pub(crate) struct QueueFlush<R: Runtime> {
     index: Arc<Index<R>>,
     /// What the checkpoint says but for what moves.
     base: Checkpoint,
-    record_crc_from: u64,
+    /// The checkpoint on disk.
+    saved: tokio::sync::Mutex<Checkpoint>,
+    /// [`checkpoint::NO_RECORD_CRC`] is in the checkpoint on disk, and stays there.
+    expects_plain: AtomicBool,
     failed: AtomicBool,
     /// Below it the checkpoint on disk says that log and queues are durable.
     claimed: Watermark,
@@ -51,7 +54,7 @@ impl<R: Runtime> QueueFlush<R> {
         (flush, index): (Arc<Flush<R>>, Arc<Index<R>>),
         base: Checkpoint,
     ) -> QueueFlush<R> {
-        let record_crc_from = base.positions().map_or(checkpoint::NO_RECORD_CRC, |own| own.record_crc_from);
+        let of_base = base.positions().map_or(NO_RECORD_CRC, |own| own.record_crc_from);
         let claimed = Watermark::new(base.positions().map_or(0, |own| own.queues_durable));
         QueueFlush {
             rt,
@@ -62,7 +65,8 @@ impl<R: Runtime> QueueFlush<R> {
             flush,
             index,
             base,
-            record_crc_from,
+            saved: tokio::sync::Mutex::new(base),
+            expects_plain: AtomicBool::new(of_base == NO_RECORD_CRC),
             failed: AtomicBool::new(false),
             claimed,
             asked: Notify::new(),
@@ -153,20 +157,42 @@ impl<R: Runtime> QueueFlush<R> {
         let Progress { position, timestamp, mark } = claimed;
         let durable_timestamp = self.flush.durable_timestamp();
         let (index, index_ms) = self.index.claim();
+        let mut saved = self.saved.lock().await;
         let checkpoint = Checkpoint {
             physic_ms: durable_timestamp,
             logic_ms: timestamp.min(durable_timestamp),
             own: Own::Valid(Positions {
                 scan_from: mark.min(self.safe_mark(durable)),
                 queues_durable: position.min(durable),
-                record_crc_from: self.record_crc_from,
+                record_crc_from: saved.positions().map_or(NO_RECORD_CRC, |own| own.record_crc_from),
             }),
             index,
             index_ms,
             ..self.base
         };
         checkpoint::save(&self.rt, &self.paths.root, &self.paths.checkpoint, &checkpoint).await?;
+        *saved = checkpoint;
+        drop(saved);
         self.claimed.advance(position.min(durable));
+        Ok(())
+    }
+
+    /// Records that carry no record checksum come next: recovery is told so, durably, before this returns. What else the
+    /// checkpoint says stays as it is.
+    ///
+    /// # Errors
+    /// Of writing it.
+    pub async fn expect_plain_records(&self) -> io::Result<()> {
+        if self.expects_plain.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let mut saved = self.saved.lock().await;
+        let Own::Valid(own) = saved.own else { return Ok(()) };
+        let own = Own::Valid(Positions { record_crc_from: NO_RECORD_CRC, ..own });
+        let checkpoint = Checkpoint { own, ..*saved };
+        checkpoint::save(&self.rt, &self.paths.root, &self.paths.checkpoint, &checkpoint).await?;
+        *saved = checkpoint;
+        self.expects_plain.store(true, Ordering::Release);
         Ok(())
     }
 

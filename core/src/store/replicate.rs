@@ -69,9 +69,15 @@ impl<R: Runtime> MessageStore<R> {
 
     /// Appends what a slave has received at `at`, the end of its log, and answers the new end.
     ///
+    /// The records of a Java master need not carry a record checksum. Recovery must know of them first: it would take each for
+    /// damage.
+    ///
     /// # Errors
     /// [`CopyError`]: nothing was appended.
     pub async fn append_copy(&self, at: u64, piece: Piece<'_>) -> Result<u64, CopyError> {
+        if matches!(piece, Piece::Records { checksummed: false, .. }) {
+            self.queue_flush.expect_plain_records().await.map_err(CopyError::Checkpoint)?;
+        }
         self.log.append_copy(at, piece).await
     }
 

@@ -12,8 +12,9 @@ use crate::store::error::{PutError, WhyNot};
 /// What a slave has received, checked and whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Piece<'a> {
-    /// Records of one file, one behind the other; `timestamp` is the latest of their store times.
-    Records { bytes: &'a [u8], timestamp: i64 },
+    /// Records of one file, one behind the other; `timestamp` is the latest of their store times, `checksummed` says that
+    /// each carries a record checksum.
+    Records { bytes: &'a [u8], timestamp: i64, checksummed: bool },
     /// The blank record that ends a file; what follows it there is zero.
     FileEnd { blank: &'a [u8; BLANK_BYTES] },
 }
@@ -25,6 +26,8 @@ pub enum CopyError {
     Misplaced { at: u64, end: u64 },
     #[error("{bytes} bytes at {at} do not fit into their file")]
     AcrossFiles { at: u64, bytes: usize },
+    #[error("note in the checkpoint that records without a checksum follow: {0}")]
+    Checkpoint(#[source] std::io::Error),
     #[error(transparent)]
     Put(#[from] PutError),
 }
@@ -100,7 +103,7 @@ impl<R: Runtime> CommitLog<R> {
         let room = tail.room();
         let writer = tail.writer.as_mut().expect("room was found in it");
         match piece {
-            Piece::Records { bytes, timestamp } => {
+            Piece::Records { bytes, timestamp, .. } => {
                 if bytes.len() > room {
                     return Err(CopyError::AcrossFiles { at, bytes: bytes.len() });
                 }
