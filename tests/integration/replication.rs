@@ -4,7 +4,9 @@ use crate::broker_node::*;
 use hotfire_core::broker::Broker;
 use hotfire_core::config::{BrokerConfig, NameServerConfig, Role};
 use hotfire_core::name_server::NameServer;
-use hotfire_core::remoting::codes::response;
+use hotfire_core::remoting::RemotingCommand;
+use hotfire_core::remoting::body::{HaRuntimeInfo, SubscriptionGroupWrapper};
+use hotfire_core::remoting::codes::{request, response};
 use hotfire_runtime::TokioRuntime;
 use hotfire_tests::TempDir;
 use std::fs;
@@ -79,6 +81,11 @@ async fn until_confirmed(client: &Client) {
     }
 }
 
+async fn ha_status(client: &Client) -> HaRuntimeInfo {
+    let answer = client.done(RemotingCommand::request(request::GET_BROKER_HA_STATUS)).await;
+    HaRuntimeInfo::parse(&answer.body.to_bytes()).expect("a status")
+}
+
 #[test]
 fn a_slave_copies_the_log_byte_for_byte_serves_it_and_takes_no_writes() {
     run(async {
@@ -101,8 +108,19 @@ fn a_slave_copies_the_log_byte_for_byte_serves_it_and_takes_no_writes() {
             assert!(begun.elapsed() < PATIENCE, "the slave never knows the topic");
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
+        // The group is one that the master has never seen: it may be away.
         let pulled = at_slave.ask(pull(&pull_header("T", 1, SENDS as i64 - 1, "*"))).await;
-        assert!(matches!(pulled.code, response::SUCCESS | response::SUBSCRIPTION_GROUP_NOT_EXIST));
+        assert_eq!(pulled.code, response::SUCCESS, "{:?}", pulled.remark);
+        let groups = at_slave.done(RemotingCommand::request(request::GET_ALL_SUBSCRIPTIONGROUP_CONFIG)).await;
+        let groups = SubscriptionGroupWrapper::parse(&groups.body.to_bytes()).expect("groups");
+        assert!(!groups.subscription_group_table.contains_key("CG"), "the slave's table is its master's");
+        let (of_master, of_slave) = (ha_status(&client).await, ha_status(&at_slave).await);
+        let end = of_master.master_commit_log_max_offset;
+        assert!(of_master.master && of_master.in_sync_slave_nums == 1 && end > 0, "{of_master:?}");
+        let [connection] = &of_master.ha_connection_info[..] else { panic!("{of_master:?}") };
+        assert_eq!((connection.slave_ack_offset, connection.diff), (end, 0));
+        assert!(!of_slave.master && of_slave.ha_client_runtime_info.activated, "{of_slave:?}");
+        assert_eq!(of_slave.ha_client_runtime_info.max_offset, end);
         master.stop().await.expect("a clean stop");
         slave.stop().await.expect("a clean stop");
         let (own, copy) = (cluster.log(1), cluster.log(2));

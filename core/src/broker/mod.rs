@@ -55,6 +55,7 @@ use long_polling::LongPolling;
 use offset_requests::OffsetRequests;
 use pull_message::PullMessage;
 use refusal::{Refusal, answer_of};
+use replication::HaRequests;
 use reply::Replies;
 use schedule::Schedule;
 use send_back::SendBack;
@@ -113,6 +114,7 @@ struct BrokerHandler<R: Runtime> {
     stats: StatsRequests<R>,
     transactions: Arc<Transactions<R>>,
     schedule: Arc<Schedule<R>>,
+    ha: HaRequests<R>,
     held: Arc<LongPolling<R>>,
     /// `None`: requests may wait for their turn as long as it takes.
     wait_limits: Option<WaitLimits>,
@@ -149,6 +151,8 @@ impl<R: Runtime> BrokerHandler<R> {
             codes::UPDATE_CONSUMER_OFFSET => self.offsets.update(request).await,
             codes::GET_ALL_CONSUMER_OFFSET => Ok(self.offsets.all()),
             codes::GET_ALL_DELAY_OFFSET => Ok(self.schedule.all()),
+            codes::GET_BROKER_HA_STATUS => Ok(self.ha.status()),
+            codes::GET_ALL_MESSAGE_REQUEST_MODE => Ok(self.ha.request_modes()),
             codes::GET_MAX_OFFSET => self.offsets.max(request),
             codes::GET_MIN_OFFSET => self.offsets.min(request),
             codes::SEARCH_OFFSET_BY_TIMESTAMP => self.offsets.by_time(request).await,

@@ -13,7 +13,7 @@ use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use crate::config::{BrokerConfig, FlushDisk, Role};
-use crate::ha::master::{HaServer, Replication};
+use crate::ha::master::HaServer;
 use crate::remoting::connection::{ConnectionLimits, InFlightLimit, NoHandler};
 use crate::remoting::peer::Peers;
 use crate::remoting::server::Server;
@@ -36,7 +36,7 @@ use super::offset_file::OffsetFile;
 use super::offset_requests::OffsetRequests;
 use super::pull_message::PullMessage;
 use super::registration::{Presence, Registration, parse_name_servers};
-use super::replication::SlaveWait;
+use super::replication::{HaRequests, OtherSide, SlaveWait};
 use super::reply::Replies;
 use super::schedule::Schedule;
 use super::send_back::SendBack;
@@ -111,7 +111,7 @@ pub(super) struct Tables<R: Runtime> {
     pub(super) offsets: Arc<CommittedOffsets>,
     offset_file: Arc<OffsetFile<R>>,
     filters: Arc<ConsumerFilters<R>>,
-    schedule: Arc<Schedule<R>>,
+    pub(super) schedule: Arc<Schedule<R>>,
 }
 
 impl<R: Runtime> Broker<R> {
@@ -153,8 +153,8 @@ impl<R: Runtime> Broker<R> {
         let tables = open_tables(&rt, config, &store).await?;
         let clients = Arc::new(ClientTable::default());
         let ha = replication::listen(&rt, config, &store).await?;
-        let known = ha.as_ref().map(HaServer::replication);
-        let handler = Arc::new(handler(&rt, config, &store, &tables, (&clients, &held), known));
+        let other = OtherSide::new(config, ha.as_ref());
+        let handler = Arc::new(handler(&rt, config, &store, &tables, (&clients, &held), &other));
 
         let limits = ConnectionLimits::default();
         let (stop, stopping) = watch(false);
@@ -164,19 +164,18 @@ impl<R: Runtime> Broker<R> {
         handler.sends.set_store_host(address);
 
         let peers = Peers::new(rt.clone(), Arc::new(NoHandler), limits);
-        let master = replication::master_place(config);
         let registration = Arc::new(Registration::new(
             rt.clone(),
             peers.clone(),
             tables.topics.clone(),
             presence(config, address, ha.as_ref().map(HaServer::local_addr)),
-            master.clone(),
+            other.master.clone(),
             name_servers,
         ));
         let mut tasks = background(&rt, config, &store, &tables, &handler, &stopping);
-        if let Some(master) = &master {
-            let followed = (master.subscribe(), &stopping);
-            tasks.extend(replication::follow(&rt, config, &store, &tables, &peers, followed));
+        if let Some(master) = &other.master {
+            let followed = (master, &other.link);
+            tasks.extend(replication::follow(&rt, config, &store, &tables, &peers, followed, &stopping));
         }
         tasks.extend(registration.start(&stopping, REGISTER_PATIENCE).await);
         Ok(Broker {
@@ -360,11 +359,11 @@ fn handler<R: Runtime>(
     store: &Arc<MessageStore<R>>,
     tables: &Tables<R>,
     (clients, held): (&Arc<ClientTable>, &Arc<LongPolling<R>>),
-    known: Option<&Arc<Replication>>,
+    other: &OtherSide,
 ) -> BrokerHandler<R> {
     let Tables { topics, groups, offsets, .. } = tables;
     let is_slave = config.identity.role == Role::Slave;
-    let wait = SlaveWait::new(config, known);
+    let wait = SlaveWait::new(config, other.slaves.as_ref());
     let sends = SendMessage::new(rt.clone(), store.clone(), topics.clone(), groups.clone(), wait, config);
     let sends = Arc::new(sends);
     BrokerHandler {
@@ -436,6 +435,11 @@ fn handler<R: Runtime>(
             settings: SettingsText::new(config, rt.wall_ms()),
         },
         schedule: tables.schedule.clone(),
+        ha: HaRequests {
+            store: store.clone(),
+            other: other.clone(),
+            fall_behind_max: config.ha.fall_behind_max,
+        },
         held: held.clone(),
         wait_limits: BrokerHandler::<R>::wait_limits(config),
         sends_in_flight: InFlightLimit::new(config.send.in_flight_max),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::remoting::RemotingCommand;
-use crate::remoting::body::ConsumerOffsetWrapper;
+use crate::remoting::body::{ConsumerOffsetWrapper, DataVersion};
 use crate::remoting::codes::response;
 use crate::remoting::headers::{
     self, GetEarliestStoreTimeHeader, GetMaxOffsetHeader, GetMinOffsetHeader, OffsetResponse,
@@ -29,6 +29,13 @@ pub(crate) struct OffsetRequests<R: Runtime> {
 
 fn offset_answer(offset: i64) -> RemotingCommand {
     answer(response::SUCCESS).with_header(&OffsetResponse { offset })
+}
+
+/// What a table of offsets is told to be the version of. A slave of Java 5.x needs one: without it, it does not write what it
+/// has copied.
+pub(crate) fn table_version(changes: u64, now_ms: i64) -> DataVersion {
+    let counter = i64::try_from(changes).unwrap_or(i64::MAX);
+    DataVersion { counter, state_version: 0, timestamp: now_ms }
 }
 
 impl<R: Runtime> OffsetRequests<R> {
@@ -87,8 +94,9 @@ impl<R: Runtime> OffsetRequests<R> {
     }
 
     pub fn all(&self) -> RemotingCommand {
-        let (offset_table, _) = self.offsets.snapshot();
-        let body = ConsumerOffsetWrapper { data_version: None, offset_table };
+        let (offset_table, changes) = self.offsets.snapshot();
+        let version = table_version(changes, self.rt.wall_ms());
+        let body = ConsumerOffsetWrapper { data_version: Some(version), offset_table };
         answer(response::SUCCESS).with_body(body.to_json())
     }
 

@@ -36,8 +36,18 @@ pub(crate) struct CheckedPull {
     pub filter: Filter,
     topic_sys_flag: i32,
     group_sys_flag: i32,
+    suggest: Suggest,
     /// Read from a slave, which may lack what its master has.
     of_slave: bool,
+}
+
+/// Which broker of the name a consumer is told to ask next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+struct Suggest {
+    /// One that keeps up: what it wants is in memory.
+    near: i64,
+    /// One that is far behind, and would push what others want out of memory.
+    far: i64,
 }
 
 pub(crate) struct PullMessage<R: Runtime> {
@@ -82,6 +92,7 @@ impl<R: Runtime> PullMessage<R> {
         let facts = Facts {
             can_read: self.permission.can_read(),
             is_slave: self.is_slave,
+            slave_read: self.settings.slave_read,
             lite: request.code == request::LITE_PULL_MESSAGE,
             lite_enabled: self.settings.lite_pull,
             group: group.as_deref(),
@@ -191,7 +202,7 @@ pub(crate) fn respond(pull: &CheckedPull, mut read: Read) -> RemotingCommand {
         }
     }
     let header = PullMessageResponse {
-        suggest_which_broker_id: 0,
+        suggest_which_broker_id: if read.suggest_slave { pull.suggest.far } else { pull.suggest.near },
         next_begin_offset: read.next_begin,
         min_offset: read.min,
         max_offset: read.max,
@@ -205,6 +216,7 @@ pub(crate) fn respond(pull: &CheckedPull, mut read: Read) -> RemotingCommand {
 struct Facts<'a> {
     can_read: bool,
     is_slave: bool,
+    slave_read: bool,
     lite: bool,
     lite_enabled: bool,
     group: Option<&'a SubscriptionGroupConfig>,
@@ -257,6 +269,10 @@ fn check(header: &PullMessageHeader, facts: &Facts<'_>) -> Result<CheckedPull, R
         filter,
         topic_sys_flag: topic.topic_sys_flag,
         group_sys_flag: group.group_sys_flag,
+        suggest: match facts.slave_read {
+            true => Suggest { near: group.broker_id, far: group.which_broker_when_consume_slowly },
+            false => Suggest::default(),
+        },
         of_slave: facts.is_slave,
     })
 }

@@ -15,7 +15,9 @@ use std::time::Duration;
 
 use crate::config::{BrokerConfig, Role};
 use crate::ha::master::{FeedSettings, HaServer, Replication};
-use crate::ha::slave::{FollowSettings, MasterPlace, Slave};
+use crate::ha::slave::{FollowSettings, LinkState, MasterPlace, Slave};
+use crate::remoting::RemotingCommand;
+use crate::remoting::body::{HaClientRuntimeInfo, HaConnectionRuntimeInfo, HaRuntimeInfo};
 use crate::remoting::codes::response;
 use crate::remoting::connection::{Answer, Reached, Response};
 use crate::remoting::peer::Peers;
@@ -24,6 +26,7 @@ use crate::runtime::{Mutant, Runtime};
 use crate::store::MessageStore;
 
 use super::node::{StartError, Tables};
+use super::refusal::answer;
 use super::slave_sync::SlaveSync;
 
 /// Whether role and number agree: a broker that is half a slave must not start as a second master.
@@ -74,8 +77,25 @@ pub(super) async fn listen<R: Runtime>(
     server.map(Some).map_err(|source| StartError::Listen { address, source })
 }
 
-/// Whom a slave follows, as name servers tell it; `None` on a master.
-pub(super) fn master_place(config: &BrokerConfig) -> Option<Sender<MasterPlace>> {
+/// What a broker knows of the other side.
+#[derive(Clone, Default)]
+pub(super) struct OtherSide {
+    /// Of the slaves; `None` on a slave.
+    pub slaves: Option<Arc<Replication>>,
+    /// Where the master is, as name servers tell it; `None` on a master.
+    pub master: Option<Sender<MasterPlace>>,
+    /// Of a slave.
+    pub link: Arc<LinkState>,
+}
+
+impl OtherSide {
+    pub fn new<R: Runtime>(config: &BrokerConfig, server: Option<&HaServer<R>>) -> OtherSide {
+        let slaves = server.map(|server| server.replication().clone());
+        OtherSide { slaves, master: master_place(config), link: Arc::default() }
+    }
+}
+
+fn master_place(config: &BrokerConfig) -> Option<Sender<MasterPlace>> {
     let fixed = Some(config.ha.master_address.clone()).filter(|address| !address.is_empty());
     (config.identity.role == Role::Slave).then(|| watch(MasterPlace { ha: fixed, remoting: None }).0)
 }
@@ -87,7 +107,8 @@ pub(super) fn follow<R: Runtime>(
     store: &Arc<MessageStore<R>>,
     tables: &Tables<R>,
     peers: &Peers<R>,
-    (master, stop): (Receiver<MasterPlace>, &Receiver<bool>),
+    (master, link): (&Sender<MasterPlace>, &Arc<LinkState>),
+    stop: &Receiver<bool>,
 ) -> Vec<R::Task<()>> {
     let slave = Slave {
         rt: rt.clone(),
@@ -97,6 +118,7 @@ pub(super) fn follow<R: Runtime>(
             heartbeat: Duration::from_millis(config.ha.heartbeat_ms.max(1)),
             housekeeping: Duration::from_millis(config.ha.housekeeping_ms.max(1)),
         },
+        link: link.clone(),
     };
     let sync = SlaveSync {
         rt: rt.clone(),
@@ -105,11 +127,57 @@ pub(super) fn follow<R: Runtime>(
         topics: tables.topics.clone(),
         groups: tables.groups.clone(),
         offsets: tables.offsets.clone(),
+        schedule: tables.schedule.clone(),
+        link: link.clone(),
     };
     vec![
-        rt.spawn("follow the master", slave.run(master.clone(), stop.clone())),
-        rt.spawn("copy the master's tables", sync.run(master, stop.clone())),
+        rt.spawn("follow the master", slave.run(master.subscribe(), stop.clone())),
+        rt.spawn("copy the master's tables", sync.run(master.subscribe(), stop.clone())),
     ]
+}
+
+/// What is asked about replication: code 907, and 402, which slaves of Java 5.x ask.
+pub(crate) struct HaRequests<R: Runtime> {
+    pub store: Arc<MessageStore<R>>,
+    pub other: OtherSide,
+    pub fall_behind_max: u64,
+}
+
+impl<R: Runtime> HaRequests<R> {
+    /// # Source
+    /// apache/rocketmq 5.x, `DefaultHAService#getRuntimeInfo`.
+    pub fn status(&self) -> RemotingCommand {
+        let end = self.store.commit_log_max();
+        let signed = |offset: u64| i64::try_from(offset).unwrap_or(i64::MAX);
+        let OtherSide { slaves, master, link } = &self.other;
+        let connections = slaves.as_ref().map(|slaves| slaves.connections()).unwrap_or_default();
+        let described = connections.into_iter().map(|(peer, acknowledged)| HaConnectionRuntimeInfo {
+            addr: peer.to_string(),
+            diff: signed(end.saturating_sub(acknowledged)),
+            in_sync: end.saturating_sub(acknowledged) < self.fall_behind_max,
+            slave_ack_offset: signed(acknowledged),
+        });
+        let ha_connection_info: Vec<_> = described.collect();
+        let in_sync = ha_connection_info.iter().filter(|connection| connection.in_sync).count();
+        let of_slave = master.as_ref().map(|master| HaClientRuntimeInfo {
+            activated: link.open().is_some(),
+            master_addr: master.get().ha,
+            max_offset: signed(end),
+        });
+        let body = HaRuntimeInfo {
+            master: slaves.is_some(),
+            master_commit_log_max_offset: if slaves.is_some() { signed(end) } else { 0 },
+            in_sync_slave_nums: i32::try_from(in_sync).unwrap_or(i32::MAX),
+            ha_connection_info,
+            ha_client_runtime_info: of_slave.unwrap_or_default(),
+        };
+        answer(response::SUCCESS).with_body(body.to_json())
+    }
+
+    /// By which groups a topic is popped instead of pulled: by none, as nobody can ask for it here.
+    pub fn request_modes(&self) -> RemotingCommand {
+        answer(response::SUCCESS).with_body(br#"{"messageRequestModeMap":{}}"#.to_vec())
+    }
 }
 
 /// What sends to a SYNC_MASTER wait for.

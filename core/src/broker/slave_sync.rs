@@ -4,16 +4,22 @@
 //! A committed offset is taken only when it is beyond the slave's own, since consumers may have gone on here while the
 //! master was away; a reset to an earlier offset does therefore not reach the slave.
 //!
+//! How far the master has delivered delayed messages is taken over when all that its log held when it said so is durable
+//! here: the copies that it counts must be among that, or a slave that becomes the master would leave messages out (D-09).
+//!
 //! # Source
 //! `spec/ha.md`, section 4.1.
 
+use std::collections::BTreeMap;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::ha::slave::MasterPlace;
+use crate::ha::slave::{LinkState, MasterPlace};
 use crate::remoting::RemotingCommand;
 use crate::remoting::body::{
-    BodyError, ConsumerOffsetWrapper, SubscriptionGroupWrapper, TopicConfigSerializeWrapper,
+    BodyError, ConsumerOffsetWrapper, DelayOffsetWrapper, KvTable, SubscriptionGroupWrapper,
+    TopicConfigSerializeWrapper,
 };
 use crate::remoting::codes::{request, response};
 use crate::remoting::connection::CallError;
@@ -24,6 +30,7 @@ use crate::store::MessageStore;
 
 use super::committed_offsets::CommittedOffsets;
 use super::durable_table::TableError;
+use super::schedule::Schedule;
 use super::subscription_group::SubscriptionGroups;
 use super::topic_config::Topics;
 
@@ -39,6 +46,17 @@ pub(crate) struct SlaveSync<R: Runtime> {
     pub topics: Arc<Topics<R>>,
     pub groups: Arc<SubscriptionGroups<R>>,
     pub offsets: Arc<CommittedOffsets>,
+    pub schedule: Arc<Schedule<R>>,
+    pub link: Arc<LinkState>,
+}
+
+/// Delay offsets of the master that wait for the log.
+struct Waiting {
+    offsets: BTreeMap<i32, i64>,
+    /// Where the master's log ended, later.
+    log_end: u64,
+    /// The link over which the log comes: behind another one may be a master that has lost some of it.
+    link: u64,
 }
 
 /// A table was not copied; the next look tries again.
@@ -52,11 +70,15 @@ enum NotCopied {
     Content(#[from] BodyError),
     #[error(transparent)]
     Table(#[from] TableError),
+    #[error("the master does not say where its log ends")]
+    NoLogEnd,
+    #[error("write the table: {0}")]
+    Write(#[from] io::Error),
 }
 
 impl<R: Runtime> SlaveSync<R> {
     pub async fn run(self, mut master: Receiver<MasterPlace>, mut stop: Receiver<bool>) {
-        let mut pause = FIRST;
+        let (mut pause, mut waiting) = (FIRST, None);
         loop {
             crate::select! {
                 _ = stop.wait_for(|stop| *stop) => return,
@@ -66,16 +88,17 @@ impl<R: Runtime> SlaveSync<R> {
             let Some(address) = master.get().remoting else { continue };
             crate::select! {
                 _ = stop.wait_for(|stop| *stop) => return,
-                () = self.copy_all(&address) => {}
+                () = self.copy_all(&address, &mut waiting) => {}
             }
         }
     }
 
-    async fn copy_all(&self, master: &str) {
+    async fn copy_all(&self, master: &str, waiting: &mut Option<Waiting>) {
         let copied = [
             ("topics", self.copy_topics(master).await),
             ("groups", self.copy_groups(master).await),
             ("committed offsets", self.copy_offsets(master).await),
+            ("delay offsets", self.copy_delay_offsets(master, waiting).await),
         ];
         for (table, copied) in copied {
             if let Err(error) = copied {
@@ -110,5 +133,32 @@ impl<R: Runtime> SlaveSync<R> {
         let max_offset = |topic: &str, queue| self.store.max_offset(topic, queue);
         self.offsets.merge(table, max_offset);
         Ok(())
+    }
+    async fn copy_delay_offsets(&self, master: &str, waiting: &mut Option<Waiting>) -> Result<(), NotCopied> {
+        let Some(link) = self.link.open() else { return Ok(()) };
+        // What waits is not replaced: a log that always grows would never be long enough.
+        let now = match waiting.take().filter(|before| before.link == link) {
+            Some(before) => before,
+            None => {
+                let body = self.ask(master, request::GET_ALL_DELAY_OFFSET).await?;
+                let offsets = DelayOffsetWrapper::parse(&body)?.offset_table;
+                Waiting { offsets, log_end: self.log_end(master).await?, link }
+            }
+        };
+        if self.store.durable().get() < now.log_end {
+            *waiting = Some(now);
+            return Ok(());
+        }
+        if self.link.open() != Some(link) {
+            return Ok(());
+        }
+        Ok(self.schedule.merge(now.offsets).await?)
+    }
+
+    /// Where the master's log ends.
+    async fn log_end(&self, master: &str) -> Result<u64, NotCopied> {
+        let body = self.ask(master, request::GET_BROKER_RUNTIME_INFO).await?;
+        let end = KvTable::parse(&body)?.table.get("commitLogMaxOffset").and_then(|end| end.parse().ok());
+        end.ok_or(NotCopied::NoLogEnd)
     }
 }

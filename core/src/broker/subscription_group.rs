@@ -48,7 +48,8 @@ impl<R: Runtime> SubscriptionGroups<R> {
         self.table.get(group)
     }
 
-    /// The group, created if it may be; `None` if not.
+    /// The group, created if it may be; `None` if not. A slave creates none in its table, which is its master's, and serves
+    /// it by the settings of a new one: its consumers may have come because the master is away.
     ///
     /// # Errors
     /// [`TableError`]: the file could not be written.
@@ -59,13 +60,13 @@ impl<R: Runtime> SubscriptionGroups<R> {
         if let Some(found) = self.get(group) {
             return Ok(Some(found));
         }
-        if self.copied
-            || !(self.auto_create || names::is_system_group(group))
-            || names::check_group(group).is_err()
-        {
+        if !(self.auto_create || names::is_system_group(group)) || names::check_group(group).is_err() {
             return Ok(None);
         }
         let created = SubscriptionGroupConfig { group_name: group.to_owned(), ..Default::default() };
+        if self.copied {
+            return Ok(Some(Arc::new(created)));
+        }
         self.table
             .change(|existing| match existing.contains_key(group) {
                 true => Vec::new(),

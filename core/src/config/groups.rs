@@ -139,6 +139,8 @@ settings! {
         "longPollingEnable" long_polling: bool = true;
         /// How long a pull waits for messages when long polling is off.
         "shortPollingTimeMills" short_polling_ms: u64 = 1_000;
+        /// Whether consumers that are far behind are sent to a slave, and back when they are not.
+        "slaveReadEnable" slave_read: bool = false;
         "litePullMessageEnable" lite_pull: bool = true;
     }
 }

@@ -129,7 +129,6 @@ pub(super) const BROKER: &[&str] = &[
     "serverSocketRcvBufSize",
     "serverSocketSndBufSize",
     "serverWorkerThreads",
-    "slaveReadEnable",
     "splitRegistrationSize",
     "storeType",
     "timerMaxDelaySec",

@@ -5,6 +5,7 @@
 //!
 //! Invariant: a connection is counted from its first good report until its task ends, however it ends (H-05).
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -29,6 +30,8 @@ pub struct Replication {
     /// As `replicas` has them, for who must not wait for its lock.
     slaves: AtomicUsize,
     confirmed: Watermark,
+    /// Who is at the other end of each connection.
+    peers: Mutex<BTreeMap<u64, SocketAddr>>,
     next_connection: AtomicU64,
 }
 
@@ -38,6 +41,7 @@ impl Default for Replication {
             replicas: Mutex::default(),
             slaves: AtomicUsize::new(0),
             confirmed: Watermark::new(0),
+            peers: Mutex::default(),
             next_connection: AtomicU64::new(1),
         }
     }
@@ -60,6 +64,18 @@ impl Replication {
     #[must_use]
     pub fn slaves(&self) -> usize {
         self.slaves.load(Ordering::Acquire)
+    }
+
+    /// Each connection that has reported: who is there, and what it has acknowledged.
+    #[must_use]
+    pub fn connections(&self) -> Vec<(SocketAddr, u64)> {
+        let peers = self.peers().clone();
+        let replicas = self.replicas();
+        peers.into_iter().filter_map(|(number, peer)| Some((peer, replicas.acknowledged(number)?))).collect()
+    }
+
+    fn peers(&self) -> MutexGuard<'_, BTreeMap<u64, SocketAddr>> {
+        self.peers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn replicas(&self) -> MutexGuard<'_, Replicas> {
@@ -85,6 +101,7 @@ struct Counted {
 
 impl Drop for Counted {
     fn drop(&mut self) {
+        self.replication.peers().remove(&self.connection);
         self.replication.change(|replicas| replicas.closed(self.connection));
     }
 }
@@ -200,6 +217,7 @@ impl<R: Runtime> Feeder<R> {
     async fn serve(&self, read: R::Read, write: R::Write, peer: SocketAddr, mut stop: Receiver<bool>) {
         let connection = self.replication.next_connection.fetch_add(1, Ordering::Relaxed);
         self.replication.change(|replicas| replicas.connected(connection, peer.ip()));
+        self.replication.peers().insert(connection, peer);
         let _counted = Counted { replication: self.replication.clone(), connection };
         crate::select! {
             _ = stop.wait_for(|stop| *stop) => {}

@@ -109,6 +109,12 @@ impl Replicas {
         reporting.map(|replica| replica.host).collect::<BTreeSet<_>>().len()
     }
 
+    /// What a connection has acknowledged; `None` before its first report.
+    #[must_use]
+    pub fn acknowledged(&self, connection: u64) -> Option<u64> {
+        self.connections.get(&connection)?.acknowledged
+    }
+
     /// Some slave has everything below.
     #[must_use]
     pub fn confirmed(&self) -> u64 {

@@ -9,6 +9,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -47,6 +48,24 @@ pub struct FollowSettings {
     pub housekeeping: Duration,
 }
 
+/// Whether the slave follows. Every link has a number of its own: what was learned of a master over one of them holds of what
+/// comes over the same, and perhaps not of what comes over the next.
+#[derive(Debug, Default)]
+pub struct LinkState(AtomicU64);
+
+impl LinkState {
+    /// The number of the link that is open now.
+    #[must_use]
+    pub fn open(&self) -> Option<u64> {
+        let changes = self.0.load(Ordering::Acquire);
+        (changes % 2 == 1).then_some(changes)
+    }
+
+    fn change(&self) {
+        self.0.fetch_add(1, Ordering::AcqRel);
+    }
+}
+
 /// Why the slave does not follow, or no longer.
 #[derive(Debug, thiserror::Error)]
 enum Ended {
@@ -83,6 +102,7 @@ pub struct Slave<R: Runtime> {
     pub store: Arc<MessageStore<R>>,
     pub peers: Peers<R>,
     pub settings: FollowSettings,
+    pub link: Arc<LinkState>,
 }
 
 /// What one connection has come to.
@@ -164,7 +184,9 @@ impl<R: Runtime> Slave<R> {
             output: Bytes::copy_from_slice(&wire::report(end)),
             reported: end,
         };
+        let opened = Opened::new(&self.link);
         let ended = self.keep_following(&mut link, &mut read, &mut write).await;
+        drop(opened);
         *kept = Some(link.follower);
         self.rt.probe("ha.slave_closed", link.reported, 0);
         ended
@@ -263,6 +285,23 @@ impl<R: Runtime> Slave<R> {
     }
 }
 
+/// A link that is open, however it ends.
+struct Opened<'a>(&'a LinkState);
+
+impl<'a> Opened<'a> {
+    fn new(state: &'a LinkState) -> Opened<'a> {
+        assert_eq!(state.open(), None, "a slave has one link at a time");
+        state.change();
+        Opened(state)
+    }
+}
+
+impl Drop for Opened<'_> {
+    fn drop(&mut self) {
+        self.0.change();
+    }
+}
+
 impl Link {
     fn report(&mut self, end: u64) {
         self.output = Bytes::copy_from_slice(&wire::report(end));
@@ -275,4 +314,22 @@ fn reserved(input: &mut BytesMut) -> &mut BytesMut {
     debug_assert!(input.len() <= BODY_BYTES_MAX + READ_BYTES);
     input.reserve(READ_BYTES);
     input
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_link_has_a_number_of_its_own_while_it_is_open() {
+        let state = LinkState::default();
+        assert_eq!(state.open(), None);
+        let first = Opened::new(&state);
+        let number = state.open();
+        assert!(number.is_some());
+        drop(first);
+        assert_eq!(state.open(), None);
+        let _second = Opened::new(&state);
+        assert!(state.open() > number);
+    }
 }

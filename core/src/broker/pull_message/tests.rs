@@ -50,6 +50,7 @@ fn the_first_failed_check_names_the_code() {
     let mut header = header();
     let mut facts = Facts {
         is_slave: false,
+        slave_read: false,
         can_read: true,
         lite: true,
         lite_enabled: true,
@@ -135,6 +136,7 @@ fn a_read_has_the_code_that_java_gives_it() {
 fn every_answer_to_a_read_carries_the_four_offsets() {
     let facts = Facts {
         is_slave: false,
+        slave_read: false,
         can_read: true,
         lite: false,
         lite_enabled: true,
@@ -158,4 +160,30 @@ fn every_answer_to_a_read_carries_the_four_offsets() {
     let header: PullMessageResponse = answer.header().expect("all fields");
     assert_eq!((header.next_begin_offset, header.min_offset, header.max_offset), (9, 1, 9));
     assert_eq!(answer.remark.as_deref(), Some("OFFSET_OVERFLOW_BADLY"));
+}
+
+#[test]
+fn who_is_far_behind_is_sent_to_a_slave_and_back_if_slaves_are_read() {
+    let group = SubscriptionGroupConfig { which_broker_when_consume_slowly: 3, ..Default::default() };
+    let suggested = |slave_read, suggest_slave| {
+        let facts = Facts {
+            is_slave: false,
+            slave_read,
+            can_read: true,
+            lite: false,
+            lite_enabled: true,
+            group: Some(&group),
+            topic: Some(&topic("T", 4, 6)),
+            live: Some(&live(MessageModel::Clustering, Some(subscription("*", 5)))),
+            registered: None,
+            property_filter: false,
+        };
+        let pull = check(&header(), &facts).expect("a good pull");
+        let (status, messages) = (GetStatus::Found, Vec::new());
+        let read = Read { status, next_begin: 9, min: 0, max: 9, messages, count: 1, suggest_slave };
+        let header: PullMessageResponse = respond(&pull, read).header().expect("all fields");
+        header.suggest_which_broker_id
+    };
+    assert_eq!((suggested(true, true), suggested(true, false)), (3, 0));
+    assert_eq!((suggested(false, true), suggested(false, false)), (0, 0));
 }

@@ -17,6 +17,7 @@
 mod delayed;
 mod offsets;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -31,6 +32,7 @@ use crate::runtime::{Mono, Mutant, Runtime};
 use crate::store::{ConfigFile, Entry, MessageStore};
 
 use super::names;
+use super::offset_requests::table_version;
 use super::refusal::answer;
 pub(crate) use delayed::Delayed;
 use delayed::{destination, due, queue_of};
@@ -81,6 +83,12 @@ enum Delivery {
     NotNow(Duration),
 }
 
+/// First and last offset of a level's queue.
+fn bounds<R: Runtime>(store: &MessageStore<R>, level: i32) -> (i64, i64) {
+    let (topic, queue) = (names::SCHEDULE_TOPIC, queue_of(level));
+    (store.min_offset(topic, queue), store.max_offset(topic, queue))
+}
+
 impl<R: Runtime> Schedule<R> {
     /// Reads the file at `path`. What it says beyond the queues, which must stand where the log ends, is cut and written so
     /// before this returns.
@@ -93,11 +101,7 @@ impl<R: Runtime> Schedule<R> {
         if let Some((bytes, _)) = ConfigFile::load_checked(&rt, &path, good).await? {
             let file = DelayOffsetWrapper::parse(&bytes)
                 .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
-            let queue = |level| (names::SCHEDULE_TOPIC, queue_of(level));
-            offsets.load(file.offset_table, |level| {
-                let (topic, queue) = queue(level);
-                (store.min_offset(topic, queue), store.max_offset(topic, queue))
-            });
+            offsets.load(file.offset_table, |level| bounds(&store, level));
         }
         let schedule = Schedule {
             rt,
@@ -127,8 +131,22 @@ impl<R: Runtime> Schedule<R> {
 
     /// The offsets as slaves ask for them. Code 45.
     pub fn all(&self) -> RemotingCommand {
-        let body = DelayOffsetWrapper { data_version: None, offset_table: self.offsets.snapshot().offsets };
+        let Snapshot { offsets, changes, .. } = self.offsets.snapshot();
+        let version = table_version(changes, self.rt.wall_ms());
+        let body = DelayOffsetWrapper { data_version: Some(version), offset_table: offsets };
         answer(response::SUCCESS).with_body(body.to_json())
+    }
+
+    /// Takes over the offsets of this slave's master where they are beyond the own ones, cut to what the queues here have,
+    /// and writes them. Every copy that they count must be durable here.
+    ///
+    /// # Errors
+    /// Of writing.
+    pub async fn merge(&self, of_master: BTreeMap<i32, i64>) -> io::Result<()> {
+        if !self.offsets.merge(of_master, |level| bounds(&self.store, level)) {
+            return Ok(());
+        }
+        self.write(self.offsets.snapshot()).await
     }
 
     /// Writes the offsets of `snapshot`, whose copies are durable, unless the file holds them.

@@ -36,6 +36,22 @@ impl DelayOffsets {
         }
     }
 
+    /// Takes over what a master's table has, cut to the bounds of the own queues, and only where it is beyond the own. True
+    /// when something has changed.
+    pub fn merge(&self, of_master: BTreeMap<i32, i64>, bounds: impl Fn(i32) -> (i64, i64)) -> bool {
+        let mut state = self.state();
+        let before = state.changes;
+        for (level, offset) in of_master {
+            let (min, max) = bounds(level);
+            let within = offset.max(min).min(max);
+            if state.offsets.get(&level).is_none_or(|own| *own < within) {
+                state.offsets.insert(level, within);
+                state.changes += 1;
+            }
+        }
+        state.changes != before
+    }
+
     /// 0 for a level that has delivered nothing.
     pub fn next(&self, level: i32) -> i64 {
         self.state().offsets.get(&level).copied().unwrap_or(0)
@@ -69,6 +85,17 @@ mod tests {
         let offsets = DelayOffsets::default();
         offsets.load(BTreeMap::from([(1, 0)]), bounds);
         assert_eq!(offsets.next(1), 2, "what was deleted is passed");
+    }
+
+    #[test]
+    fn a_masters_older_offset_does_not_replace_a_newer_one_and_none_is_beyond_its_queue() {
+        let offsets = DelayOffsets::default();
+        offsets.pass(1, 4, 100);
+        assert!(offsets.merge(BTreeMap::from([(1, 3), (2, 9), (3, -1)]), |_| (0, 6)));
+        assert_eq!(offsets.snapshot().offsets, BTreeMap::from([(1, 4), (2, 6), (3, 0)]));
+        assert!(!offsets.merge(BTreeMap::from([(1, 2), (2, 6)]), |_| (0, 6)));
+        assert!(offsets.merge(BTreeMap::from([(1, 5)]), |_| (0, 6)));
+        assert_eq!(offsets.next(1), 5);
     }
 
     #[test]

@@ -12,6 +12,7 @@
 mod admin;
 mod filter;
 mod group;
+mod ha;
 mod heartbeat;
 mod lenient;
 mod offset;
@@ -24,6 +25,7 @@ use super::json::{self, JsonError};
 pub use admin::*;
 pub use filter::*;
 pub use group::*;
+pub use ha::*;
 pub use heartbeat::*;
 pub use offset::*;
 pub use queue::*;
