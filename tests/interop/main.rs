@@ -3,15 +3,17 @@
 //! For each client: 1,000 messages with tags, keys, properties and non-ASCII text go through the name server, a push consumer in
 //! clustering mode takes them, every field is compared, and the Java clients look some up by key and by unique key; then the
 //! broker is killed under load and restarted, and every acknowledged message is consumed; and the Java clients' transactions are
-//! committed, rolled back and asked about (`transactions`), and all else that an application does is done (`life`). Once more, `malformed`: 100,000 malformed
-//! frames go to the servers, whose memory must stay, and after that the clients send and consume as before. And `takeover`: the
-//! original brokers and ours serve one data directory in turns. A tool that is missing fails the run, or is named as skipped with
-//! `--optional`.
+//! committed, rolled back and asked about (`transactions`), and all else that an application does is done (`life`). Once more,
+//! `malformed`: 100,000 malformed frames go to the servers, whose memory must stay, and after that the clients send and consume
+//! as before. `takeover`: the original brokers and ours serve one data directory in turns. And `replication`: they are each
+//! other's master and slave. A tool that is missing fails the run, or is named as skipped with `--optional`.
 #![forbid(unsafe_code)]
 
+mod brokers;
 mod clients;
 mod compare;
 mod life;
+mod replication;
 mod takeover;
 mod transactions;
 
@@ -37,12 +39,13 @@ enum Part {
     Client(Client),
     Malformed,
     Takeover,
+    Replication,
 }
 
 impl Part {
     fn all() -> Vec<Part> {
         let clients = Client::ALL.into_iter().map(Part::Client);
-        clients.chain([Part::Malformed, Part::Takeover]).collect()
+        clients.chain([Part::Malformed, Part::Takeover, Part::Replication]).collect()
     }
 
     fn name(self) -> String {
@@ -50,6 +53,7 @@ impl Part {
             Part::Client(client) => client.name(),
             Part::Malformed => "malformed".to_owned(),
             Part::Takeover => "takeover".to_owned(),
+            Part::Replication => "replication".to_owned(),
         }
     }
 
@@ -58,7 +62,7 @@ impl Part {
         let clients = match self {
             Part::Client(client) => vec![client],
             Part::Malformed => vec![Client::Java { version: "4.9.7" }, Client::Python],
-            Part::Takeover => {
+            Part::Takeover | Part::Replication => {
                 takeover::prepare()?;
                 vec![Client::Java { version: "4.9.7" }]
             }
@@ -72,6 +76,7 @@ impl Part {
             Part::Client(_) => client(&tools[0], program, dir.path()),
             Part::Malformed => served_after_malformed_frames(tools, program, dir.path()),
             Part::Takeover => takeover::in_turns(&tools[0], program, dir.path()),
+            Part::Replication => replication::matrix(&tools[0], program, dir.path()),
         }
     }
 }

@@ -7,19 +7,19 @@
 
 mod reading;
 
-use std::net::TcpListener;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use hotfire_tests::java::{self, Jars};
-use hotfire_tests::java_server::Program;
-use hotfire_tests::{JavaServer, Node, last_lines, wait_until};
+use hotfire_tests::{Node, last_lines, wait_until};
 use serde_json::Value;
 
+use crate::brokers::{
+    Broker, HOTFIRE_CONF, JAVA_STOP_PATIENCE, LOG_FILE_BYTES, SMALL_FILES, STOP_PATIENCE, Who, free_ports,
+};
 use crate::clients::{self, Tools};
 use crate::compare::lines;
 use reading::{Left, Reading, acknowledged, are_served, is_what_was_left, log_position};
@@ -32,10 +32,6 @@ const VERSIONS: [Version; 2] = [
     Version { name: "5.4.0", settings: "enabledAppendPropCRC=true\nforceVerifyPropCRC=true\n", batch: 0 },
 ];
 const GROUP: &str = "takeover-group";
-/// Small, so that there are several files of each kind.
-const LOG_FILE_BYTES: u64 = 64 << 10;
-const SMALL_FILES: &str = "mappedFileSizeConsumeQueue=2000\nmaxHashSlotNum=500\nmaxIndexNum=1000\n\
-                           mappedFileSizeTimerLog=1048576\n";
 /// Messages a topic and turn; the first turn lays the ground.
 const FIRST_MESSAGES: usize = 200;
 const MESSAGES: usize = 40;
@@ -46,11 +42,6 @@ const LOG_FILES_MIN: usize = 3;
 const LOAD_MIN: usize = 400;
 const LOAD_SECONDS: u64 = 30;
 const VISIT_PATIENCE: Duration = Duration::from_secs(90);
-const STOP_PATIENCE: Duration = Duration::from_secs(20);
-/// The original takes its time.
-const JAVA_STOP_PATIENCE: Duration = Duration::from_secs(60);
-/// A stopped JVM tells the signal: 128 + SIGTERM.
-const JAVA_STOPPED: i32 = 143;
 /// What the last record loses by a tear, and how much is overwritten from there on.
 const TORN_BYTES: u64 = 20;
 const GARBAGE_BYTES: usize = 320;
@@ -62,12 +53,6 @@ struct Version {
     settings: &'static str,
     /// Messages in a batch that it is sent.
     batch: usize,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Who {
-    Hotfire,
-    Java,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -153,11 +138,6 @@ struct Place<'a> {
     data: PathBuf,
 }
 
-enum Broker {
-    Hotfire(Node),
-    Java(JavaServer),
-}
-
 impl<'a> Place<'a> {
     fn new(
         tools: &'a Tools,
@@ -176,29 +156,14 @@ impl<'a> Place<'a> {
             data.join("commitlog").display(),
             version.settings
         );
-        std::fs::write(dir.join("hotfire.conf"), &settings)?;
         Ok(Place { tools, program, version, dir, name_server, port, settings, data })
     }
 
     fn start(&self, who: Who) -> Result<Broker> {
-        Ok(match who {
-            Who::Hotfire => {
-                let listen = format!("127.0.0.1:{}", self.port);
-                let words = ["broker", "-c", "hotfire.conf", "--listen", &listen];
-                Broker::Hotfire(Node::start(self.program, "broker", &words, self.dir)?)
-            }
-            Who::Java => {
-                let heap = ["-Xms256m", "-Xmx512m"];
-                let home = self.dir.join("java");
-                Broker::Java(JavaServer::start(
-                    self.version.name,
-                    Program::Broker,
-                    &self.settings,
-                    &heap,
-                    &home,
-                )?)
-            }
-        })
+        match who {
+            Who::Hotfire => Broker::hotfire(self.program, &self.settings, self.port, self.dir),
+            Who::Java => Broker::java(self.version.name, &self.settings, self.dir),
+        }
     }
 
     fn turn(&self, turn: usize, who: Who, end: End, before: &Left, figures: &mut Figures) -> Result<Left> {
@@ -303,7 +268,7 @@ impl<'a> Place<'a> {
     /// Runs `store check`, and gives the log's end.
     fn check(&self, more: &[&str]) -> Result<u64> {
         let output = Command::new(self.program)
-            .args(["store", "check", "--json", "-c", "hotfire.conf"])
+            .args(["store", "check", "--json", "-c", HOTFIRE_CONF])
             .args(more)
             .arg(&self.data)
             .current_dir(self.dir)
@@ -317,53 +282,10 @@ impl<'a> Place<'a> {
     }
 }
 
-impl Broker {
-    fn stop(self) -> Result<()> {
-        match self {
-            Broker::Hotfire(node) => {
-                let status = node.stop(STOP_PATIENCE)?;
-                ensure!(status.success(), "our broker stopped with {status}");
-            }
-            Broker::Java(server) => {
-                let status = server.stop(JAVA_STOP_PATIENCE)?;
-                ensure!(status.code() == Some(JAVA_STOPPED), "the Java broker stopped with {status}");
-            }
-        }
-        Ok(())
-    }
-
-    fn kill(self) -> Result<()> {
-        match self {
-            Broker::Hotfire(node) => node.kill(),
-            Broker::Java(server) => server.kill(),
-        }
-    }
-
-    fn log_end(&self) -> String {
-        match self {
-            Broker::Hotfire(node) => node.log_end(),
-            Broker::Java(server) => server.log_end(),
-        }
-    }
-}
-
 /// # Errors
 /// When the log is not spread over that many files: then no test of files.
 fn ensure_log_has_files(data: &Path, min: usize) -> Result<()> {
     let count = std::fs::read_dir(data.join("commitlog")).map_or(0, Iterator::count);
     ensure!(count >= min, "the log has {count} files");
     Ok(())
-}
-
-/// A port of ours whose neighbours are free: Java takes the one below the one below, and the one above. Below the ports that
-/// the system gives to clients: of those thousands may rest after an earlier part.
-fn free_ports() -> Result<u16> {
-    static NEXT: AtomicU16 = AtomicU16::new(20_000);
-    for _ in 0..2_000 {
-        let port = NEXT.fetch_add(4, Ordering::Relaxed);
-        if [port - 2, port, port + 1].into_iter().all(|near| TcpListener::bind(("127.0.0.1", near)).is_ok()) {
-            return Ok(port);
-        }
-    }
-    bail!("no three free ports beside each other")
 }
