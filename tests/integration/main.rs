@@ -23,6 +23,7 @@ mod store_check;
 mod store_copy;
 mod store_crash;
 mod store_disk;
+mod store_dropped;
 mod store_dump;
 mod store_exhaustive;
 mod store_golden;

@@ -14,8 +14,8 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -39,7 +39,7 @@ const CHECKPOINT_PATIENCE: Duration = Duration::from_secs(1);
 
 pub(crate) struct Clean<R: Runtime> {
     rt: R,
-    retention: Retention,
+    retention: RwLock<Retention>,
     /// Of the log and of the queues: they may lie on different disks.
     log_folders: Vec<String>,
     queue_folder: String,
@@ -50,6 +50,15 @@ pub(crate) struct Clean<R: Runtime> {
     index: Arc<Index<R>>,
     asked: AtomicU32,
     wake: Notify,
+}
+
+/// Used fractions of disks, 0.0 to 1.0.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StoreUsage {
+    /// Of the log: the emptiest of its folders, as Java counts.
+    pub log: f64,
+    pub queues: f64,
+    pub log_folders: Vec<(String, f64)>,
 }
 
 /// What one run of the task remembers from look to look.
@@ -96,7 +105,7 @@ impl<R: Runtime> Clean<R> {
         let (asked, wake) = (AtomicU32::new(0), Notify::new());
         Clean {
             rt,
-            retention,
+            retention: RwLock::new(retention),
             log_folders,
             queue_folder,
             log,
@@ -107,6 +116,33 @@ impl<R: Runtime> Clean<R> {
             asked,
             wake,
         }
+    }
+
+    fn retention(&self) -> Retention {
+        self.retention.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub fn set_retention(&self, retention: Retention) {
+        *self.retention.write().unwrap_or_else(PoisonError::into_inner) = retention;
+        self.look_soon();
+    }
+
+    pub fn look_soon(&self) {
+        self.wake.notify_one();
+    }
+
+    /// How full the disks are; a folder that cannot be looked at counts as empty.
+    pub async fn usage(&self) -> StoreUsage {
+        let mut log_folders = Vec::with_capacity(self.log_folders.len());
+        for folder in &self.log_folders {
+            log_folders.push((folder.clone(), self.used_ratio(folder).await));
+        }
+        let log = log_folders.iter().map(|(_, ratio)| *ratio).fold(f64::INFINITY, f64::min);
+        StoreUsage { log, queues: self.used_ratio(&self.queue_folder).await, log_folders }
+    }
+
+    async fn used_ratio(&self, folder: &str) -> f64 {
+        self.rt.disk_usage(folder).await.map_or(0.0, |usage| usage.used_ratio())
     }
 
     /// An operator wants expired files deleted now, whatever the hour: this look and some of the next.
@@ -125,14 +161,14 @@ impl<R: Runtime> Clean<R> {
             unsynced: false,
             queues_know: None,
         };
-        let mut wait_ms = self.retention.first_ms;
+        let mut wait_ms = self.retention().first_ms;
         loop {
             crate::select! {
                 _ = stop.wait_for(|stop| *stop) => return,
                 () = self.wake.notified() => {}
                 () = self.rt.sleep(Duration::from_millis(wait_ms)) => {}
             }
-            wait_ms = self.retention.interval_ms.max(1);
+            wait_ms = self.retention().interval_ms.max(1);
             self.look(&mut state, &mut stop).await;
         }
     }
@@ -188,7 +224,7 @@ impl<R: Runtime> Clean<R> {
             for folder in folders {
                 match self.rt.disk_usage(folder).await {
                     Ok(usage) => {
-                        let fill = self.retention.fill(usage);
+                        let fill = self.retention().fill(usage);
                         // Java counts the emptiest of several folders of the log.
                         emptiest = Some(emptiest.map_or(fill, |other: Fill| other.min(fill)));
                         read_only |= usage.read_only;
@@ -223,9 +259,9 @@ impl<R: Runtime> Clean<R> {
     fn trigger(&self, fill: Fill, asked: bool) -> Trigger {
         let wall_ms = self.rt.wall_ms();
         let hour = local_hour(wall_ms, self.rt.utc_offset_s(wall_ms));
-        if fill >= Fill::Forcible && self.retention.forcibly {
+        if fill >= Fill::Forcible && self.retention().forcibly {
             Trigger::Space
-        } else if asked || fill > Fill::Normal || self.retention.delete_hours.contains(hour) {
+        } else if asked || fill > Fill::Normal || self.retention().delete_hours.contains(hour) {
             Trigger::Age
         } else {
             Trigger::Nothing
@@ -242,8 +278,8 @@ impl<R: Runtime> Clean<R> {
         if !self.delete_held(state, trigger).await? || trigger == Trigger::Nothing {
             return Ok(());
         }
-        for deleted in 0..self.retention.batch_max {
-            if deleted > 0 && !self.pause(self.retention.log_file_pause_ms, stop).await {
+        for deleted in 0..self.retention().batch_max {
+            if deleted > 0 && !self.pause(self.retention().log_file_pause_ms, stop).await {
                 return Ok(());
             }
             let Some([file, next]) = self.log.files().first_two() else { return Ok(()) };
@@ -294,7 +330,7 @@ impl<R: Runtime> Clean<R> {
         file: &MappedFile<R>,
         next: &MappedFile<R>,
     ) -> io::Result<bool> {
-        let reserved_ms = i64::try_from(self.retention.reserved_ms).unwrap_or(i64::MAX);
+        let reserved_ms = i64::try_from(self.retention().reserved_ms).unwrap_or(i64::MAX);
         if self.rt.mutant(Mutant::AgeByFileTime) {
             let modified_ms = self.rt.stat(&file.path).await?.modified_ms;
             return Ok(modified_ms.saturating_add(reserved_ms) <= self.rt.wall_ms());
@@ -306,7 +342,7 @@ impl<R: Runtime> Clean<R> {
             return Ok(false);
         }
         Ok(match state.full_since.get(&file.base) {
-            Some(since) => now.since(*since) >= Duration::from_millis(self.retention.reserved_ms),
+            Some(since) => now.since(*since) >= Duration::from_millis(self.retention().reserved_ms),
             None => file.end() <= state.began_at,
         })
     }
@@ -338,13 +374,13 @@ impl<R: Runtime> Clean<R> {
         let Some(held) = &mut state.held else { return Ok(true) };
         let ms = Duration::from_millis;
         let looked_long_ago =
-            held.looked_at.is_none_or(|at| now.since(at) >= ms(self.retention.held_retry_ms));
+            held.looked_at.is_none_or(|at| now.since(at) >= ms(self.retention().held_retry_ms));
         if trigger == Trigger::Nothing && !looked_long_ago {
             return Ok(false);
         }
         held.looked_at = Some(now);
         let in_use = Arc::strong_count(&held.file) > 1 || held.file.reader.live_views() > 0;
-        if in_use && now.since(held.since) < ms(self.retention.held_max_ms) {
+        if in_use && now.since(held.since) < ms(self.retention().held_max_ms) {
             return Ok(false);
         }
         let file = held.file.clone();
@@ -388,7 +424,7 @@ impl<R: Runtime> Clean<R> {
             while files_too && queue.delete_first_file(rt, files, claimed).await? {
                 rt.probe("store.queue_file_deleted", queue.number(), log_min);
                 self.fill_again(&mut looked_at).await;
-                if !self.pause(self.retention.queue_file_pause_ms, stop).await {
+                if !self.pause(self.retention().queue_file_pause_ms, stop).await {
                     return Ok(false);
                 }
             }
@@ -401,7 +437,7 @@ impl<R: Runtime> Clean<R> {
     /// Thousands of queue files take minutes: meanwhile puts are refused and taken again at the usual interval.
     async fn fill_again(&self, looked_at: &mut Mono) {
         let now = self.rt.now();
-        if now.since(*looked_at) >= Duration::from_millis(self.retention.interval_ms) {
+        if now.since(*looked_at) >= Duration::from_millis(self.retention().interval_ms) {
             *looked_at = now;
             self.fill().await;
         }

@@ -41,6 +41,8 @@ pub(crate) struct ConsumeQueue {
     names_unsynced: AtomicBool,
     /// The name of a deleted file may still be on the disk: nothing more is deleted before it is known to be gone.
     removal_unsynced: AtomicBool,
+    /// Its files are being deleted, or gone.
+    dropped: AtomicBool,
     /// Entries that dispatch has taken from the log and not yet written.
     staged: Mutex<Vec<u8>>,
 }
@@ -87,6 +89,7 @@ impl ConsumeQueue {
             files: (AtomicU64::new(extent.files.0), AtomicU64::new(extent.files.1)),
             names_unsynced: AtomicBool::new(false),
             removal_unsynced: AtomicBool::new(false),
+            dropped: AtomicBool::new(false),
             staged: Mutex::new(Vec::new()),
         }
     }
@@ -315,6 +318,9 @@ impl ConsumeQueue {
             self.removal_unsynced.store(false, Ordering::Release);
         }
         let (first, end) = (self.files.0.load(Ordering::Acquire), self.files.1.load(Ordering::Acquire));
+        if self.dropped.load(Ordering::Acquire) {
+            return Ok(false);
+        }
         let second = first + self.file_bytes;
         let next = i64::try_from(second / ENTRY).unwrap_or(i64::MAX);
         if second >= end || self.min() < next || next >= self.durable.load(Ordering::Acquire) {
@@ -338,6 +344,32 @@ impl ConsumeQueue {
         rt.sync_dir(&self.dir).await?;
         self.removal_unsynced.store(false, Ordering::Release);
         Ok(true)
+    }
+
+    /// Deletes all files, durably. Readers that have the queue find nothing more.
+    ///
+    /// # Errors
+    /// Of deleting; called again it goes on.
+    pub async fn delete_files<R: Runtime>(&self, rt: &R, files: &QueueFiles<R>) -> io::Result<()> {
+        self.dropped.store(true, Ordering::Release);
+        if !self.has_files() {
+            return Ok(());
+        }
+        let (first, end) = (self.files.0.load(Ordering::Acquire), self.files.1.load(Ordering::Acquire));
+        let mut base = first;
+        while base < end {
+            files.forget((self.number, base));
+            if let Err(error) = rt.remove(&self.path(base)).await
+                && error.kind() != io::ErrorKind::NotFound
+            {
+                return Err(error);
+            }
+            files.forget((self.number, base));
+            base += self.file_bytes;
+        }
+        rt.sync_dir(&self.dir).await?;
+        self.files.0.store(end, Ordering::Release);
+        Ok(())
     }
 
     /// First byte behind the last file.
@@ -412,7 +444,11 @@ impl ConsumeQueue {
         while at < end {
             let base = at - at % self.file_bytes;
             let upto = end.min(base + self.file_bytes);
-            let file = files.get((self.number, base), || self.path(base)).await?;
+            let file = match files.get((self.number, base), || self.path(base)).await {
+                // There is nothing left to be made durable.
+                Err(_) if self.dropped.load(Ordering::Acquire) => return Ok(()),
+                file => file?,
+            };
             // With the zeros behind the last entry.
             file.flush(at - base..(upto + ENTRY - base).min(self.file_bytes)).await?;
             at = upto;

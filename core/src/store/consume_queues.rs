@@ -51,6 +51,21 @@ impl<R: Runtime> ConsumeQueues<R> {
         queues.entry(queue_id).or_insert_with(|| Arc::new(queue)).clone()
     }
 
+    pub fn of_topic(&self, topic: &str) -> Vec<Arc<ConsumeQueue>> {
+        let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
+        table.get(topic).map(|queues| queues.values().cloned().collect()).unwrap_or_default()
+    }
+
+    /// Takes the queues of a topic out, with what they have to flush.
+    pub fn take_topic(&self, topic: &str) -> Vec<Arc<ConsumeQueue>> {
+        let taken = self.table.write().unwrap_or_else(PoisonError::into_inner).remove(topic);
+        let taken: Vec<_> = taken.unwrap_or_default().into_values().collect();
+        for queue in &taken {
+            self.dirty().remove(&queue.number());
+        }
+        taken
+    }
+
     pub fn all(&self) -> Vec<Arc<ConsumeQueue>> {
         let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
         table.values().flat_map(BTreeMap::values).cloned().collect()
@@ -92,5 +107,12 @@ impl QueueOffsets {
         }
         let mut table = self.0.write().unwrap_or_else(PoisonError::into_inner);
         table.entry(topic.to_owned()).or_default().entry(queue_id).or_default().clone()
+    }
+
+    /// The next offset of each queue of a topic that a put has been for.
+    pub fn of_topic(&self, topic: &str) -> BTreeMap<i32, i64> {
+        let table = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let queues = table.get(topic).into_iter().flatten();
+        queues.map(|(queue_id, next)| (*queue_id, next.load(Ordering::Acquire))).collect()
     }
 }

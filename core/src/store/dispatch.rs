@@ -14,6 +14,7 @@ use super::answer::ArrivalListener;
 use super::commit_log::Log;
 use super::consume_queue::ConsumeQueue;
 use super::consume_queues::ConsumeQueues;
+use super::dropped::DroppedTopics;
 use super::error::WhyNot;
 use super::filing::Filing;
 use super::index::{self, Handed, Key};
@@ -46,6 +47,9 @@ pub(crate) struct Dispatch<R: Runtime> {
     /// Store time of the last record dispatched.
     timestamp: AtomicI64,
     marks: Mutex<Marks>,
+    dropped: RwLock<Arc<DroppedTopics>>,
+    /// Held by each batch, and while queues are dropped: nobody writes what is being deleted.
+    writing: tokio::sync::Mutex<()>,
     /// The store stops: a disk that takes no entries is not waited for.
     stopping: AtomicBool,
     listener: RwLock<Option<Arc<dyn ArrivalListener>>>,
@@ -90,6 +94,7 @@ impl<R: Runtime> Dispatch<R> {
         handed: Option<Arc<Handed>>,
         delay_levels_ms: Vec<i64>,
         mark: u64,
+        dropped: DroppedTopics,
     ) -> Dispatch<R> {
         let (end, timestamp) = log.position();
         let marks = Marks::new(mark, mark_bytes(log.file_bytes()));
@@ -101,6 +106,8 @@ impl<R: Runtime> Dispatch<R> {
             dispatched: Watermark::new(end),
             timestamp: AtomicI64::new(timestamp),
             marks: Mutex::new(marks),
+            dropped: RwLock::new(Arc::new(dropped)),
+            writing: tokio::sync::Mutex::new(()),
             stopping: AtomicBool::new(false),
             listener: RwLock::new(None),
         }
@@ -193,6 +200,7 @@ impl<R: Runtime> Dispatch<R> {
     }
 
     async fn batch(&self, from: u64, limit: u64) -> Result<bool, Stopped> {
+        let _writing = self.writing.lock().await;
         let batch = self.collect(from, limit)?;
         assert!(batch.end > from, "visible bytes at {from} are dispatched");
         if !self.write(&batch).await {
@@ -221,11 +229,47 @@ impl<R: Runtime> Dispatch<R> {
         Ok(true)
     }
 
+    pub fn dropped(&self) -> Arc<DroppedTopics> {
+        self.dropped.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Deletes the queues of `topic`, which is in `dropped`, as the file on disk says already.
+    ///
+    /// # Errors
+    /// Of deleting, when the store stops before the disk lets it be done: the next start does it.
+    pub async fn drop_queues(&self, topic: &str, dropped: DroppedTopics) -> io::Result<()> {
+        *self.dropped.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(dropped);
+        let rt = self.log.rt();
+        let _writing = self.writing.lock().await;
+        let queues = self.queues.take_topic(topic);
+        let mut tries = 0;
+        for queue in &queues {
+            // Until it is done, since a queue of the same name would be written into the old files.
+            while let Err(error) = queue.delete_files(rt, &self.queues.files).await {
+                tries += 1;
+                tracing::warn!(topic, queue = queue.queue_id, tries, %error, "delete the files of a queue");
+                if self.stopping.load(Ordering::Acquire) {
+                    return Err(error);
+                }
+                if tries >= TRIES_MAX {
+                    self.log.refuse_because(WhyNot::QueueWriteFailed);
+                }
+                rt.sleep(RETRY).await;
+            }
+        }
+        if tries >= TRIES_MAX {
+            self.log.recover_from(WhyNot::QueueWriteFailed);
+        }
+        rt.probe("store.topic_dropped", queues.len() as u64, 0);
+        Ok(())
+    }
+
     /// Stages the entries of the records from `from` on.
     fn collect(&self, from: u64, limit: u64) -> Result<Batch, Stopped> {
         let missing = || Stopped::Unreadable(io::ErrorKind::NotFound.into());
         let file = self.log.files().find(from).ok_or_else(missing)?;
         let upto = limit.min(file.end()).min(file.written_end());
+        let dropped = self.dropped();
         let bytes_max = if self.log.rt().buggify("store.dispatch.small_batch") { 1 } else { BATCH_BYTES };
         let mut batch = Batch { end: from, ..Batch::default() };
         if file.end() - from < BLANK_BYTES as u64 {
@@ -263,7 +307,8 @@ impl<R: Runtime> Dispatch<R> {
             if self.handed.is_some() {
                 index::add_keys(&record, &filing, &mut batch.keys);
             }
-            if let Some(entry) = Entry::filed(&record, &filing, &self.delay_levels_ms) {
+            let in_queue = record.physical_offset >= dropped.before(record.topic);
+            if let Some(entry) = Entry::filed(&record, &filing, &self.delay_levels_ms).filter(|_| in_queue) {
                 self.stage(&mut batch, record.topic, record.queue_id, record.queue_offset, &entry)?;
             }
             batch.end += u64::from(record.size);

@@ -4,7 +4,7 @@
 //! queue's records; the latter follow from the former, so that only the log has to be durable before an answer.
 //!
 //! Map: `commit_log` (appends), `mapped_file` and `mapped_file_queue` (its files), `allocation` (the next one, ahead), `flush`
-//! (group commit), `commit` (what the transient pool holds), `dispatch` (log to queues), `consume_queue`, `consume_queues`, `queue_files`, `queue_entry`, `filing` (queues),
+//! (group commit), `commit` (what the transient pool holds), `dispatch` (log to queues), `dropped` (queues of deleted topics), `consume_queue`, `consume_queues`, `queue_files`, `queue_entry`, `filing` (queues),
 //! `delay_levels` (when a delayed record is due), `index` (records by their keys), `queue_flush` and `checkpoint` (where recovery may begin), `retention` and `clean` (what is
 //! deleted, and when a full disk refuses puts), `replicate` (what slaves copy), `recovery`, `recover_log`, `recover_queues` (opening a directory), `read` (what
 //! consumers ask), `check` (the same look, without changing anything), `dump` (what is in the files), `resync` (where records
@@ -31,6 +31,7 @@ mod consume_queue;
 mod consume_queues;
 mod delay_levels;
 mod dispatch;
+mod dropped;
 pub mod dump;
 pub mod error;
 mod filing;
@@ -54,6 +55,7 @@ use std::slice;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use answer::{Appended, AppendedBatch, ArrivalListener, Boundary, GetStatus, Read};
+pub use clean::StoreUsage;
 pub use commit_log::copy::{CopyError, Piece};
 pub use config::{FlushMode, ReadLimits, StoreConfig, TransientPool, commit_log_dirs, moved_dirs};
 pub use config_file::ConfigFile;
@@ -67,6 +69,7 @@ use clean::Clean;
 use commit_log::{CommitLog, Log, Placed};
 use consume_queues::{ConsumeQueues, QueueOffsets};
 use dispatch::Dispatch;
+use dropped::Dropped;
 use flush::Flush;
 use index::{Handed, Index};
 use queue_flush::QueueFlush;
@@ -94,6 +97,8 @@ pub struct MessageStore<R: Runtime> {
     tasks: Mutex<Vec<R::Task<()>>>,
     /// Held while the store lives: keeps other brokers, Java's too, out of the directory.
     lock: Mutex<Option<R::Lock>>,
+    /// One topic is dropped at a time.
+    dropping: tokio::sync::Mutex<()>,
 }
 
 impl<R: Runtime> MessageStore<R> {
@@ -129,10 +134,25 @@ impl<R: Runtime> MessageStore<R> {
             let next = offsets.of(&queue.topic, queue.queue_id);
             next.store(queue.max(), std::sync::atomic::Ordering::Relaxed);
         }
+        for (topic, dropped) in opened.dropped.iter() {
+            for (queue_id, next) in &dropped.next {
+                // Without entries it is where it was dropped. With some, what the log says counts.
+                if queues.find(topic, *queue_id).is_none_or(|queue| queue.max() == 0) {
+                    offsets.of(topic, *queue_id).store(*next, std::sync::atomic::Ordering::Relaxed);
+                }
+            }
+        }
         let flush = Arc::new(Flush::new(log.clone()));
         let levels = config.delay_levels_ms.clone();
         let handed = opened.index.enabled().then(|| Arc::new(Handed::default()));
-        let dispatch = Arc::new(Dispatch::new(log.clone(), queues.clone(), handed.clone(), levels, mark));
+        let dispatch = Arc::new(Dispatch::new(
+            log.clone(),
+            queues.clone(),
+            handed.clone(),
+            levels,
+            mark,
+            opened.dropped,
+        ));
         let index = Arc::new(Index::new(
             rt.clone(),
             (paths.root.clone(), paths.index.clone()),
@@ -174,6 +194,7 @@ impl<R: Runtime> MessageStore<R> {
             stop: watch(false).0,
             tasks: Mutex::default(),
             lock: Mutex::default(),
+            dropping: tokio::sync::Mutex::new(()),
         }))
     }
 
@@ -404,6 +425,45 @@ impl<R: Runtime> MessageStore<R> {
     /// Deletes expired files now, whatever the hour of the day.
     pub fn delete_expired(&self) {
         self.clean.ask();
+    }
+
+    /// Looks now whether something is to be deleted.
+    pub fn look_for_deletions(&self) {
+        self.clean.look_soon();
+    }
+
+    /// From now on files are kept so.
+    pub fn set_retention(&self, retention: Retention) {
+        self.clean.set_retention(retention);
+    }
+
+    /// How full the disks are.
+    pub async fn disk_usage(&self) -> StoreUsage {
+        self.clean.usage().await
+    }
+
+    /// Drops what the queues of `topic` hold, for good: when this returns no crash brings it back. Records stay in the log until
+    /// their files go, and can be found by key and by place. A topic of that name goes on with the next queue offsets.
+    ///
+    /// # Errors
+    /// Of writing what was dropped: nothing is. Of deleting files while the store stops: the next start deletes them.
+    pub async fn drop_topic(&self, topic: &str) -> io::Result<()> {
+        let _dropping = self.dropping.lock().await;
+        let (queues, known) = (self.queues.of_topic(topic), self.dispatch.dropped());
+        // Before the offsets are read: a put of this moment counts there, and its record may count as one of the next topic.
+        let before = self.log.written().get();
+        let mut next = self.offsets.of_topic(topic);
+        for queue in &queues {
+            let next = next.entry(queue.queue_id).or_default();
+            *next = (*next).max(queue.max());
+        }
+        if queues.is_empty() && next.iter().all(|(queue, next)| known.next(topic, *queue) == Some(*next)) {
+            return Ok(());
+        }
+        let mut dropped = (*known).clone();
+        dropped.add(topic, Dropped { before, next });
+        dropped.save(&self.rt, &self.paths.dropped).await?;
+        self.dispatch.drop_queues(topic, dropped).await
     }
 
     /// How long the present append has been in the way of others, in ms: Java's "page cache busy" compares it with 1,000.

@@ -239,6 +239,21 @@ impl<R: Runtime> MessageStore<R> {
         self.queues.find(topic, queue).map_or(0, |queue| queue.max())
     }
 
+    /// Whether messages were ever put into the queue.
+    #[must_use]
+    pub fn has_queue(&self, topic: &str, queue: i32) -> bool {
+        self.queues.find(topic, queue).is_some()
+    }
+
+    /// When the first message that is kept was stored, in ms since 1970.
+    #[must_use]
+    pub fn earliest_time(&self) -> Option<i64> {
+        let min = self.log.min();
+        (min < self.log.visible().get()).then(|| self.message_at(min)).flatten().and_then(|record| {
+            codec::decode(&record, Check::Lengths).ok().map(|record| record.store_timestamp)
+        })
+    }
+
     /// The queues that have, or had, messages, sorted.
     #[must_use]
     pub fn queues(&self) -> Vec<(String, i32)> {

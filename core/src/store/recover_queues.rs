@@ -10,6 +10,7 @@ use std::sync::Arc;
 use super::check::{LookedQueue, QueueReport};
 use super::consume_queue::{ConsumeQueue, Extent};
 use super::consume_queues::ConsumeQueues;
+use super::dropped::DroppedTopics;
 use super::error::RecoverError;
 use super::mapped_file::{file_name, parse_file_name};
 use super::queue_entry::{ENTRY_BYTES, Entry, SCHEDULE_TOPIC, Unit, units};
@@ -69,6 +70,8 @@ struct Recovering {
     kept: i64,
     /// Number and log offset of the first entry that was read, when it is the queue's first.
     first: Option<(i64, u64)>,
+    /// Where the record of the last entry ends in the log; 0 without one.
+    last_end: u64,
     /// The entries behind, up to the first unit that is none, as bytes.
     tail: Vec<u8>,
     /// Some byte behind the tail is not zero.
@@ -90,6 +93,7 @@ pub(crate) struct RecoveringQueues {
     from: u64,
     /// The scan begins at the first byte that is kept: nothing before it can be asked.
     from_min: bool,
+    dropped: DroppedTopics,
     queues: BTreeMap<String, BTreeMap<i32, Recovering>>,
 }
 
@@ -105,6 +109,7 @@ impl RecoveringQueues {
         from: u64,
         from_min: bool,
         look_behind: LookBehind,
+        dropped: &DroppedTopics,
     ) -> Result<RecoveringQueues, RecoverError> {
         let mut queues: BTreeMap<String, BTreeMap<i32, Recovering>> = BTreeMap::new();
         let chunk = vec![0; CHUNK_BYTES - CHUNK_BYTES % ENTRY_BYTES];
@@ -117,11 +122,21 @@ impl RecoveringQueues {
             for queue in rt.list(&topic_dir).await.map_err(RecoverError::io("list", &topic_dir))? {
                 let Some(queue_id) = queue.name.parse().ok().filter(|_| queue.is_dir) else { continue };
                 let dir = format!("{topic_dir}/{}", queue.name);
-                let loaded = loader.load(&dir).await?;
+                let mut loaded = loader.load(&dir).await?;
+                if dropped.contains(&topic.name) && loaded.last_end <= dropped.before(&topic.name) {
+                    loaded.drop_all_files(&dir);
+                }
                 queues.entry(topic.name.clone()).or_default().insert(queue_id, loaded);
             }
         }
-        Ok(RecoveringQueues { root: root.to_owned(), file_bytes, from, from_min, queues })
+        Ok(RecoveringQueues {
+            root: root.to_owned(),
+            file_bytes,
+            from,
+            from_min,
+            dropped: dropped.clone(),
+            queues,
+        })
     }
 
     pub fn is_empty(&self) -> bool {
@@ -158,6 +173,8 @@ impl RecoveringQueues {
         (entry, stored_ms): (&Entry, i64),
     ) -> Result<(), QueueGap> {
         let from_min = self.from_min;
+        let goes_on =
+            self.from <= self.dropped.before(topic) && self.dropped.next(topic, queue_id) == Some(n);
         let queue = match self.queues.get_mut(topic).and_then(|queues| queues.get_mut(&queue_id)) {
             Some(queue) => queue,
             None => self.queues.entry(topic.to_owned()).or_default().entry(queue_id).or_default(),
@@ -169,7 +186,7 @@ impl RecoveringQueues {
             queue.found.extend_from_slice(&here);
         } else if n == expected {
             queue.found.extend_from_slice(&entry.encode());
-        } else if begins && n > 0 && from_min {
+        } else if begins && n > 0 && (from_min || goes_on) {
             queue.begin_anew(n, entry);
         } else if n > expected || n == 0 {
             if !from_min {
@@ -219,11 +236,16 @@ impl RecoveringQueues {
         log_min: u64,
         flush_from: Option<u64>,
     ) -> Result<(), RecoverError> {
-        let RecoveringQueues { root, file_bytes, from, queues: recovering, .. } = self;
+        let RecoveringQueues { root, file_bytes, from, queues: recovering, dropped, .. } = self;
         let mut folders = BTreeSet::new();
         for (topic, by_id) in recovering {
             for (queue_id, queue) in by_id {
                 let dir = format!("{root}/{topic}/{queue_id}");
+                if dropped.contains(&topic) && queue.is_empty() {
+                    remove_dropped(rt, &dir, &queue).await.map_err(RecoverError::repair(&dir))?;
+                    continue;
+                }
+                let log_min = log_min.max(dropped.before(&topic));
                 let repair = Repair { rt, queues, file_bytes, dir: &dir, flush_from, from, log_min };
                 let first = queue.first.filter(|_| queue.restart.is_none());
                 let done = repair.run(&topic, queue_id, queue, &mut folders).await;
@@ -244,7 +266,37 @@ impl RecoveringQueues {
     }
 }
 
+/// Removes what is left of a queue that was dropped; a folder that stays is looked at again at the next start.
+async fn remove_dropped<R: Runtime>(rt: &R, dir: &str, queue: &Recovering) -> io::Result<()> {
+    for path in &queue.unused {
+        rt.remove(path).await?;
+    }
+    let topic_dir = super::recovery::parent(dir);
+    for folder in [dir, topic_dir] {
+        // The second is not empty before its last queue.
+        if rt.remove_dir(folder).await.is_err() {
+            break;
+        }
+    }
+    Ok(())
+}
+
 impl Recovering {
+    /// Whether there are no entries, on disk or in the log.
+    fn is_empty(&self) -> bool {
+        self.files.is_empty() && self.found.is_empty()
+    }
+
+    /// The queue was dropped with all that its files hold.
+    fn drop_all_files(&mut self, dir: &str) {
+        let files = self.files.drain(..).map(|base| format!("{dir}/{}", file_name(base)));
+        self.unused.extend(files);
+        self.tail.clear();
+        self.kept = 0;
+        self.first = None;
+        self.residue = false;
+    }
+
     /// A power loss kept the name of a later file and lost those before it, and the log, which is whole, holds nothing of
     /// this queue: its offsets were never shown, and it begins at 0 again.
     fn drop_stray_files(&mut self, dir: &str) {
@@ -373,6 +425,7 @@ impl<R: Runtime> Loader<'_, R> {
         if start > 0 {
             queue.first = None;
         }
+        queue.last_end = last.unwrap_or(0);
         Ok(())
     }
 
@@ -586,6 +639,7 @@ mod tests {
             file_bytes: 400,
             from: 1_000,
             from_min,
+            dropped: DroppedTopics::default(),
             queues: BTreeMap::from([("T".to_owned(), by_id)]),
         }
     }

@@ -19,6 +19,7 @@ use super::checkpoint::{self, Checkpoint, NO_RECORD_CRC, Own, Positions};
 use super::commit_log::Recovered;
 use super::config::StoreConfig;
 use super::consume_queues::ConsumeQueues;
+use super::dropped::DroppedTopics;
 use super::error::{RecoverError, ScanEnd};
 use super::filing::Filing;
 use super::index::{self, Known};
@@ -44,6 +45,7 @@ pub(crate) struct Paths {
     pub checkpoint: String,
     pub abort: String,
     pub lock: String,
+    pub dropped: String,
 }
 
 impl Paths {
@@ -59,6 +61,7 @@ impl Paths {
             checkpoint: format!("{root}/checkpoint"),
             abort: format!("{root}/abort"),
             lock: format!("{root}/lock"),
+            dropped: format!("{root}/config/droppedTopics.json"),
         }
     }
 }
@@ -69,6 +72,7 @@ pub(crate) struct Opened<R: Runtime> {
     pub queues: ConsumeQueues<R>,
     pub index: index::Recovered<R>,
     pub checkpoint: Checkpoint,
+    pub dropped: DroppedTopics,
 }
 
 /// What a look at a directory found, before anything is changed.
@@ -76,6 +80,7 @@ pub(crate) struct Survey<R: Runtime> {
     pub files: LogFiles<R>,
     pub queues: RecoveringQueues,
     pub checkpoint: Checkpoint,
+    pub dropped: DroppedTopics,
     pub clean: bool,
     /// Where the scan began.
     pub from: u64,
@@ -135,6 +140,7 @@ pub(crate) async fn look<R: Runtime>(
     let mut files = LogFiles::open(rt, &paths.commit_logs, config.commit_log_file_bytes).await?;
     let read = checkpoint::load(rt, &paths.checkpoint).await;
     let checkpoint = read.map_err(RecoverError::io("read", &paths.checkpoint))?;
+    let dropped = DroppedTopics::load(rt, &paths.dropped).await?;
     let own = checkpoint.positions();
     let record_crc_from = own.map_or(NO_RECORD_CRC, |own| own.record_crc_from);
     let mut from = if whole { files.min() } else { files.scan_start(&checkpoint, clean) };
@@ -153,6 +159,7 @@ pub(crate) async fn look<R: Runtime>(
             from,
             from_min,
             look_behind,
+            &dropped,
         )
         .await?;
         if queues.is_empty() && !from_min {
@@ -164,6 +171,9 @@ pub(crate) async fn look<R: Runtime>(
         let scan = files
             .scan(rt, from, record_crc_from, |record| {
                 observe(record);
+                if record.physical_offset < dropped.before(record.topic) {
+                    return ControlFlow::Continue(());
+                }
                 let Some(mut entry) = Entry::of(record, &config.delay_levels_ms) else {
                     return ControlFlow::Continue(());
                 };
@@ -194,7 +204,7 @@ pub(crate) async fn look<R: Runtime>(
                 refusals.push(RecoverError::Damaged { file, at, durable, found });
             }
             refusals.extend(queues.take_refusals());
-            return Ok(Survey { files, queues, checkpoint, clean, from, scan, refusals });
+            return Ok(Survey { files, queues, checkpoint, dropped, clean, from, scan, refusals });
         };
         assert!(!from_min, "a scan from the start of the log finds no gap: {gap:?}");
         tracing::warn!(?gap, from, "a queue is not complete: the whole log is read");
@@ -215,13 +225,18 @@ pub(crate) async fn open<R: Runtime>(
 ) -> Result<Opened<R>, RecoverError> {
     let survey = survey(rt, config, paths, how).await?;
     make_folders(rt, paths).await?;
-    let Survey { files, queues: recovering, checkpoint, clean, from, scan, .. } = survey;
+    let Survey { files, queues: recovering, checkpoint, mut dropped, clean, from, scan, .. } = survey;
     if scan.why != ScanEnd::Clean {
         tracing::warn!(end = scan.end, why = %scan.why, "the log ends at a record that is not whole");
         rt.probe("store.damaged", scan.end, 0);
     }
     tracing::info!(clean, from, end = scan.end, records = scan.records, "recovered the log");
     mark_running(rt, paths).await.map_err(RecoverError::repair(&paths.abort))?;
+    if !dropped.is_empty() {
+        // Also when nothing changes: the process that wrote it may have died before it was durable.
+        dropped.cut(scan.end);
+        dropped.save(rt, &paths.dropped).await.map_err(RecoverError::repair(&paths.dropped))?;
+    }
     let known_end = checkpoint.positions().map(|own| own.queues_durable);
     // We stopped it in order, and nothing has touched it since: what lies behind the end is zero, what lies before is durable.
     let untouched =
@@ -255,7 +270,7 @@ pub(crate) async fn open<R: Runtime>(
     if save().await.is_err() {
         save().await.map_err(RecoverError::repair(&paths.checkpoint))?;
     }
-    Ok(Opened { log: Recovered { last_timestamp: newest, ..log }, queues, index, checkpoint })
+    Ok(Opened { log: Recovered { last_timestamp: newest, ..log }, queues, index, checkpoint, dropped })
 }
 
 /// Before the checkpoint moves, since its claim about the index must hold for the log as it is now.
