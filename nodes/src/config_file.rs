@@ -14,7 +14,11 @@ use crate::table;
 /// # Errors
 /// [`Failure::Usage`]: no such file, or a line in it that is not a setting or has a bad value.
 pub fn broker(file: Option<&Path>) -> Result<BrokerConfig, Failure> {
-    read(file, BrokerConfig::read)
+    let mut config = read(file, BrokerConfig::read)?;
+    if let Some(file) = file {
+        config.set_file(path_of(file)?);
+    }
+    Ok(config)
 }
 
 /// As [`broker`].
@@ -22,7 +26,18 @@ pub fn broker(file: Option<&Path>) -> Result<BrokerConfig, Failure> {
 /// # Errors
 /// As there.
 pub fn name_server(file: Option<&Path>) -> Result<NameServerConfig, Failure> {
-    read(file, NameServerConfig::read)
+    let mut config = read(file, NameServerConfig::read)?;
+    if let Some(file) = file {
+        config.set_file(path_of(file)?);
+    }
+    Ok(config)
+}
+
+/// Where the file is, whatever folder the server's paths begin in: changed settings are written into it.
+fn path_of(file: &Path) -> Result<String, Failure> {
+    let path =
+        std::path::absolute(file).with_context(|| file.display().to_string()).map_err(Failure::Usage)?;
+    Ok(path.display().to_string())
 }
 
 fn read<C: Default>(

@@ -284,6 +284,8 @@ settings! {
         "bindAddress" bind_address: IpAddr = ANY;
         "listenPort" listen_port: u16 = 9876;
         "kvConfigPath" kv_config_path: String = "namesrv/kvConfig.json".to_owned();
+        /// Where settings go that were changed while the name server ran, when it was started without a file.
+        "configStorePath" config_store_path: String = "namesrv/namesrv.properties".to_owned();
         "scanNotActiveBrokerInterval" scan_interval_ms: u64 = 5_000;
         "orderMessageEnable" order_messages: bool = false;
         "returnOrderTopicConfigToBroker" return_order_config: bool = true;

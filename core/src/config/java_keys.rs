@@ -157,7 +157,6 @@ pub(super) const NAME_SERVER: &[&str] = &[
     "clientRequestThreadPoolQueueCapacity",
     "clusterTest",
     "configBlackList",
-    "configStorePath",
     "defaultThreadPoolNums",
     "defaultThreadPoolQueueCapacity",
     "enableControllerInNamesrv",

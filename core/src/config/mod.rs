@@ -9,10 +9,12 @@
 mod error;
 mod groups;
 mod java_keys;
+mod live;
 mod properties;
 mod value;
 
 use std::collections::BTreeMap;
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 pub use error::{ConfigError, Warning};
@@ -21,8 +23,11 @@ pub use groups::{
     NameServerSettings, PullSettings, ReadSettings, Registration, RetentionSettings, SendSettings,
     StoreSettings, TopicSettings, TransactionSettings,
 };
+pub use live::Live;
+pub(crate) use live::{load as load_changes, save as save_changes};
 pub use value::{FlushDisk, Permission, ReservedTime, Role};
 
+use crate::runtime::Runtime;
 use groups::Group;
 
 /// Where a value comes from.
@@ -72,6 +77,7 @@ pub struct BrokerConfig {
     pub reads: ReadSettings,
     pub retention: RetentionSettings,
     sources: BTreeMap<&'static str, Source>,
+    file: Option<String>,
 }
 
 /// All settings of a name server.
@@ -79,6 +85,7 @@ pub struct BrokerConfig {
 pub struct NameServerConfig {
     pub server: NameServerSettings,
     sources: BTreeMap<&'static str, Source>,
+    file: Option<String>,
 }
 
 impl BrokerConfig {
@@ -102,6 +109,30 @@ impl BrokerConfig {
     #[must_use]
     pub fn settings(&self) -> Vec<Setting> {
         settings(self)
+    }
+
+    /// The file that these settings came from, as the program gives it at its start.
+    pub fn set_file(&mut self, file: String) {
+        self.file = Some(file);
+    }
+
+    /// Where settings go that are changed while the broker runs: the file that they came from, else one in the data folder,
+    /// which the next start without a file reads.
+    #[must_use]
+    pub fn changes_file(&self) -> String {
+        self.file.clone().unwrap_or_else(|| format!("{}/config/broker.properties", self.store.root))
+    }
+
+    /// Takes over what was changed while an earlier process ran, but for what flags say.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or a line has a bad value.
+    pub(crate) async fn with_changes<R: Runtime>(mut self, rt: &R) -> io::Result<BrokerConfig> {
+        if self.file.is_none() {
+            let path = self.changes_file();
+            take_changes(&mut self, rt, &path).await?;
+        }
+        Ok(self)
     }
 
     /// Where to listen.
@@ -139,6 +170,29 @@ impl NameServerConfig {
     #[must_use]
     pub fn settings(&self) -> Vec<Setting> {
         settings(self)
+    }
+
+    /// As [`BrokerConfig::set_file`].
+    pub fn set_file(&mut self, file: String) {
+        self.file = Some(file);
+    }
+
+    /// As [`BrokerConfig::changes_file`]; without a file it is that of `configStorePath`.
+    #[must_use]
+    pub fn changes_file(&self) -> String {
+        self.file.clone().unwrap_or_else(|| self.server.config_store_path.clone())
+    }
+
+    /// As [`BrokerConfig::with_changes`].
+    ///
+    /// # Errors
+    /// As there.
+    pub(crate) async fn with_changes<R: Runtime>(mut self, rt: &R) -> io::Result<NameServerConfig> {
+        if self.file.is_none() {
+            let path = self.changes_file();
+            take_changes(&mut self, rt, &path).await?;
+        }
+        Ok(self)
     }
 
     /// Where to listen.
@@ -269,6 +323,19 @@ fn read<C: Groups>(file: &str, text: &str) -> Result<(C, Vec<Warning>), ConfigEr
         }
     }
     Ok((config, warnings))
+}
+
+async fn take_changes<C: Groups, R: Runtime>(config: &mut C, rt: &R, path: &str) -> io::Result<()> {
+    for (key, value) in load_changes(rt, path).await? {
+        if config.sources().get(key.as_str()) == Some(&Source::Flag) {
+            continue;
+        }
+        if let Some(Err(expected)) = assign(config, &key, &value, Source::File) {
+            let why = format!("{path}: {key} expects {expected}, found {value}");
+            return Err(io::Error::new(io::ErrorKind::InvalidData, why));
+        }
+    }
+    Ok(())
 }
 
 fn set_flag<C: Groups>(config: &mut C, key: &str, value: &str) -> Result<(), ConfigError> {

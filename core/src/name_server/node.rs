@@ -22,6 +22,8 @@ pub enum StartError {
     Listen { addr: SocketAddr, source: io::Error },
     #[error(transparent)]
     KvConfig(#[from] KvConfigError),
+    #[error("read the changed settings in {path}: {source}")]
+    Changes { path: String, source: io::Error },
 }
 
 /// A running name server.
@@ -31,11 +33,13 @@ pub struct NameServer<R: Runtime> {
 }
 
 impl<R: Runtime> NameServer<R> {
-    /// Reads the KV configuration, then listens.
+    /// Reads the settings that were changed in an earlier run and the KV configuration, then listens.
     ///
     /// # Errors
     /// [`StartError`]: the address is taken, or the KV configuration cannot be read.
     pub async fn start(rt: R, config: NameServerConfig) -> Result<NameServer<R>, StartError> {
+        let path = config.changes_file();
+        let config = config.with_changes(&rt).await.map_err(|source| StartError::Changes { path, source })?;
         let addr = config.listen();
         let limits = ConnectionLimits {
             idle: Duration::from_secs(config.server.connection_idle_s),

@@ -69,6 +69,8 @@ pub(super) struct Requests<R: Runtime> {
     rt: R,
     started: Mono,
     config: Mutex<NameServerConfig>,
+    /// Held from the copy of the settings to the end of their write.
+    changing: tokio::sync::Mutex<()>,
     routes: Mutex<RouteInfo>,
     kv: KvConfig<R>,
     /// Open connections, for notices to brokers and for closing those of expired ones.
@@ -121,7 +123,7 @@ impl<R: Runtime> Handler<R> for Requests<R> {
             }
             code::DELETE_TOPIC_IN_NAMESRV => self.delete_topic(&request),
             code::REGISTER_TOPIC_IN_NAMESRV => self.register_topic(&request),
-            code::UPDATE_NAMESRV_CONFIG => self.update_config(&request),
+            code::UPDATE_NAMESRV_CONFIG => self.update_config(&request).await,
             code::GET_NAMESRV_CONFIG => Ok(self.get_config(&request)),
             _ => Ok(unsupported(&request)),
         };
@@ -137,6 +139,7 @@ impl<R: Runtime> Requests<R> {
             started: rt.now(),
             rt,
             config: Mutex::new(config),
+            changing: tokio::sync::Mutex::new(()),
             routes: Mutex::default(),
             kv,
             connections: Mutex::default(),
@@ -348,27 +351,33 @@ impl<R: Runtime> Requests<R> {
         Ok(ok(request))
     }
 
-    /// All or nothing: a bad value changes no setting.
-    fn update_config(&self, request: &RemotingCommand) -> Reply {
+    /// All or nothing: a bad value changes no setting. What is changed is in the file that the next start reads.
+    async fn update_config(&self, request: &RemotingCommand) -> Reply {
         let body = request.body.to_bytes();
         let text = std::str::from_utf8(&body)
             .map_err(|_| Refusal::new(response::SYSTEM_ERROR, "the body is not UTF-8 text"))?;
-        let mut config = lock(&self.config);
-        let mut changed = config.clone();
+        let _changing = self.changing.lock().await;
+        let mut changed = lock(&self.config).clone();
+        let mut changes = Vec::new();
         for (key, value) in config::properties(text) {
             if FIXED_SETTINGS.contains(&key.as_str()) {
                 let remark = format!("Can not update config in black list: {key}");
                 return Err(Refusal::new(response::NO_PERMISSION, remark));
             }
             match changed.set(&key, &value) {
-                Ok(()) => tracing::info!(key, value, "setting changed"),
+                Ok(()) => changes.push((key, value)),
                 Err(config::ConfigError::UnknownFlag { key, .. }) => {
                     tracing::warn!(key, "setting not known here, ignored");
                 }
                 Err(error) => return Err(Refusal::new(response::SYSTEM_ERROR, error.to_string())),
             }
         }
-        *config = changed;
+        let path = changed.changes_file();
+        config::save_changes(&self.rt, &path, &changes).await.map_err(|error| {
+            Refusal::new(response::SYSTEM_ERROR, format!("write the changed settings to {path}: {error}"))
+        })?;
+        tracing::info!(?changes, "settings changed");
+        *lock(&self.config) = changed;
         Ok(ok(request))
     }
 
