@@ -1,6 +1,7 @@
 //! Tests that hold the code against what the original programs sent and answered (`tests/golden`), and nodes over real sockets.
 #![forbid(unsafe_code)]
 
+mod admin;
 mod broker;
 mod broker_node;
 mod broker_stats;

@@ -184,6 +184,20 @@ impl ClientTable {
         members.map(|members| members.values().cloned().collect()).unwrap_or_default()
     }
 
+    /// The producers by group.
+    pub fn producers(&self) -> Vec<(String, Vec<Member>)> {
+        let tables = self.tables();
+        let groups = tables.producers.iter();
+        groups.map(|(group, members)| (group.clone(), members.values().cloned().collect())).collect()
+    }
+
+    /// The live groups that subscribe to `topic`.
+    pub fn groups_of_topic(&self, topic: &str) -> Vec<String> {
+        let tables = self.tables();
+        let groups = tables.consumers.iter().filter(|(_, entry)| entry.subscriptions.contains_key(topic));
+        groups.map(|(group, _)| group.clone()).collect()
+    }
+
     /// How a group consumes and what, `None` when it has no live member.
     pub fn consumption(&self, group: &str) -> Option<(Consumption, Vec<SubscriptionData>)> {
         let tables = self.tables();

@@ -88,6 +88,45 @@ impl CommittedOffsets {
         self.table().topics.get(topic)?.get(group)?.get(&queue).copied()
     }
 
+    /// The groups that have committed something on `topic`.
+    pub fn groups_of(&self, topic: &str) -> Vec<String> {
+        self.table().topics.get(topic).map(|groups| groups.keys().cloned().collect()).unwrap_or_default()
+    }
+
+    /// The topics on which `group` has committed something.
+    pub fn topics_of(&self, group: &str) -> Vec<String> {
+        let table = self.table();
+        let topics = table.topics.iter().filter(|(_, groups)| groups.contains_key(group));
+        topics.map(|(topic, _)| topic.clone()).collect()
+    }
+
+    /// Gives `to` what `from` has committed on `topic`, in the place of its own.
+    pub fn copy(&self, topic: &str, from: &str, to: &str) {
+        let mut table = self.table();
+        let Some(groups) = table.topics.get_mut(topic) else { return };
+        if let Some(queues) = groups.get(from).cloned() {
+            groups.insert(to.to_owned(), queues);
+            table.changes += 1;
+        }
+    }
+
+    pub fn remove_topic(&self, topic: &str) {
+        let mut table = self.table();
+        if table.topics.remove(topic).is_some() {
+            table.changes += 1;
+        }
+    }
+
+    pub fn remove_group(&self, group: &str) {
+        let mut table = self.table();
+        let mut changes = 0;
+        for groups in table.topics.values_mut() {
+            changes += u64::from(groups.remove(group).is_some());
+        }
+        table.topics.retain(|_, groups| !groups.is_empty());
+        table.changes += changes;
+    }
+
     /// Rises with every change: what was written at one count need not be written again at the same.
     pub fn changes(&self) -> u64 {
         self.table().changes
@@ -118,6 +157,27 @@ mod tests {
         assert_eq!(offsets.get("T", "g", 0), Some(5));
         assert_eq!(offsets.get("T", "g", 1), Some(6));
         assert_eq!(offsets.get("T", "g", 2), None);
+    }
+
+    #[test]
+    fn what_is_removed_or_copied_is_a_change_of_the_file() {
+        let offsets = CommittedOffsets::default();
+        for (topic, group) in [("T", "g"), ("T", "h"), ("U", "g")] {
+            offsets.commit(topic, group, 0, 5, 10);
+        }
+        assert_eq!(
+            (offsets.groups_of("T"), offsets.topics_of("g")),
+            (vec!["g".into(), "h".into()], vec!["T".into(), "U".into()])
+        );
+        offsets.copy("T", "h", "k");
+        assert_eq!((offsets.get("T", "k", 0), offsets.changes()), (Some(5), 4));
+        offsets.remove_group("g");
+        assert_eq!((offsets.get("T", "g", 0), offsets.get("U", "g", 0), offsets.changes()), (None, None, 6));
+        offsets.remove_topic("T");
+        assert_eq!((offsets.snapshot().0.len(), offsets.changes()), (0, 7));
+        offsets.remove_topic("T");
+        offsets.remove_group("g");
+        assert_eq!(offsets.changes(), 7, "nothing was there");
     }
 
     #[test]

@@ -90,6 +90,13 @@ impl<R: Runtime> ConsumerFilters<R> {
         Some(Registered { version: entry.data.client_version, expression: entry.expression.clone() })
     }
 
+    /// A group's filter of a topic as tools show it.
+    pub fn describe(&self, topic: &str, group: &str) -> Option<String> {
+        let table = self.table();
+        let data = &table.topics.get(topic)?.get(group)?.data;
+        Some(String::from_utf8_lossy(&crate::remoting::json::to_standard(data)).into_owned())
+    }
+
     /// Takes in all that a group subscribes to; its filters of other topics die.
     pub fn register(&self, group: &str, subscriptions: &[SubscriptionData]) {
         let now_ms = self.rt.wall_ms();

@@ -157,6 +157,20 @@ impl<R: Runtime, V: Stored> DurableTable<R, V> {
         Ok(changed)
     }
 
+    /// Gives the same content the next version, for those who look at it again when the version has changed.
+    ///
+    /// # Errors
+    /// [`TableError`]: the version is the old one.
+    pub async fn touch(&self) -> Result<(), TableError> {
+        let generation = {
+            let mut staged = self.staged();
+            staged.generation += 1;
+            staged.content.version = staged.content.version.next(self.rt.wall_ms());
+            staged.generation
+        };
+        self.write_through(generation).await
+    }
+
     /// Takes the place of all that is there, version included; true when the version was another one. The file holds the
     /// whole new content or the whole old one (H-12).
     ///

@@ -1,8 +1,8 @@
 //! The broker: request code to handler.
 //!
 //! `node` is a running broker. `send_message`, `send_back`, `reply`, `pull_message` (with `long_polling` and `held_pulls`),
-//! `offset_requests`, `client_requests`, `topic_requests`, `stats_requests` and `transaction` carry requests out; `schedule` delivers what waits;
-//! `topic_config`, `subscription_group` (both in a `durable_table`), `committed_offsets`, `consumer_filters`, `client_table` and `lock_table` hold what
+//! `offset_requests`, `client_requests`, `topic_requests`, `stats_requests`, `admin` and `transaction` carry requests out; `schedule` delivers what waits;
+//! `topic_config`, `subscription_group` (both in a `durable_table`), `committed_offsets`, `consumer_filters`, `client_table`, `lock_table` and `counts` hold what
 //! they look at; `registration` tells the name servers; `replication` and `slave_sync` are what a role adds.
 //!
 //! Invariant: a request code without a line in [`BrokerHandler::dispatch`] is answered as not supported, never as done.
@@ -10,10 +10,12 @@
 //! offsets survive a restart.
 
 mod address;
+mod admin;
 mod client_requests;
 mod client_table;
 mod committed_offsets;
 mod consumer_filters;
+mod counts;
 mod durable_table;
 mod filter;
 mod held_pulls;
@@ -50,6 +52,7 @@ use crate::remoting::codes::{request as codes, response};
 use crate::remoting::connection::{Answer, ConnectionHandle, Handler, InFlightLimit, unsupported};
 use crate::runtime::Runtime;
 
+use admin::{AdminRequests, is_admin};
 use client_requests::ClientRequests;
 use long_polling::LongPolling;
 use offset_requests::OffsetRequests;
@@ -75,6 +78,7 @@ enum Class {
     LitePull,
     Heartbeat,
     EndTransaction,
+    Admin,
     Other,
 }
 
@@ -88,6 +92,7 @@ impl Class {
             codes::LITE_PULL_MESSAGE => Class::LitePull,
             codes::HEART_BEAT => Class::Heartbeat,
             codes::END_TRANSACTION => Class::EndTransaction,
+            code if is_admin(code) => Class::Admin,
             _ => Class::Other,
         }
     }
@@ -112,6 +117,7 @@ struct BrokerHandler<R: Runtime> {
     topics: TopicRequests<R>,
     views: ViewMessage<R>,
     stats: StatsRequests<R>,
+    admin: Arc<AdminRequests<R>>,
     transactions: Arc<Transactions<R>>,
     schedule: Arc<Schedule<R>>,
     ha: HaRequests<R>,
@@ -140,12 +146,6 @@ impl<R: Runtime> BrokerHandler<R> {
         connection: &ConnectionHandle,
         request: &RemotingCommand,
     ) -> Result<RemotingCommand, Refusal> {
-        if self.is_slave && changes_tables(request.code) {
-            return Err(Refusal::new(
-                response::NO_PERMISSION,
-                "topics and groups of a slave are its master's",
-            ));
-        }
         match request.code {
             codes::QUERY_CONSUMER_OFFSET => self.offsets.query(request).await,
             codes::UPDATE_CONSUMER_OFFSET => self.offsets.update(request).await,
@@ -168,13 +168,16 @@ impl<R: Runtime> BrokerHandler<R> {
             codes::GET_CONSUMER_CONNECTION_LIST => self.clients.consumer_connections(request),
             codes::GET_PRODUCER_CONNECTION_LIST => self.clients.producer_connections(request),
             codes::UPDATE_AND_CREATE_TOPIC => self.topics.create_or_update(request).await,
+            codes::UPDATE_AND_CREATE_TOPIC_LIST => self.topics.create_or_update_list(request).await,
             codes::GET_ALL_TOPIC_CONFIG => Ok(self.topics.all_topics()),
             codes::GET_TOPIC_CONFIG => self.topics.topic(request),
             codes::GET_SYSTEM_TOPIC_LIST_FROM_BROKER => Ok(self.topics.system_topics()),
             codes::UPDATE_AND_CREATE_SUBSCRIPTIONGROUP => self.topics.create_or_update_group(request).await,
+            codes::UPDATE_AND_CREATE_SUBSCRIPTIONGROUP_LIST => {
+                self.topics.create_or_update_groups(request).await
+            }
             codes::GET_ALL_SUBSCRIPTIONGROUP_CONFIG => Ok(self.topics.all_groups()),
             codes::GET_SUBSCRIPTIONGROUP_CONFIG => self.topics.group(request),
-            codes::GET_BROKER_CONFIG => Ok(self.stats.config()),
             codes::GET_TOPIC_STATS_INFO => self.stats.topic(request).await,
             codes::GET_CONSUME_STATS => self.stats.group(request).await,
             _ => Ok(unsupported(request)),
@@ -184,7 +187,17 @@ impl<R: Runtime> BrokerHandler<R> {
 
 /// Requests that change what a slave copies from its master.
 fn changes_tables(code: i32) -> bool {
-    matches!(code, codes::UPDATE_AND_CREATE_TOPIC | codes::UPDATE_AND_CREATE_SUBSCRIPTIONGROUP)
+    matches!(
+        code,
+        codes::UPDATE_AND_CREATE_TOPIC
+            | codes::UPDATE_AND_CREATE_TOPIC_LIST
+            | codes::UPDATE_AND_CREATE_SUBSCRIPTIONGROUP
+            | codes::UPDATE_AND_CREATE_SUBSCRIPTIONGROUP_LIST
+            | codes::DELETE_TOPIC_IN_BROKER
+            | codes::DELETE_SUBSCRIPTIONGROUP
+            | codes::CLEAN_UNUSED_TOPIC
+            | codes::RESUME_CHECK_HALF_MESSAGE
+    )
 }
 
 impl<R: Runtime> Handler<R> for BrokerHandler<R> {
@@ -201,7 +214,7 @@ impl<R: Runtime> Handler<R> for BrokerHandler<R> {
             Class::LitePull => Some(limits.lite_pull),
             Class::Heartbeat => Some(limits.heartbeat),
             Class::EndTransaction => Some(limits.end_transaction),
-            Class::SendBack | Class::Reply | Class::Other => None,
+            Class::SendBack | Class::Reply | Class::Admin | Class::Other => None,
         }
     }
 
@@ -214,12 +227,20 @@ impl<R: Runtime> Handler<R> for BrokerHandler<R> {
     }
 
     async fn handle(&self, connection: &ConnectionHandle, request: RemotingCommand) -> Answer {
+        if self.is_slave && changes_tables(request.code) {
+            let remark = "topics and groups of a slave are its master's";
+            return Answer::Now(Refusal::new(response::NO_PERMISSION, remark).answer());
+        }
         match Class::of(request.code) {
             Class::Send => self.sends.handle(connection.peer(), &request).await,
             Class::SendBack => self.send_backs.handle(&request).await,
             Class::Reply => self.replies.handle(connection.peer(), request).await,
             Class::Pull | Class::LitePull => self.pulls.handle(connection, &request).await,
             Class::EndTransaction => self.transactions.end(&request).await,
+            Class::Admin => {
+                let admin = self.admin.clone();
+                Answer::Later(Box::pin(async move { answer_of(admin.dispatch(&request).await) }))
+            }
             Class::Heartbeat | Class::Other => {
                 Answer::Now(answer_of(self.dispatch(connection, &request).await))
             }

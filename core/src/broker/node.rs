@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
-use crate::config::{BrokerConfig, FlushDisk, Role};
+use crate::config::{BrokerConfig, FlushDisk, Live, Permission, RetentionSettings, Role};
 use crate::ha::master::HaServer;
 use crate::remoting::connection::{ConnectionLimits, InFlightLimit, NoHandler};
 use crate::remoting::peer::Peers;
@@ -25,10 +25,12 @@ use crate::store::{
     commit_log_dirs,
 };
 
+use super::admin::{AdminRequests, Changeable, Settings};
 use super::client_requests::ClientRequests;
 use super::client_table::ClientTable;
 use super::committed_offsets::CommittedOffsets;
 use super::consumer_filters::ConsumerFilters;
+use super::counts::Counts;
 use super::durable_table::TableError;
 use super::lock_table::LockTable;
 use super::long_polling::LongPolling;
@@ -41,7 +43,7 @@ use super::reply::Replies;
 use super::schedule::Schedule;
 use super::send_back::SendBack;
 use super::send_message::SendMessage;
-use super::stats_requests::{SettingsText, StatsRequests};
+use super::stats_requests::StatsRequests;
 use super::subscription_group::SubscriptionGroups;
 use super::topic_config::Topics;
 use super::topic_requests::TopicRequests;
@@ -120,6 +122,12 @@ impl<R: Runtime> Broker<R> {
     /// # Errors
     /// [`StartError`].
     pub async fn start(rt: R, config: BrokerConfig) -> Result<Broker<R>, StartError> {
+        let path = config.changes_file();
+        let config = config.with_changes(&rt).await.map_err(|source| StartError::Io {
+            action: "read",
+            path,
+            source,
+        })?;
         let name_servers =
             parse_name_servers(&config.registration.name_servers).map_err(StartError::NameServer)?;
         replication::check(&config)?;
@@ -162,13 +170,14 @@ impl<R: Runtime> Broker<R> {
         let local = servers.first().expect("the main port is listened on").local_addr();
         let address = SocketAddr::new(ip, local.port());
         handler.sends.set_store_host(address);
+        handler.admin.settings.set_address(address.to_string());
 
         let peers = Peers::new(rt.clone(), Arc::new(NoHandler), limits);
         let registration = Arc::new(Registration::new(
             rt.clone(),
             peers.clone(),
             tables.topics.clone(),
-            presence(config, address, ha.as_ref().map(HaServer::local_addr)),
+            presence(config, &handler, address, ha.as_ref().map(HaServer::local_addr)),
             other.master.clone(),
             name_servers,
         ));
@@ -281,26 +290,36 @@ fn store_config<R: Runtime>(rt: &R, config: &BrokerConfig) -> StoreConfig {
             cold_bytes: reads.cold_bytes,
             cold_count: reads.cold_count,
         },
-        retention: Retention {
-            reserved_ms: retention.reserved.ms,
-            delete_hours: retention.delete_hours,
-            interval_ms: retention.interval_ms,
-            batch_max: retention.batch_max,
-            log_file_pause_ms: retention.log_file_pause_ms,
-            queue_file_pause_ms: retention.queue_file_pause_ms,
-            held_max_ms: retention.held_max_ms,
-            held_retry_ms: retention.held_retry_ms,
-            forcibly: retention.forcibly,
-            disk_max_used_percent: retention.disk_max_used_percent,
-            forcibly_percent: retention.forcibly_percent,
-            warning_percent: retention.warning_percent,
-            ..defaults.retention.clone()
-        },
+        retention: self::retention(retention, &defaults.retention),
         ..defaults
     }
 }
 
-fn presence(config: &BrokerConfig, address: SocketAddr, ha: Option<SocketAddr>) -> Presence {
+/// How long files are kept, by the settings; what is no setting is as in `defaults`.
+pub(super) fn retention(settings: &RetentionSettings, defaults: &Retention) -> Retention {
+    Retention {
+        reserved_ms: settings.reserved.ms,
+        delete_hours: settings.delete_hours,
+        interval_ms: settings.interval_ms,
+        batch_max: settings.batch_max,
+        log_file_pause_ms: settings.log_file_pause_ms,
+        queue_file_pause_ms: settings.queue_file_pause_ms,
+        held_max_ms: settings.held_max_ms,
+        held_retry_ms: settings.held_retry_ms,
+        forcibly: settings.forcibly,
+        disk_max_used_percent: settings.disk_max_used_percent,
+        forcibly_percent: settings.forcibly_percent,
+        warning_percent: settings.warning_percent,
+        ..defaults.clone()
+    }
+}
+
+fn presence<R: Runtime>(
+    config: &BrokerConfig,
+    handler: &BrokerHandler<R>,
+    address: SocketAddr,
+    ha: Option<SocketAddr>,
+) -> Presence {
     let ha_port = ha.unwrap_or_else(|| replication::ha_listen(config)).port();
     Presence {
         name: config.identity.name.clone(),
@@ -308,7 +327,7 @@ fn presence(config: &BrokerConfig, address: SocketAddr, ha: Option<SocketAddr>) 
         address: address.to_string(),
         id: config.identity.id.into(),
         ha_address: SocketAddr::new(address.ip(), ha_port).to_string(),
-        permission: config.identity.permission,
+        permission: handler.pulls.permission.clone(),
         period_ms: config.registration.period_ms,
         timeout: Duration::from_millis(config.registration.timeout_ms),
     }
@@ -364,8 +383,36 @@ fn handler<R: Runtime>(
     let Tables { topics, groups, offsets, .. } = tables;
     let is_slave = config.identity.role == Role::Slave;
     let wait = SlaveWait::new(config, other.slaves.as_ref());
-    let sends = SendMessage::new(rt.clone(), store.clone(), topics.clone(), groups.clone(), wait, config);
+    let permission: Live<Permission> = Live::new(config.identity.permission);
+    let counts = Arc::new(Counts::new(rt.clone(), config.identity.cluster.clone()));
+    let counted = (permission.clone(), counts.clone());
+    let sends =
+        SendMessage::new(rt.clone(), store.clone(), topics.clone(), groups.clone(), wait, counted, config);
     let sends = Arc::new(sends);
+    let transactions = Live::new(config.transactions.clone());
+    let changeable = Changeable {
+        permission: permission.clone(),
+        transactions: transactions.clone(),
+        topics: topics.clone(),
+        groups: groups.clone(),
+        store: store.clone(),
+    };
+    let admin = Arc::new(AdminRequests {
+        rt: rt.clone(),
+        store: store.clone(),
+        topics: topics.clone(),
+        groups: groups.clone(),
+        clients: clients.clone(),
+        filters: tables.filters.clone(),
+        offsets: offsets.clone(),
+        offset_file: tables.offset_file.clone(),
+        schedule: tables.schedule.clone(),
+        sends: sends.clone(),
+        counts: counts.clone(),
+        settings: Settings::new(config, changeable, rt.wall_ms()),
+        broker_name: config.identity.name.clone(),
+        began: (rt.wall_ms(), rt.now()),
+    });
     BrokerHandler {
         send_backs: SendBack {
             rt: rt.clone(),
@@ -373,7 +420,8 @@ fn handler<R: Runtime>(
             topics: topics.clone(),
             groups: groups.clone(),
             sends: sends.clone(),
-            permission: config.identity.permission,
+            permission: permission.clone(),
+            counts: counts.clone(),
         },
         transactions: Arc::new(Transactions {
             rt: rt.clone(),
@@ -382,7 +430,7 @@ fn handler<R: Runtime>(
             clients: clients.clone(),
             offsets: offsets.clone(),
             sends: sends.clone(),
-            settings: config.transactions.clone(),
+            settings: transactions,
             reserved_ms: config.retention.reserved.ms,
             turn: AtomicUsize::new(0),
         }),
@@ -404,7 +452,8 @@ fn handler<R: Runtime>(
             held: held.clone(),
             settings: config.pull.clone(),
             property_filter: config.filters.by_property,
-            permission: config.identity.permission,
+            permission,
+            counts: counts.clone(),
             is_slave,
         },
         offsets: OffsetRequests {
@@ -432,8 +481,9 @@ fn handler<R: Runtime>(
             clients: clients.clone(),
             offsets: offsets.clone(),
             broker_name: config.identity.name.clone(),
-            settings: SettingsText::new(config, rt.wall_ms()),
+            counts,
         },
+        admin,
         schedule: tables.schedule.clone(),
         ha: HaRequests {
             store: store.clone(),
@@ -486,6 +536,7 @@ fn background<R: Runtime>(
     let mut tasks = vec![
         rt.spawn("answer held pulls", handler.held.clone().run(store.clone(), stop.clone())),
         rt.spawn("write offsets", tables.offset_file.clone().run(interval, stop.clone())),
+        rt.spawn("look at counts", handler.admin.counts.clone().run(rt.clone(), stop.clone())),
         rt.spawn("write filters", tables.filters.clone().run(stop.clone())),
         rt.spawn("expire clients", expire_clients(rt.clone(), clients, stop.clone())),
     ];

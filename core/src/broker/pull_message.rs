@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use crate::config::{Permission, PullSettings};
+use crate::config::{Live, Permission, PullSettings};
 use crate::filter::{Expression, SQL92};
 use crate::message::sys_flag::pull as flags;
 use crate::remoting::RemotingCommand;
@@ -19,6 +19,7 @@ use crate::store::{GetStatus, MessageStore, Read, ReadFilter};
 use super::client_table::{ClientTable, LiveGroup};
 use super::committed_offsets::CommittedOffsets;
 use super::consumer_filters::{ConsumerFilters, Registered};
+use super::counts::{Counts, GroupCounts};
 use super::filter::{Filter, TagFilter, is_tag_type, is_wanted};
 use super::held_pulls::Held;
 use super::long_polling::{HeldAnswer, LongPolling};
@@ -27,7 +28,7 @@ use super::subscription_group::SubscriptionGroups;
 use super::topic_config::{Topics, perm};
 
 /// A pull that has passed its checks: what is read, and again when it wakes.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct CheckedPull {
     pub topic: String,
     pub queue: i32,
@@ -39,6 +40,8 @@ pub(crate) struct CheckedPull {
     suggest: Suggest,
     /// Read from a slave, which may lack what its master has.
     of_slave: bool,
+    /// Where what is read counts.
+    counts: Option<Arc<GroupCounts>>,
 }
 
 /// Which broker of the name a consumer is told to ask next.
@@ -61,7 +64,8 @@ pub(crate) struct PullMessage<R: Runtime> {
     pub held: Arc<LongPolling<R>>,
     pub settings: PullSettings,
     pub property_filter: bool,
-    pub permission: Permission,
+    pub permission: Live<Permission>,
+    pub counts: Arc<Counts>,
     pub is_slave: bool,
 }
 
@@ -90,7 +94,7 @@ impl<R: Runtime> PullMessage<R> {
             false => None,
         };
         let facts = Facts {
-            can_read: self.permission.can_read(),
+            can_read: self.permission.get().can_read(),
             is_slave: self.is_slave,
             slave_read: self.settings.slave_read,
             lite: request.code == request::LITE_PULL_MESSAGE,
@@ -101,7 +105,8 @@ impl<R: Runtime> PullMessage<R> {
             registered: registered.as_ref(),
             property_filter: self.property_filter,
         };
-        let pull = check(&header, &facts)?;
+        let mut pull = check(&header, &facts)?;
+        pull.counts = Some(self.counts.group(&header.topic, &header.consumer_group));
         let read = read(&self.rt, &self.store, &pull).await;
         if header.sys_flag & flags::COMMIT_OFFSET != 0 {
             let max = self.store.max_offset(&header.topic, header.queue_id);
@@ -154,7 +159,11 @@ pub(crate) async fn read<R: Runtime>(rt: &R, store: &MessageStore<R>, pull: &Che
     let by_properties = |raw: &str| expression.is_none_or(|expression| is_wanted(rt, expression, raw));
     let by_properties: &(dyn Fn(&str) -> bool + Sync) = &by_properties;
     let filter = ReadFilter { by_tag: &by_tag, by_properties: expression.map(|_| by_properties) };
-    store.get_filtered(&pull.topic, pull.queue, pull.offset, pull.count_max, filter).await
+    let read = store.get_filtered(&pull.topic, pull.queue, pull.offset, pull.count_max, filter).await;
+    if let Some(counts) = &pull.counts {
+        counts.got(read.count, read.messages.iter().map(|run| run.len()).sum());
+    }
+    read
 }
 
 /// # Source
@@ -274,6 +283,7 @@ fn check(header: &PullMessageHeader, facts: &Facts<'_>) -> Result<CheckedPull, R
             false => Suggest::default(),
         },
         of_slave: facts.is_slave,
+        counts: None,
     })
 }
 

@@ -23,7 +23,7 @@ use crate::runtime::Runtime;
 use crate::runtime::sync::{Receiver, Sender};
 
 use super::topic_config::Topics;
-use crate::config::Permission;
+use crate::config::{Live, Permission};
 use crate::ha::slave::MasterPlace;
 
 /// The first full registration after that of the start.
@@ -40,7 +40,7 @@ pub(crate) struct Presence {
     /// 0 for a master.
     pub id: i64,
     pub ha_address: String,
-    pub permission: Permission,
+    pub permission: Live<Permission>,
     pub period_ms: u64,
     pub timeout: Duration,
 }
@@ -194,7 +194,7 @@ impl<R: Runtime> Registration<R> {
 
     /// What a name server is told of topics: no more than the broker permits.
     fn registered(&self, mut wrapper: TopicConfigSerializeWrapper) -> TopicConfigSerializeWrapper {
-        let permission = self.presence.permission;
+        let permission = self.presence.permission.get();
         if !(permission.can_read() && permission.can_write()) {
             for topic in wrapper.topic_config_table.values_mut() {
                 topic.perm &= permission.0;

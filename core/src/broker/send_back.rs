@@ -8,7 +8,7 @@
 
 use std::sync::Arc;
 
-use crate::config::Permission;
+use crate::config::{Live, Permission};
 use crate::message::properties;
 use crate::message::{MessageToStore, StoredMessage};
 use crate::remoting::RemotingCommand;
@@ -19,6 +19,7 @@ use crate::remoting::headers::ConsumerSendMsgBackHeader;
 use crate::runtime::{Mutant, Runtime};
 use crate::store::MessageStore;
 
+use super::counts::Counts;
 use super::names;
 use super::refusal::{Refusal, answer};
 use super::schedule::Delayed;
@@ -37,7 +38,8 @@ pub(crate) struct SendBack<R: Runtime> {
     pub topics: Arc<Topics<R>>,
     pub groups: Arc<SubscriptionGroups<R>>,
     pub sends: Arc<SendMessage<R>>,
-    pub permission: Permission,
+    pub permission: Live<Permission>,
+    pub counts: Arc<Counts>,
 }
 
 /// What becomes of a message that was handed back.
@@ -71,7 +73,7 @@ impl<R: Runtime> SendBack<R> {
             let remark = format!("subscription group not exist, {}", header.group);
             return Err(Refusal::new(response::SUBSCRIPTION_GROUP_NOT_EXIST, remark));
         };
-        if !self.permission.can_write() {
+        if !self.permission.get().can_write() {
             return Err(Refusal::new(response::NO_PERMISSION, "the broker takes no messages"));
         }
         if group.retry_queue_nums <= 0 {
@@ -113,6 +115,7 @@ impl<R: Runtime> SendBack<R> {
             None => self.store.put(&back).await,
         };
         let put = put.map_err(|error| Refusal::new(response::SYSTEM_ERROR, error.to_string()))?;
+        self.counts.sent_back(&message.topic, &header.group);
         if !self.store.must_wait() || self.rt.mutant(Mutant::SendBackUnflushed) {
             return Ok(Answer::Now(answer(response::SUCCESS)));
         }

@@ -12,7 +12,7 @@ use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 
-use crate::config::{BrokerConfig, Permission, Role, SendSettings};
+use crate::config::{BrokerConfig, Live, Permission, Role, SendSettings};
 use crate::message::batch;
 use crate::message::properties::{self, NAME_SEPARATOR, PROPERTY_SEPARATOR, Segment};
 use crate::message::{MessageToStore, id, sys_flag};
@@ -25,6 +25,7 @@ use crate::runtime::Runtime;
 use crate::runtime::sync::Watermark;
 use crate::store::{Appended, AppendedBatch, MessageStore, PutError, WhyNot};
 
+use super::counts::Counts;
 use super::names;
 use super::refusal::{Refusal, answer};
 use super::replication::{SlaveWait, now, with_status};
@@ -58,7 +59,8 @@ pub(crate) struct SendMessage<R: Runtime> {
     topics: Arc<Topics<R>>,
     groups: Arc<SubscriptionGroups<R>>,
     settings: SendSettings,
-    permission: Permission,
+    permission: Live<Permission>,
+    counts: Arc<Counts>,
     /// The address told to clients, part of every message id. Known once the broker listens.
     store_host: OnceLock<SocketAddr>,
     cluster: String,
@@ -82,6 +84,7 @@ impl<R: Runtime> SendMessage<R> {
         topics: Arc<Topics<R>>,
         groups: Arc<SubscriptionGroups<R>>,
         slave_wait: Option<SlaveWait>,
+        (permission, counts): (Live<Permission>, Arc<Counts>),
         config: &BrokerConfig,
     ) -> Self {
         let (region, trace_on) = (config.identity.region.clone(), config.topics.trace_on);
@@ -94,7 +97,8 @@ impl<R: Runtime> SendMessage<R> {
             topics,
             groups,
             settings: config.send.clone(),
-            permission: config.identity.permission,
+            permission,
+            counts,
             store_host: OnceLock::new(),
             cluster: config.identity.cluster.clone(),
             region,
@@ -132,7 +136,10 @@ impl<R: Runtime> SendMessage<R> {
     pub async fn handle(&self, peer: SocketAddr, request: &RemotingCommand) -> Answer {
         match self.send(peer, request).await {
             Ok(answer) => answer,
-            Err(refusal) => Answer::Now(self.decorate(refusal.answer())),
+            Err(refusal) => {
+                self.counts.put_failed();
+                Answer::Now(self.decorate(refusal.answer()))
+            }
         }
     }
 
@@ -208,9 +215,11 @@ impl<R: Runtime> SendMessage<R> {
                 }
                 id::push_offset_message_id(&mut ids, store_host, *offset);
             }
+            self.counts.put(header.topic, put.physical_offsets.len(), body.len());
             (put.queue_offset, put.end)
         } else {
             let put = self.put(&message, wants.delay_level > 0).await?;
+            self.counts.put(header.topic, 1, body.len());
             ids = id::offset_message_id(store_host, put.physical_offset);
             (put.queue_offset, put.end)
         };
@@ -246,7 +255,7 @@ impl<R: Runtime> SendMessage<R> {
             // Almost always from the first day on: no need for a clock.
             now_ms: if self.settings.accept_from_ms > 0 { self.rt.wall_ms() } else { 0 },
             accept_from_ms: self.settings.accept_from_ms,
-            can_write: self.permission.can_write(),
+            can_write: self.permission.get().can_write(),
             ordered: known.as_ref().is_some_and(|topic| topic.order),
         };
         check_before_topic(header, before)?;

@@ -1,25 +1,18 @@
-//! What operators ask: how full the queues of a topic are (202), how far a group is on them (208), and which settings are in
-//! force (26).
-//!
-//! Java's answers to 202 and 208 also hold messages per second. Nothing here counts them, so the answers leave them out and
-//! tools show 0.
+//! What operators ask most: how full the queues of a topic are (202), and how far a group is on them (208).
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
 use std::sync::Arc;
 
-use crate::config::BrokerConfig;
 use crate::remoting::RemotingCommand;
-use crate::remoting::body::{
-    ConsumeStats, DataVersion, MessageQueue, OffsetWrapper, TopicOffset, TopicStatsTable,
-};
+use crate::remoting::body::{ConsumeStats, MessageQueue, OffsetWrapper, TopicOffset, TopicStatsTable};
 use crate::remoting::codes::response;
-use crate::remoting::headers::{GetBrokerConfigResponse, GetConsumeStatsHeader, GetTopicStatsHeader};
+use crate::remoting::headers::{GetConsumeStatsHeader, GetTopicStatsHeader};
 use crate::runtime::Runtime;
 use crate::store::MessageStore;
 
 use super::client_table::ClientTable;
 use super::committed_offsets::CommittedOffsets;
+use super::counts::Counts;
 use super::refusal::{Refusal, answer};
 use super::topic_config::Topics;
 
@@ -31,33 +24,10 @@ pub(crate) struct StatsRequests<R: Runtime> {
     pub clients: Arc<ClientTable>,
     pub offsets: Arc<CommittedOffsets>,
     pub broker_name: String,
-    pub settings: SettingsText,
-}
-
-/// The settings as they were at the start; nothing changes them while the broker runs.
-pub(crate) struct SettingsText {
-    lines: String,
-    version: DataVersion,
-}
-
-impl SettingsText {
-    pub fn new(config: &BrokerConfig, now_ms: i64) -> SettingsText {
-        let mut lines = String::new();
-        for setting in config.settings() {
-            writeln!(lines, "{}={}", setting.key, setting.value).expect("a String takes all text");
-        }
-        SettingsText { lines, version: DataVersion { timestamp: now_ms, ..Default::default() } }
-    }
+    pub counts: Arc<Counts>,
 }
 
 impl<R: Runtime> StatsRequests<R> {
-    pub fn config(&self) -> RemotingCommand {
-        let version = String::from_utf8_lossy(&self.settings.version.to_json()).into_owned();
-        answer(response::SUCCESS)
-            .with_header(&GetBrokerConfigResponse { version })
-            .with_body(self.settings.lines.clone().into_bytes())
-    }
-
     pub async fn topic(&self, request: &RemotingCommand) -> Result<RemotingCommand> {
         let GetTopicStatsHeader { topic } = request.header()?;
         let Some(config) = self.topics.get(&topic) else {
@@ -70,7 +40,7 @@ impl<R: Runtime> StatsRequests<R> {
             let offset = TopicOffset { last_update_timestamp, max_offset, min_offset };
             offset_table.insert(self.queue(&topic, queue), offset);
         }
-        let body = TopicStatsTable { offset_table, topic_put_tps: None };
+        let body = TopicStatsTable { offset_table, topic_put_tps: Some(self.counts.put_tps(&topic)) };
         Ok(answer(response::SUCCESS).with_body(body.to_json()))
     }
 
@@ -81,13 +51,14 @@ impl<R: Runtime> StatsRequests<R> {
         let group = &header.consumer_group;
         let subscribed = self.clients.consumption(group).map(|(_, subscriptions)| subscriptions);
         let subscribed = subscribed.filter(|subscriptions| !subscriptions.is_empty());
-        let mut offset_table = BTreeMap::new();
+        let (mut offset_table, mut tps) = (BTreeMap::new(), 0.0);
         for topic in self.topics_of(&header) {
             let Some(config) = self.topics.get(&topic) else { continue };
             let wanted = |subscriptions: &Vec<_>| has_topic(subscriptions, &topic);
             if !subscribed.as_ref().is_none_or(wanted) {
                 continue;
             }
+            tps += self.counts.consume_tps(&topic, group);
             for queue in 0..config.read_queue_nums {
                 let (_, broker_offset) = self.ends(&topic, queue);
                 let consumer_offset = self.offsets.get(&topic, group, queue).unwrap_or(0);
@@ -98,7 +69,7 @@ impl<R: Runtime> StatsRequests<R> {
                 offset_table.insert(self.queue(&topic, queue), offsets);
             }
         }
-        let body = ConsumeStats { consume_tps: None, offset_table };
+        let body = ConsumeStats { consume_tps: Some(tps), offset_table };
         Ok(answer(response::SUCCESS).with_body(body.to_json()))
     }
 

@@ -1,6 +1,7 @@
 //! Subscription groups: whether and how a group may consume. Kept in `config/subscriptionGroup.json`, Java's file.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::durable_table::{DurableTable, Entries, Stored, TableError};
 use super::names;
@@ -32,7 +33,7 @@ fn wrapper(entries: &Entries<SubscriptionGroupConfig>, version: &DataVersion) ->
 
 pub(crate) struct SubscriptionGroups<R> {
     table: DurableTable<R, SubscriptionGroupConfig>,
-    auto_create: bool,
+    auto_create: AtomicBool,
     /// The table is the master's: nothing is created here.
     copied: bool,
 }
@@ -41,7 +42,11 @@ impl<R: Runtime> SubscriptionGroups<R> {
     /// # Errors
     /// [`TableError`].
     pub async fn open(rt: R, path: String, auto_create: bool, copied: bool) -> Result<Self, TableError> {
-        Ok(SubscriptionGroups { table: DurableTable::open(rt, path).await?, auto_create, copied })
+        Ok(SubscriptionGroups {
+            table: DurableTable::open(rt, path).await?,
+            auto_create: AtomicBool::new(auto_create),
+            copied,
+        })
     }
 
     pub fn get(&self, group: &str) -> Option<Arc<SubscriptionGroupConfig>> {
@@ -60,7 +65,9 @@ impl<R: Runtime> SubscriptionGroups<R> {
         if let Some(found) = self.get(group) {
             return Ok(Some(found));
         }
-        if !(self.auto_create || names::is_system_group(group)) || names::check_group(group).is_err() {
+        if !(self.auto_create.load(Ordering::Relaxed) || names::is_system_group(group))
+            || names::check_group(group).is_err()
+        {
             return Ok(None);
         }
         let created = SubscriptionGroupConfig { group_name: group.to_owned(), ..Default::default() };
@@ -92,6 +99,31 @@ impl<R: Runtime> SubscriptionGroups<R> {
     /// [`TableError`].
     pub async fn put(&self, group: SubscriptionGroupConfig) -> Result<(), TableError> {
         self.table.change(|_| vec![(group.group_name.clone(), Some(group))]).await.map(drop)
+    }
+
+    /// Puts or replaces several groups.
+    ///
+    /// # Errors
+    /// [`TableError`]: none is.
+    pub async fn put_all(&self, groups: Vec<SubscriptionGroupConfig>) -> Result<(), TableError> {
+        let groups = groups.into_iter().map(|group| (group.group_name.clone(), Some(group)));
+        self.table.change(|_| groups.collect()).await.map(drop)
+    }
+
+    /// A group that is not there is fine.
+    ///
+    /// # Errors
+    /// [`TableError`].
+    pub async fn delete(&self, group: &str) -> Result<(), TableError> {
+        self.table.change(|_| vec![(group.to_owned(), None)]).await.map(drop)
+    }
+
+    pub fn set_auto_create(&self, enabled: bool) {
+        self.auto_create.store(enabled, Ordering::Relaxed);
+    }
+
+    pub fn names(&self) -> Vec<String> {
+        self.table.snapshot().0.keys().cloned().collect()
     }
 
     pub fn wrapper(&self) -> SubscriptionGroupWrapper {

@@ -3,6 +3,7 @@
 //! Kept in `config/topics.json`, Java's file. Readers see a topic once that file holds it (see `durable_table`).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
@@ -98,10 +99,10 @@ pub(crate) struct NewTopic<'a> {
 /// The topic that a send creates, `None` when it may not.
 fn created_by_send(
     wanted: NewTopic<'_>,
-    settings: &TopicSettings,
+    auto_create: bool,
     existing: &Entries<TopicConfig>,
 ) -> Option<TopicConfig> {
-    let auto_create_off = wanted.default_topic == names::AUTO_CREATE_TOPIC && !settings.auto_create;
+    let auto_create_off = wanted.default_topic == names::AUTO_CREATE_TOPIC && !auto_create;
     let default = existing.get(wanted.default_topic).filter(|_| !auto_create_off);
     if let Some(default) = default.filter(|default| default.perm & perm::INHERIT != 0) {
         let queues = wanted.queue_count.min(default.write_queue_nums).max(0);
@@ -120,7 +121,7 @@ fn created_by_send(
 
 pub(crate) struct Topics<R> {
     table: DurableTable<R, TopicConfig>,
-    settings: TopicSettings,
+    auto_create: AtomicBool,
     /// The table is the master's: nothing is created here.
     copied: bool,
     system: BTreeSet<String>,
@@ -149,8 +150,15 @@ impl<R: Runtime> Topics<R> {
                 absent.map(|topic| (topic.topic_name.clone(), Some(topic))).collect()
             })
             .await?;
-        let (settings, copied) = (settings.clone(), identity.role == Role::Slave);
-        Ok(Topics { table, settings, copied, system, unregistered: Mutex::default(), changed: Notify::new() })
+        let (auto_create, copied) = (AtomicBool::new(settings.auto_create), identity.role == Role::Slave);
+        Ok(Topics {
+            table,
+            auto_create,
+            copied,
+            system,
+            unregistered: Mutex::default(),
+            changed: Notify::new(),
+        })
     }
 
     pub fn get(&self, topic: &str) -> Option<Arc<TopicConfig>> {
@@ -192,7 +200,7 @@ impl<R: Runtime> Topics<R> {
             if existing.contains_key(wanted.topic) {
                 return Vec::new();
             }
-            let created = created_by_send(wanted, &self.settings, existing);
+            let created = created_by_send(wanted, self.auto_create.load(Ordering::Relaxed), existing);
             created.map(|topic| (wanted.topic.to_owned(), Some(topic))).into_iter().collect()
         })
         .await?;
@@ -220,6 +228,39 @@ impl<R: Runtime> Topics<R> {
     /// [`TableError`].
     pub async fn put(&self, topic: TopicConfig) -> Result<(), TableError> {
         self.change(|_| vec![(topic.topic_name.clone(), Some(topic))]).await
+    }
+
+    /// Puts or replaces several topics.
+    ///
+    /// # Errors
+    /// [`TableError`]: none is.
+    pub async fn put_all(&self, topics: Vec<TopicConfig>) -> Result<(), TableError> {
+        let topics = topics.into_iter().map(|topic| (topic.topic_name.clone(), Some(topic)));
+        self.change(|_| topics.collect()).await
+    }
+
+    /// A topic that is not there is fine.
+    ///
+    /// # Errors
+    /// [`TableError`].
+    pub async fn delete(&self, topic: &str) -> Result<(), TableError> {
+        self.change(|_| vec![(topic.to_owned(), None)]).await
+    }
+
+    pub fn set_auto_create(&self, enabled: bool) {
+        self.auto_create.store(enabled, Ordering::Relaxed);
+    }
+
+    /// The name servers are told everything again, under a new version: of one that they know they take nothing.
+    ///
+    /// # Errors
+    /// [`TableError`].
+    pub async fn register_again(&self) -> Result<(), TableError> {
+        self.table.touch().await?;
+        // As if a topic had gone: nothing smaller than the whole table says that.
+        self.unregistered().insert(String::new());
+        self.changed.notify_one();
+        Ok(())
     }
 
     /// Takes over the master's table, as it is; true when it was another one.
@@ -304,7 +345,7 @@ mod tests {
         ];
         for (name, default_topic, queue_count, settings, expect) in cases {
             let wanted = NewTopic { topic: name, default_topic, queue_count, unit: false };
-            let created = created_by_send(wanted, settings, &topics);
+            let created = created_by_send(wanted, settings.auto_create, &topics);
             let shape = created.map(|topic| {
                 assert_eq!(topic.read_queue_nums, topic.write_queue_nums);
                 (topic.write_queue_nums, topic.perm)

@@ -1,10 +1,12 @@
-//! Requests about topics and groups: 17, 21, 200, 201, 305, 351 and 352.
+//! Requests about topics and groups: 17, 18, 21, 200, 201, 225, 305, 351 and 352.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::remoting::RemotingCommand;
-use crate::remoting::body::{SubscriptionGroupConfig, TopicConfig, TopicFilterType, TopicList};
+use crate::remoting::body::{
+    SubscriptionGroupConfig, SubscriptionGroupList, TopicConfig, TopicConfigList, TopicFilterType, TopicList,
+};
 use crate::remoting::codes::response;
 use crate::remoting::headers::{CreateTopicHeader, GetSubscriptionGroupConfigHeader, GetTopicConfigHeader};
 use crate::runtime::Runtime;
@@ -39,6 +41,22 @@ impl<R: Runtime> TopicRequests<R> {
         Ok(answer(response::SUCCESS))
     }
 
+    /// All of them or none.
+    pub async fn create_or_update_list(&self, request: &RemotingCommand) -> Result<RemotingCommand> {
+        let list = TopicConfigList::parse(&request.body.to_bytes())?.topic_config_list;
+        for topic in &list {
+            if self.topics.is_system(&topic.topic_name) {
+                return Err(invalid(format!(
+                    "The topic[{}] is conflict with system topic.",
+                    topic.topic_name
+                )));
+            }
+            check_shape(&topic.topic_name, (topic.read_queue_nums, topic.write_queue_nums), topic.perm)?;
+        }
+        self.topics.put_all(list).await?;
+        Ok(answer(response::SUCCESS))
+    }
+
     pub fn all_topics(&self) -> RemotingCommand {
         answer(response::SUCCESS).with_body(self.topics.wrapper().to_json())
     }
@@ -67,6 +85,17 @@ impl<R: Runtime> TopicRequests<R> {
         Ok(answer(response::SUCCESS))
     }
 
+    /// All of them or none.
+    pub async fn create_or_update_groups(&self, request: &RemotingCommand) -> Result<RemotingCommand> {
+        let list = SubscriptionGroupList::parse(&request.body.to_bytes())?.group_config_list;
+        for group in &list {
+            names::check_group(&group.group_name)
+                .map_err(|error| invalid(format!("the name of the group {}: {error}", group.group_name)))?;
+        }
+        self.groups.put_all(list).await?;
+        Ok(answer(response::SUCCESS))
+    }
+
     pub fn all_groups(&self) -> RemotingCommand {
         answer(response::SUCCESS).with_body(self.groups.wrapper().to_json())
     }
@@ -81,19 +110,22 @@ impl<R: Runtime> TopicRequests<R> {
     }
 }
 
-/// The topic that UPDATE_AND_CREATE_TOPIC asks for.
-fn requested_topic(header: CreateTopicHeader, old: Option<&TopicConfig>) -> Result<TopicConfig> {
-    names::check_topic(&header.topic).map_err(|error| invalid(format!("the topic's name {error}")))?;
-    for (field, count) in
-        [("readQueueNums", header.read_queue_nums), ("writeQueueNums", header.write_queue_nums)]
-    {
+fn check_shape(name: &str, (read, write): (i32, i32), perm: i32) -> Result<()> {
+    names::check_topic(name).map_err(|error| invalid(format!("the topic's name {error}")))?;
+    for (field, count) in [("readQueueNums", read), ("writeQueueNums", write)] {
         if !(0..=QUEUES_MAX).contains(&count) {
             return Err(invalid(format!("{field} must be from 0 to {QUEUES_MAX}, found {count}")));
         }
     }
-    if header.perm & !(perm::READ | perm::WRITE | perm::INHERIT) != 0 {
-        return Err(invalid(format!("perm must be a sum of 1, 2 and 4, found {}", header.perm)));
+    if perm & !(perm::READ | perm::WRITE | perm::INHERIT) != 0 {
+        return Err(invalid(format!("perm must be a sum of 1, 2 and 4, found {perm}")));
     }
+    Ok(())
+}
+
+/// The topic that UPDATE_AND_CREATE_TOPIC asks for.
+fn requested_topic(header: CreateTopicHeader, old: Option<&TopicConfig>) -> Result<TopicConfig> {
+    check_shape(&header.topic, (header.read_queue_nums, header.write_queue_nums), header.perm)?;
     let mut attributes = old.map(|topic| topic.attributes.clone()).unwrap_or_default();
     change_attributes(&mut attributes, header.attributes.as_deref().unwrap_or_default())?;
     Ok(TopicConfig {

@@ -129,6 +129,11 @@ impl<R: Runtime> Schedule<R> {
         tasks
     }
 
+    /// By level, from 1: the next offset to deliver.
+    pub fn delivered(&self) -> std::collections::BTreeMap<i32, i64> {
+        self.offsets.snapshot().offsets
+    }
+
     /// The offsets as slaves ask for them. Code 45.
     pub fn all(&self) -> RemotingCommand {
         let Snapshot { offsets, changes, .. } = self.offsets.snapshot();

@@ -124,7 +124,7 @@ impl<R: Runtime> Transactions<R> {
 
     /// Waits for the next round and commits meanwhile what has become durable. False at a stop.
     async fn rest(&self, walks: &mut BTreeMap<i32, Walk>, stop: &mut Receiver<bool>) -> bool {
-        let round_at = self.rt.now().after_ms(self.settings.check_interval_ms.max(1));
+        let round_at = self.rt.now().after_ms(self.settings.get().check_interval_ms.max(1));
         loop {
             self.commit_durable(walks);
             let next_end = walks.values().filter_map(|walk| Some(walk.pending.as_ref()?.end)).min();
@@ -253,8 +253,8 @@ impl<R: Runtime> Transactions<R> {
 
     fn rules(&self) -> Rules {
         Rules {
-            timeout_ms: self.settings.timeout_ms,
-            check_max: self.settings.check_max,
+            timeout_ms: self.settings.get().timeout_ms,
+            check_max: self.settings.get().check_max,
             reserved_ms: self.reserved_ms,
         }
     }

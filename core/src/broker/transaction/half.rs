@@ -64,7 +64,7 @@ pub(in super::super) fn record<'a>(message: MessageToStore<'a>, properties: &'a 
 }
 
 /// A half record read back.
-pub(super) struct Half {
+pub(in super::super) struct Half {
     pub message: StoredMessage,
     pub properties: Properties,
 }

@@ -23,7 +23,7 @@ mod ops;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
-use crate::config::TransactionSettings;
+use crate::config::{Live, TransactionSettings};
 use crate::runtime::Runtime;
 use crate::store::MessageStore;
 
@@ -45,7 +45,7 @@ pub(crate) struct Transactions<R: Runtime> {
     pub clients: Arc<ClientTable>,
     pub offsets: Arc<CommittedOffsets>,
     pub sends: Arc<SendMessage<R>>,
-    pub settings: TransactionSettings,
+    pub settings: Live<TransactionSettings>,
     /// An older half message is discarded: its file may go any time.
     pub reserved_ms: u64,
     /// Which of a group's producers is asked first.

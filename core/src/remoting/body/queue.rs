@@ -124,6 +124,52 @@ impl ConsumeStats {
     }
 }
 
+/// The answer to GET_BROKER_CONSUME_STATS (317).
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct ConsumeStatsList {
+    /// `ip:port`.
+    pub broker_addr: String,
+    /// By group, one entry for each topic of it.
+    pub consume_stats_list: Vec<BTreeMap<String, Vec<ConsumeStats>>>,
+    /// Messages that all groups have not consumed.
+    #[serde(deserialize_with = "lenient::int")]
+    pub total_diff: i64,
+}
+
+impl ConsumeStatsList {
+    /// Reads the body.
+    ///
+    /// # Errors
+    /// [`BodyError`]: it is not JSON or has not this shape.
+    pub fn parse(bytes: &[u8]) -> Result<Self, BodyError> {
+        super::parse("ConsumeStatsList", bytes)
+    }
+
+    /// Writes the body, compact, with objects as keys.
+    pub fn to_json(&self) -> Vec<u8> {
+        let mut text = br#"{"brokerAddr":"#.to_vec();
+        text.extend_from_slice(&json::to_standard(&self.broker_addr));
+        text.extend_from_slice(br#","consumeStatsList":["#);
+        for (index, group) in self.consume_stats_list.iter().flatten().enumerate() {
+            text.extend_from_slice(if index > 0 { b",{" } else { b"{" });
+            text.extend_from_slice(&json::to_standard(group.0));
+            text.extend_from_slice(b":[");
+            for (index, stats) in group.1.iter().enumerate() {
+                if index > 0 {
+                    text.push(b',');
+                }
+                text.extend_from_slice(&stats.to_json());
+            }
+            text.extend_from_slice(b"]}");
+        }
+        text.extend_from_slice(br#"],"totalDiff":"#);
+        text.extend_from_slice(&json::to_standard(&self.total_diff));
+        text.push(b'}');
+        text
+    }
+}
+
 /// RESET_CONSUMER_CLIENT_OFFSET (220) and the answer to INVOKE_BROKER_TO_RESET_OFFSET (222).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ResetOffsetBody {

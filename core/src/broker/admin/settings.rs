@@ -1,0 +1,214 @@
+//! Settings in force (26), and changed while the broker runs (25).
+//!
+//! Invariant: a setting that is changed acts at once and is in the file that the next start reads; one that would act only
+//! after a restart is refused by name.
+
+use std::fmt::Write as _;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use crate::config::{self, BrokerConfig, ConfigError, Live, Permission, TransactionSettings};
+use crate::remoting::RemotingCommand;
+use crate::remoting::body::DataVersion;
+use crate::remoting::codes::response;
+use crate::remoting::headers::GetBrokerConfigResponse;
+use crate::runtime::Runtime;
+use crate::store::MessageStore;
+
+use super::super::durable_table::TableError;
+use super::super::names;
+use super::super::node::retention;
+use super::super::refusal::Refusal;
+use super::super::subscription_group::SubscriptionGroups;
+use super::super::topic_config::{READ_WRITE, Topics, perm, topic};
+use super::{AdminRequests, Result, done};
+
+/// What [`Changeable`] can change.
+const CHANGEABLE: [&str; 11] = [
+    "autoCreateSubscriptionGroup",
+    "autoCreateTopicEnable",
+    "brokerPermission",
+    "cleanFileForciblyEnable",
+    "deleteWhen",
+    "diskMaxUsedSpaceRatio",
+    "diskSpaceCleanForciblyRatio",
+    "diskSpaceWarningLevelRatio",
+    "fileReservedTime",
+    "transactionCheckMax",
+    "transactionTimeOut",
+];
+/// Java does not let these be changed from afar.
+const FORBIDDEN: [&str; 2] = ["brokerConfigPath", "configBlackList"];
+
+/// Where changed settings go.
+pub(crate) struct Changeable<R: Runtime> {
+    pub permission: Live<Permission>,
+    pub transactions: Live<TransactionSettings>,
+    pub topics: Arc<Topics<R>>,
+    pub groups: Arc<SubscriptionGroups<R>>,
+    pub store: Arc<MessageStore<R>>,
+}
+
+impl<R: Runtime> Changeable<R> {
+    async fn apply(&self, config: &BrokerConfig) -> std::result::Result<(), TableError> {
+        if config.topics.auto_create {
+            // New topics take their settings from it; a broker that started without it has none.
+            let default = topic(
+                names::AUTO_CREATE_TOPIC,
+                config.topics.default_queue_count,
+                READ_WRITE | perm::INHERIT,
+            );
+            self.topics.create_if_absent(default).await?;
+        }
+        self.topics.set_auto_create(config.topics.auto_create);
+        self.groups.set_auto_create(config.topics.auto_create_group);
+        self.transactions.set(config.transactions.clone());
+        self.store.set_retention(retention(&config.retention, &self.store.config().retention));
+        if self.permission.get() != config.identity.permission {
+            self.permission.set(config.identity.permission);
+            self.topics.register_again().await?;
+        }
+        Ok(())
+    }
+}
+
+pub(crate) struct Settings<R: Runtime> {
+    current: Mutex<(BrokerConfig, DataVersion)>,
+    changing: tokio::sync::Mutex<()>,
+    changeable: Changeable<R>,
+    /// The broker's, known once it listens.
+    address: OnceLock<String>,
+}
+
+impl<R: Runtime> Settings<R> {
+    pub fn new(config: &BrokerConfig, changeable: Changeable<R>, now_ms: i64) -> Settings<R> {
+        let version = DataVersion { timestamp: now_ms, ..Default::default() };
+        Settings {
+            current: Mutex::new((config.clone(), version)),
+            changing: tokio::sync::Mutex::new(()),
+            changeable,
+            address: OnceLock::new(),
+        }
+    }
+
+    fn current(&self) -> MutexGuard<'_, (BrokerConfig, DataVersion)> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Once, when the broker listens.
+    pub fn set_address(&self, address: String) {
+        self.address.set(address).expect("the broker listens once");
+    }
+
+    /// Empty before the broker listens.
+    pub fn address(&self) -> String {
+        self.address.get().cloned().unwrap_or_default()
+    }
+
+    pub fn accept_from_ms(&self) -> i64 {
+        self.current().0.send.accept_from_ms
+    }
+
+    pub fn sends_in_flight_max(&self) -> usize {
+        self.current().0.send.in_flight_max
+    }
+
+    pub fn held_max(&self) -> usize {
+        self.current().0.pull.held_max
+    }
+}
+
+/// `config` with `changes`, all of which may be made now.
+fn changed(config: &BrokerConfig, changes: &[(String, String)]) -> Result<BrokerConfig> {
+    let mut changed = config.clone();
+    for (key, value) in changes {
+        if FORBIDDEN.contains(&key.as_str()) {
+            let remark = format!("Can not update config in black list: {key}");
+            return Err(Refusal::new(response::NO_PERMISSION, remark));
+        }
+        let before = changed.settings();
+        changed.set(key, value).map_err(|error| {
+            let remark = match error {
+                ConfigError::UnknownFlag { key, nearest } => {
+                    let hint = nearest.map_or_else(String::new, |near| format!(", did you mean {near}?"));
+                    format!("{key} is no setting of this broker{hint}")
+                }
+                other => other.to_string(),
+            };
+            Refusal::new(response::SYSTEM_ERROR, remark)
+        })?;
+        let of = |settings: Vec<config::Setting>| {
+            settings.into_iter().find(|setting| setting.key == key).map(|setting| setting.value)
+        };
+        if !CHANGEABLE.contains(&key.as_str()) && of(before) != of(changed.settings()) {
+            let remark =
+                format!("{key} can not change while the broker runs: set it in its file and start it again");
+            return Err(Refusal::new(response::NO_PERMISSION, remark));
+        }
+    }
+    Ok(changed)
+}
+
+impl<R: Runtime> AdminRequests<R> {
+    pub(super) fn config(&self) -> RemotingCommand {
+        let (mut lines, version) = (String::new(), self.settings.current().1.clone());
+        for setting in self.settings.current().0.settings() {
+            writeln!(lines, "{}={}", setting.key, setting.value).expect("a String takes all text");
+        }
+        let version = String::from_utf8_lossy(&version.to_json()).into_owned();
+        done().with_header(&GetBrokerConfigResponse { version }).with_body(lines.into_bytes())
+    }
+
+    /// All of the changes or none.
+    pub(super) async fn update_config(&self, request: &RemotingCommand) -> Result<RemotingCommand> {
+        let body = request.body.to_bytes();
+        let text = std::str::from_utf8(&body)
+            .map_err(|_| Refusal::new(response::SYSTEM_ERROR, "the settings are not UTF-8 text"))?;
+        let changes = config::properties(text);
+        let _changing = self.settings.changing.lock().await;
+        let (before, version) = self.settings.current().clone();
+        let after = changed(&before, &changes)?;
+        let path = after.changes_file();
+        config::save_changes(&self.rt, &path, &changes).await.map_err(|error| {
+            Refusal::new(response::SYSTEM_ERROR, format!("write the changed settings to {path}: {error}"))
+        })?;
+        self.settings.changeable.apply(&after).await?;
+        *self.settings.current() = (after, version.next(self.rt.wall_ms()));
+        tracing::info!(?changes, "settings changed");
+        Ok(done())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn change(key: &str, value: &str) -> Result<BrokerConfig> {
+        changed(&BrokerConfig::default(), &[(key.to_owned(), value.to_owned())])
+    }
+
+    #[test]
+    fn only_what_acts_at_once_is_changed_and_the_rest_refused_by_name() {
+        let after = change("brokerPermission", "4").expect("it may change");
+        assert_eq!(after.identity.permission, Permission(4));
+        for (key, value, code) in [
+            ("flushDiskType", "SYNC_FLUSH", response::NO_PERMISSION),
+            ("brokerConfigPath", "/etc/passwd", response::NO_PERMISSION),
+            ("brokerPermision", "4", response::SYSTEM_ERROR),
+            ("brokerPermission", "lots", response::SYSTEM_ERROR),
+        ] {
+            let refusal = change(key, value).expect_err("refused");
+            assert_eq!(refusal.code, code, "{key}");
+            assert!(refusal.remark.contains(key), "{} names {key}", refusal.remark);
+        }
+        // What it is already is no change.
+        assert!(change("flushDiskType", "ASYNC_FLUSH").is_ok());
+    }
+
+    #[test]
+    fn each_changeable_key_is_a_setting() {
+        let known: Vec<_> = BrokerConfig::default().settings().iter().map(|setting| setting.key).collect();
+        for key in CHANGEABLE {
+            assert!(known.contains(&key), "{key}");
+        }
+    }
+}
