@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod admin;
+mod admin_commands;
 mod broker;
 mod broker_node;
 mod broker_stats;

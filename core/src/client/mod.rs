@@ -24,6 +24,7 @@ use crate::remoting::peer::Peers;
 use crate::runtime::sync::{Receiver, Sender, watch};
 use crate::runtime::{Runtime, Task};
 
+pub mod admin;
 mod check;
 pub mod consumer;
 pub mod fault_strategy;

@@ -1,5 +1,6 @@
 //! The command line: one file per command.
 
+mod admin;
 mod bench;
 mod broker;
 mod completions;
@@ -50,6 +51,8 @@ enum Command {
     Produce(produce::Args),
     /// Prints messages
     Consume(consume::Args),
+    /// Looks after topics, groups, brokers and name servers, by mqadmin's commands
+    Admin(admin::Args),
     /// Measures any broker that speaks this protocol
     #[command(subcommand)]
     Bench(bench::Command),
@@ -91,6 +94,7 @@ fn run(cli: Cli) -> Outcome {
         Command::Broker(args) => on_executor(threads, broker::run(args)),
         Command::Produce(args) => on_executor(threads, produce::run(args)),
         Command::Consume(args) => on_executor(threads, consume::run(args)),
+        Command::Admin(args) => on_executor(threads, admin::run(args)),
         Command::Bench(command) => on_executor(threads, bench::run(command)),
         Command::Store(command) => on_executor(threads, store::run(command)),
         Command::Completions(args) => {

@@ -1,0 +1,273 @@
+//! Commands about consumer groups and producers.
+
+use hotfire_core::client::admin::AdminError;
+use hotfire_core::remoting::RemotingCommand;
+use hotfire_core::remoting::body::{
+    Connection, ConsumeStats, ConsumerConnection, ProducerConnection, ResetOffsetBody,
+    SubscriptionGroupConfig,
+};
+use hotfire_core::remoting::codes::{request, response};
+use hotfire_core::remoting::headers::{
+    DeleteSubscriptionGroupHeader, GetConsumeStatsHeader, GetConsumerConnectionListHeader,
+    GetProducerConnectionListHeader, ResetOffsetHeader, SearchOffsetHeader, UpdateConsumerOffsetHeader,
+};
+
+use super::report::Report;
+use super::topics::masters;
+use super::{Operator, Target, Told, failed};
+use crate::cli::moment;
+
+#[derive(clap::Args)]
+pub struct UpdateGroup {
+    #[command(flatten)]
+    target: Target,
+    #[arg(short, long)]
+    group_name: String,
+    /// Whether the group may consume
+    #[arg(short = 's', long, action = clap::ArgAction::Set, default_value_t = true)]
+    consume_enable: bool,
+    /// How often a message is tried before it is a dead letter
+    #[arg(short, long, value_name = "N", default_value_t = 16)]
+    retry_max_times: i32,
+    /// Queues of the retry topic
+    #[arg(short = 'q', long, value_name = "N", default_value_t = 1)]
+    retry_queue_nums: i32,
+}
+
+#[derive(clap::Args)]
+pub struct DeleteGroup {
+    #[command(flatten)]
+    target: Target,
+    #[arg(short, long)]
+    group_name: String,
+    /// With what the group has committed
+    #[arg(short, long, num_args = 0..=1, default_value_t = false, default_missing_value = "true", action = clap::ArgAction::Set)]
+    remove_offset: bool,
+}
+
+#[derive(clap::Args)]
+pub struct Group {
+    #[arg(short = 'g', long)]
+    group_name: String,
+}
+
+#[derive(clap::Args)]
+pub struct Producers {
+    #[arg(short = 'g', long)]
+    producer_group: String,
+    #[arg(short, long)]
+    topic: String,
+}
+
+#[derive(clap::Args)]
+pub struct Reset {
+    #[arg(short, long)]
+    group: String,
+    #[arg(short, long)]
+    topic: String,
+    /// `now`, ms since 1970, or a date with time in UTC
+    #[arg(short = 's', long, value_parser = parse_time)]
+    timestamp: i64,
+    /// Also forth, over messages that were not consumed
+    #[arg(short, long, num_args = 0..=1, default_value_t = false, default_missing_value = "true", action = clap::ArgAction::Set)]
+    force: bool,
+}
+
+/// -1 for the end of the queues.
+fn parse_time(text: &str) -> Result<i64, String> {
+    match text {
+        "now" => Ok(-1),
+        _ => moment::parse_ms(text).ok_or_else(|| "expected now, ms since 1970 or a date".to_owned()),
+    }
+}
+
+pub async fn update_group(operator: &Operator, args: &UpdateGroup) -> Told {
+    let group = SubscriptionGroupConfig {
+        group_name: args.group_name.clone(),
+        consume_enable: args.consume_enable,
+        retry_max_times: args.retry_max_times,
+        retry_queue_nums: args.retry_queue_nums,
+        ..Default::default()
+    };
+    let asked =
+        RemotingCommand::request(request::UPDATE_AND_CREATE_SUBSCRIPTIONGROUP).with_body(group.to_json());
+    args.target.each(operator, asked, &format!("group {}", args.group_name)).await
+}
+
+pub async fn delete_group(operator: &Operator, args: &DeleteGroup) -> Told {
+    let header = DeleteSubscriptionGroupHeader {
+        group_name: args.group_name.clone(),
+        clean_offset: Some(args.remove_offset),
+        remove_offset: Some(args.remove_offset),
+    };
+    let asked = RemotingCommand::request(request::DELETE_SUBSCRIPTIONGROUP).with_header(&header);
+    args.target.each(operator, asked, &format!("delete group {}", args.group_name)).await
+}
+
+/// The brokers that know a group: those of its retry topic.
+fn retry_topic(group: &str) -> String {
+    format!("%RETRY%{group}")
+}
+
+pub async fn progress(operator: &Operator, args: &Group) -> Told {
+    let mut report = Report::rows(&[
+        "Topic",
+        "Broker Name",
+        "QID",
+        "Broker Offset",
+        "Consumer Offset",
+        "Diff",
+        "Last Time",
+    ]);
+    let header = GetConsumeStatsHeader { consumer_group: args.group_name.clone(), ..Default::default() };
+    let asked = RemotingCommand::request(request::GET_CONSUME_STATS).with_header(&header);
+    for addr in masters(operator, &retry_topic(&args.group_name)).await? {
+        let stats = operator.read(&addr, asked.clone(), ConsumeStats::parse).await.map_err(failed)?;
+        for (queue, offsets) in stats.offset_table {
+            let last = offsets.last_timestamp;
+            report.row([
+                queue.topic.into(),
+                queue.broker_name.into(),
+                queue.queue_id.into(),
+                offsets.broker_offset.into(),
+                offsets.consumer_offset.into(),
+                (offsets.broker_offset - offsets.consumer_offset).into(),
+                if last > 0 { moment::text(last).into() } else { serde_json::Value::Null },
+            ]);
+        }
+    }
+    Ok(report)
+}
+
+pub async fn consumers(operator: &Operator, args: &Group) -> Told {
+    let mut report = Report::rows(&["Client Id", "Client Addr", "Language", "Version"]);
+    let header = GetConsumerConnectionListHeader { consumer_group: args.group_name.clone() };
+    let asked = RemotingCommand::request(request::GET_CONSUMER_CONNECTION_LIST).with_header(&header);
+    let addresses = masters(operator, &retry_topic(&args.group_name)).await?;
+    tell_connections(operator, &mut report, addresses, asked, |bytes| {
+        ConsumerConnection::parse(bytes).map(|body| body.connection_set)
+    })
+    .await?;
+    Ok(report)
+}
+
+pub async fn producers(operator: &Operator, args: &Producers) -> Told {
+    let mut report = Report::rows(&["Client Id", "Client Addr", "Language", "Version"]);
+    let header = GetProducerConnectionListHeader { producer_group: args.producer_group.clone() };
+    let asked = RemotingCommand::request(request::GET_PRODUCER_CONNECTION_LIST).with_header(&header);
+    let addresses = masters(operator, &args.topic).await?;
+    tell_connections(operator, &mut report, addresses, asked, |bytes| {
+        ProducerConnection::parse(bytes).map(|body| body.connection_set)
+    })
+    .await?;
+    Ok(report)
+}
+
+/// The connections of all brokers; it fails only where none of them knows any.
+async fn tell_connections(
+    operator: &Operator,
+    report: &mut Report,
+    addresses: Vec<String>,
+    asked: RemotingCommand,
+    parse: impl Fn(&[u8]) -> Result<Vec<Connection>, hotfire_core::remoting::body::BodyError>,
+) -> Result<(), crate::failure::Failure> {
+    let (mut found, mut refused) = (false, None);
+    for addr in addresses {
+        match operator.read(&addr, asked.clone(), &parse).await {
+            Ok(connections) => {
+                found = true;
+                for connection in connections {
+                    report.row([
+                        connection.client_id.into(),
+                        connection.client_addr.into(),
+                        connection.language.name().into(),
+                        connection.version.into(),
+                    ]);
+                }
+            }
+            Err(error @ AdminError::Refused { .. }) => refused = Some(error),
+            Err(error) => return Err(failed(error)),
+        }
+    }
+    match refused.filter(|_| !found) {
+        Some(error) => Err(failed(error)),
+        None => Ok(()),
+    }
+}
+
+/// By the group's clients where some are online; else the offsets are set in the broker.
+pub async fn reset(operator: &Operator, args: &Reset) -> Told {
+    let mut report = Report::rows(&["Broker Name", "QID", "Offset", "By"]);
+    let header = ResetOffsetHeader {
+        topic: args.topic.clone(),
+        group: args.group.clone(),
+        timestamp: args.timestamp,
+        is_force: args.force,
+        queue_id: None,
+        offset: None,
+    };
+    let asked = RemotingCommand::request(request::INVOKE_BROKER_TO_RESET_OFFSET).with_header(&header);
+    for addr in masters(operator, &args.topic).await? {
+        match operator.read(&addr, asked.clone(), ResetOffsetBody::parse).await {
+            Ok(body) => {
+                for (queue, offset) in body.offset_table {
+                    report.row([
+                        queue.broker_name.into(),
+                        queue.queue_id.into(),
+                        offset.into(),
+                        "clients".into(),
+                    ]);
+                }
+            }
+            Err(error) if error.code() == Some(response::CONSUMER_NOT_ONLINE) => {
+                reset_offline(operator, &addr, args, &mut report).await?;
+            }
+            Err(error) => return Err(failed(error)),
+        }
+    }
+    Ok(report)
+}
+
+async fn reset_offline(
+    operator: &Operator,
+    addr: &str,
+    args: &Reset,
+    report: &mut Report,
+) -> Result<(), crate::failure::Failure> {
+    let header = GetConsumeStatsHeader {
+        consumer_group: args.group.clone(),
+        topic: Some(args.topic.clone()),
+        topic_list: None,
+    };
+    let asked = RemotingCommand::request(request::GET_CONSUME_STATS).with_header(&header);
+    let stats = operator.read(addr, asked, ConsumeStats::parse).await.map_err(failed)?;
+    for (queue, offsets) in stats.offset_table {
+        let wanted = match args.timestamp {
+            -1 => offsets.broker_offset,
+            timestamp => {
+                let header = SearchOffsetHeader {
+                    topic: queue.topic.clone(),
+                    queue_id: queue.queue_id,
+                    timestamp,
+                    ..Default::default()
+                };
+                let asked =
+                    RemotingCommand::request(request::SEARCH_OFFSET_BY_TIMESTAMP).with_header(&header);
+                let answer = operator.ask(addr, asked).await.map_err(failed)?;
+                let found = answer.header::<hotfire_core::remoting::headers::OffsetResponse>();
+                found.map_err(|error| crate::failure::Failure::Run(error.into()))?.offset
+            }
+        };
+        let target = if args.force { wanted } else { wanted.min(offsets.consumer_offset) };
+        let header = UpdateConsumerOffsetHeader {
+            consumer_group: args.group.clone(),
+            topic: queue.topic,
+            queue_id: queue.queue_id,
+            commit_offset: target,
+        };
+        let asked = RemotingCommand::request(request::UPDATE_CONSUMER_OFFSET).with_header(&header);
+        operator.ask(addr, asked).await.map_err(failed)?;
+        report.row([queue.broker_name.into(), queue.queue_id.into(), target.into(), "broker".into()]);
+    }
+    Ok(())
+}

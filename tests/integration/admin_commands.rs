@@ -1,0 +1,122 @@
+//! `hotfire admin` as an operator meets it, in the order of a topic's life.
+
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+use hotfire_tests::{Node, TempDir, hotfire_program, wait_until};
+use serde_json::{Value, json};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+struct Operator<'a> {
+    dir: &'a Path,
+    name_server: &'a str,
+}
+
+impl Operator<'_> {
+    fn run(&self, command: &str, more: &[&str]) -> Output {
+        Command::new(hotfire_program())
+            .args(["admin", "-n", self.name_server])
+            .args(command.split(' '))
+            .args(more)
+            .current_dir(self.dir)
+            .stdin(Stdio::null())
+            .output()
+            .expect("run hotfire admin")
+    }
+
+    fn json(&self, command: &str) -> Value {
+        let output = self.run(command, &["--json"]);
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{command}: {error}");
+        serde_json::from_slice(&output.stdout).expect("one JSON document")
+    }
+
+    /// Runs a command until it tells `wanted`.
+    fn until(&self, command: &str, wanted: &Value) {
+        let mut last = Value::Null;
+        let reached = wait_until(PATIENCE, || {
+            last = self.json(command);
+            last == *wanted
+        });
+        assert!(reached, "{command}: expected {wanted}, found {last}");
+    }
+
+    fn refused(&self, command: &str, why: &str) {
+        let output = self.run(command, &[]);
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{command}: {error}");
+        assert!(error.contains(why), "{command}: expected {why}, found {error}");
+    }
+}
+
+fn produce(dir: &Path, name_server: &str, lines: &str) {
+    std::fs::write(dir.join("lines"), lines).expect("write the messages");
+    let words = ["produce", "-n", name_server, "-t", "Ops", "lines"];
+    let output =
+        Command::new(hotfire_program()).args(words).current_dir(dir).output().expect("run hotfire produce");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn a_topic_is_made_looked_at_changed_and_deleted_by_commands() {
+    let dir = TempDir::new("admin-commands");
+    let dir = dir.path();
+    let words = ["standalone", "--listen", "127.0.0.1:0", "--namesrv-listen", "127.0.0.1:0"];
+    let node = Node::start(&hotfire_program(), "standalone", &words, dir).expect("standalone gets ready");
+    let name_server = node.address("namesrv").expect("the name server's address").to_owned();
+    let broker = node.address("broker").expect("the broker's address").to_owned();
+    let operator = Operator { dir, name_server: &name_server };
+
+    let done = operator.json(&format!("updateTopic -b {broker} -t Ops -r 2 -w 2"));
+    assert_eq!(done, json!([format!("topic Ops: done at {broker}")]));
+    let route = |perm: i32| {
+        json!([{"addresses": format!("0:{broker}"), "brokerName": "broker-a", "cluster": "DefaultCluster",
+                "perm": perm, "readQueues": 2, "writeQueues": 2}])
+    };
+    let wait_for_route = wait_until(PATIENCE, || operator.run("topicRoute -t Ops", &[]).status.success());
+    assert!(wait_for_route, "the name server hears of the topic");
+    operator.until("topicRoute -t Ops", &route(6));
+    operator.until("topicClusterList -t Ops", &json!([{"clusterName": "DefaultCluster"}]));
+    operator.json("updateTopicPerm -c DefaultCluster -t Ops -p 4");
+    operator.until("topicRoute -t Ops", &route(4));
+    operator.refused("updateTopicPerm -c DefaultCluster -t Ops -p 4", "has the permission 4");
+    operator.json("updateTopicPerm -c DefaultCluster -t Ops -p 6");
+    operator.until("topicRoute -t Ops", &route(6));
+
+    produce(dir, &name_server, "one\ntwo\nthree\n");
+    let total = |rows: &Value| -> i64 {
+        let rows = rows.as_array().expect("rows").iter();
+        rows.map(|row| row["maxOffset"].as_i64().expect("an offset")).sum()
+    };
+    assert!(wait_until(PATIENCE, || total(&operator.json("topicStatus -t Ops")) == 3));
+
+    let settings = operator.json(&format!("getBrokerConfig -b {broker}"));
+    let named = |settings: &Value, key: &str| {
+        let rows = settings.as_array().expect("rows").iter();
+        rows.clone().find(|row| row["setting"] == key).map(|row| row["value"].clone())
+    };
+    assert_eq!(named(&settings, "fileReservedTime"), Some(json!("72")));
+    operator.json(&format!("updateBrokerConfig -b {broker} -k fileReservedTime -v 48"));
+    let settings = operator.json("getBrokerConfig -c DefaultCluster");
+    assert_eq!(named(&settings, "fileReservedTime"), Some(json!("48")));
+    operator
+        .refused(&format!("updateBrokerConfig -b {broker} -k listenPort -v 1"), "listenPort can not change");
+    operator.json("updateNamesrvConfig -k waitSecondsForService -v 44");
+    assert_eq!(named(&operator.json("getNamesrvConfig"), "waitSecondsForService"), Some(json!("44")));
+
+    let clusters = operator.json("clusterList");
+    assert_eq!((&clusters[0]["addr"], &clusters[0]["bid"]), (&json!(broker), &json!(0)));
+    let wiped = operator.json("wipeWritePerm -b broker-a");
+    assert_eq!(wiped[0]["nameServer"], json!(name_server));
+    operator.json("addWritePerm -b broker-a");
+    let table = operator.run("topicStatus -t Ops", &[]);
+    assert!(String::from_utf8_lossy(&table.stdout).contains("Max Offset"), "a table for people");
+
+    operator.json("deleteTopic -c DefaultCluster -t Ops");
+    operator.refused("topicRoute -t Ops", "TOPIC_NOT_EXIST");
+    operator.refused("deleteTopic -c Elsewhere -t Ops", "known clusters: DefaultCluster");
+    let status = node.stop(PATIENCE).expect("it stops");
+    assert!(status.success());
+}
