@@ -9,17 +9,24 @@ use hotfire_core::remoting::server::Server;
 use hotfire_core::remoting::{RemotingCommand, TypedHeader};
 use hotfire_runtime::TokioRuntime;
 use hotfire_tests::TempDir;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 /// Writes down what it is told and agrees.
 #[derive(Default)]
 struct Recorder {
     told: Mutex<Vec<RemotingCommand>>,
     arrived: tokio::sync::Notify,
+    /// It hears, and says nothing.
+    silent: AtomicBool,
 }
 
 impl Handler<TokioRuntime> for Recorder {
     async fn handle(&self, _connection: &ConnectionHandle, request: RemotingCommand) -> Answer {
+        if self.silent.load(Ordering::Relaxed) {
+            return Answer::Never;
+        }
         let answer = RemotingCommand::response_to(&request, response::SUCCESS);
         self.told.lock().expect("not poisoned").push(request);
         self.arrived.notify_one();
@@ -79,6 +86,8 @@ fn every_name_server_is_told_of_the_broker_its_new_topics_and_its_leave() {
         }
         Client::of(&broker).done(send(&send_header("Fresh", 0, ""), "m")).await;
         for recorder in [&first, &second] {
+            let told = recorder.told.lock().expect("not poisoned").len();
+            assert_eq!(told, 1, "the sender hears that its topic is there when the name servers know it");
             let (_, body) = registered(&recorder.next().await);
             let table = body.topic_config_serialize_wrapper.topic_config_table;
             assert_eq!(table.keys().collect::<Vec<_>>(), ["Fresh"]);
@@ -94,5 +103,29 @@ fn every_name_server_is_told_of_the_broker_its_new_topics_and_its_leave() {
         for server in servers {
             server.stop(PATIENCE).await;
         }
+    });
+}
+
+#[test]
+fn a_name_server_that_says_nothing_is_waited_for_once_and_not_for_long() {
+    run(async {
+        let dir = TempDir::new("register-silent");
+        let recorder = Arc::new(Recorder::default());
+        let (at, rt) = ("127.0.0.1:0".parse().expect("an address"), TokioRuntime::new(dir.path()));
+        let server =
+            Server::bind(rt, at, recorder.clone(), ConnectionLimits::default()).await.expect("listens");
+        let mut config = config();
+        config.registration.name_servers = server.local_addr().to_string();
+        let broker = start(&dir, &config).await;
+        let client = Client::of(&broker);
+        recorder.silent.store(true, Ordering::Relaxed);
+        let start = Instant::now();
+        client.done(send(&send_header("First", 0, ""), "m")).await;
+        assert!(start.elapsed() >= Duration::from_millis(900), "{:?}", start.elapsed());
+        let start = Instant::now();
+        client.done(send(&send_header("Second", 0, ""), "m")).await;
+        assert!(start.elapsed() < Duration::from_millis(800), "{:?}", start.elapsed());
+        broker.stop().await.expect("a clean stop");
+        server.stop(PATIENCE).await;
     });
 }

@@ -1,6 +1,6 @@
 //! Telling the name servers about this broker, each by a task of its own, so that a dead one delays no other.
 //!
-//! A full registration goes out at the start and every period; a changed topic alone at once. A name server that refuses
+//! A full registration goes out at the start and every period; a changed topic alone at once, and who has changed it waits for that. A name server that refuses
 //! or misses anything gets a full one. A host name stands for all its addresses; they are looked up each time.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,7 +22,7 @@ use crate::remoting::peer::Peers;
 use crate::runtime::Runtime;
 use crate::runtime::sync::{Receiver, Sender};
 
-use super::topic_config::Topics;
+use super::topic_config::{Changed, Topics};
 use crate::config::{Live, Permission};
 use crate::ha::slave::MasterPlace;
 
@@ -49,9 +49,18 @@ pub(crate) struct Presence {
 struct Target {
     host: String,
     port: u16,
-    /// Topics that it has not been told of.
-    pending: Mutex<BTreeSet<String>>,
+    /// What it has not been told of.
+    pending: Mutex<Pending>,
     wake: Notify,
+}
+
+#[derive(Default)]
+struct Pending {
+    topics: BTreeSet<String>,
+    /// Changes of the topics up to the last of these.
+    asked: u64,
+    /// Changes that it was told of, or that it could not be told of.
+    tried: u64,
 }
 
 pub(crate) struct Registration<R: Runtime> {
@@ -142,11 +151,21 @@ impl<R: Runtime> Registration<R> {
         tasks
     }
 
-    fn spread(&self, changed: &BTreeSet<String>) {
+    fn spread(&self, changed: &Changed) {
         for target in &self.targets {
-            target.pending().extend(changed.iter().cloned());
+            let mut pending = target.pending();
+            pending.topics.extend(changed.topics.iter().cloned());
+            pending.asked = changed.count;
+            drop(pending);
             target.wake.notify_one();
         }
+        self.note_tried();
+    }
+
+    /// Lets those go on that wait for the name servers.
+    fn note_tried(&self) {
+        let tried = self.targets.iter().map(|target| target.pending().tried);
+        self.topics.set_announced(tried.min().unwrap_or_else(|| self.topics.change_count()));
     }
 
     async fn keep_registered(&self, target: &Target, first_done: impl FnOnce()) {
@@ -169,13 +188,25 @@ impl<R: Runtime> Registration<R> {
 
     /// Tells it everything; whether that worked at each of its addresses.
     async fn register_all(&self, target: &Target) -> bool {
-        target.pending().clear();
-        self.register(target, self.registered(self.topics.wrapper())).await
+        let asked = target.pending().take().1;
+        let told = self.register(target, self.registered(self.topics.wrapper())).await;
+        target.pending().tried = asked;
+        self.note_tried();
+        told
     }
 
     /// Tells it each changed topic in a registration of its own.
     async fn register_changed(&self, target: &Target) -> bool {
-        let changed = std::mem::take(&mut *target.pending());
+        let (changed, asked) = target.pending().take();
+        let told = self.register_each(target, changed).await;
+        if told {
+            target.pending().tried = asked;
+            self.note_tried();
+        }
+        told
+    }
+
+    async fn register_each(&self, target: &Target, changed: BTreeSet<String>) -> bool {
         for name in changed {
             let Some(topic) = self.topics.get(&name) else {
                 // A topic that is gone cannot be told alone.
@@ -339,8 +370,14 @@ where
 }
 
 impl Target {
-    fn pending(&self) -> MutexGuard<'_, BTreeSet<String>> {
+    fn pending(&self) -> MutexGuard<'_, Pending> {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Pending {
+    fn take(&mut self) -> (BTreeSet<String>, u64) {
+        (std::mem::take(&mut self.topics), self.asked)
     }
 }
 

@@ -1,10 +1,12 @@
 //! Topics: their queues and permissions, which exist from the start, and how a send or a heartbeat creates one.
 //!
-//! Kept in `config/topics.json`, Java's file. Readers see a topic once that file holds it (see `durable_table`).
+//! Kept in `config/topics.json`, Java's file. Readers see a topic once that file holds it (see `durable_table`); who has created
+//! one goes on when the name servers have it too, or have had time to take it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::Notify;
 
@@ -13,6 +15,10 @@ use super::names;
 use crate::config::{BrokerIdentity, Role, TopicSettings};
 use crate::remoting::body::{BodyError, DataVersion, TopicConfig, TopicConfigSerializeWrapper};
 use crate::runtime::Runtime;
+use crate::runtime::sync::Watermark;
+
+/// How long a new topic waits for the name servers.
+const ANNOUNCE_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Bits of a topic's permission.
 pub(crate) mod perm {
@@ -126,8 +132,27 @@ pub(crate) struct Topics<R> {
     copied: bool,
     system: BTreeSet<String>,
     /// Changed since somebody last told the name servers.
-    unregistered: Mutex<BTreeSet<String>>,
+    unregistered: Mutex<Unregistered>,
     changed: Notify,
+    /// Changes that every name server has been told of, or that it could not be told of.
+    announced: Watermark,
+    /// A name server was waited for in vain: nobody waits until it has caught up.
+    behind: AtomicBool,
+    rt: R,
+}
+
+#[derive(Default)]
+struct Unregistered {
+    topics: BTreeSet<String>,
+    /// Of all changes so far.
+    count: u64,
+}
+
+/// Topics that have changed.
+pub(crate) struct Changed {
+    pub topics: BTreeSet<String>,
+    /// The number of changes up to the last of these.
+    pub count: u64,
 }
 
 impl<R: Runtime> Topics<R> {
@@ -141,7 +166,7 @@ impl<R: Runtime> Topics<R> {
         identity: &BrokerIdentity,
         settings: &TopicSettings,
     ) -> Result<Self, TableError> {
-        let table = DurableTable::open(rt, path).await?;
+        let table = DurableTable::open(rt.clone(), path).await?;
         let boot = boot_topics(identity, settings);
         let system = boot.iter().map(|topic| topic.topic_name.clone()).collect();
         table
@@ -158,6 +183,9 @@ impl<R: Runtime> Topics<R> {
             system,
             unregistered: Mutex::default(),
             changed: Notify::new(),
+            announced: Watermark::new(0),
+            behind: AtomicBool::new(false),
+            rt,
         })
     }
 
@@ -204,6 +232,7 @@ impl<R: Runtime> Topics<R> {
             created.map(|topic| (wanted.topic.to_owned(), Some(topic))).into_iter().collect()
         })
         .await?;
+        self.announced().await;
         Ok(self.get(wanted.topic))
     }
 
@@ -219,7 +248,9 @@ impl<R: Runtime> Topics<R> {
             true => Vec::new(),
             false => vec![(topic.topic_name.clone(), Some(topic))],
         })
-        .await
+        .await?;
+        self.announced().await;
+        Ok(())
     }
 
     /// Puts or replaces a topic.
@@ -227,7 +258,9 @@ impl<R: Runtime> Topics<R> {
     /// # Errors
     /// [`TableError`].
     pub async fn put(&self, topic: TopicConfig) -> Result<(), TableError> {
-        self.change(|_| vec![(topic.topic_name.clone(), Some(topic))]).await
+        self.change(|_| vec![(topic.topic_name.clone(), Some(topic))]).await?;
+        self.announced().await;
+        Ok(())
     }
 
     /// Puts or replaces several topics.
@@ -236,7 +269,9 @@ impl<R: Runtime> Topics<R> {
     /// [`TableError`]: none is.
     pub async fn put_all(&self, topics: Vec<TopicConfig>) -> Result<(), TableError> {
         let topics = topics.into_iter().map(|topic| (topic.topic_name.clone(), Some(topic)));
-        self.change(|_| topics.collect()).await
+        self.change(|_| topics.collect()).await?;
+        self.announced().await;
+        Ok(())
     }
 
     /// A topic that is not there is fine.
@@ -258,8 +293,7 @@ impl<R: Runtime> Topics<R> {
     pub async fn register_again(&self) -> Result<(), TableError> {
         self.table.touch().await?;
         // As if a topic had gone: nothing smaller than the whole table says that.
-        self.unregistered().insert(String::new());
-        self.changed.notify_one();
+        self.note_changed([String::new()]);
         Ok(())
     }
 
@@ -297,22 +331,61 @@ impl<R: Runtime> Topics<R> {
     ) -> Result<(), TableError> {
         let changed = self.table.change(decide).await?;
         if !changed.is_empty() {
-            self.unregistered().extend(changed);
-            self.changed.notify_one();
+            self.note_changed(changed);
         }
         Ok(())
     }
 
-    fn unregistered(&self) -> MutexGuard<'_, BTreeSet<String>> {
+    fn note_changed(&self, topics: impl IntoIterator<Item = String>) {
+        let mut unregistered = self.unregistered();
+        unregistered.topics.extend(topics);
+        unregistered.count += 1;
+        drop(unregistered);
+        self.changed.notify_one();
+    }
+
+    /// Waits until the name servers know all topics: who has created one asks for its route next. Not for long, and not
+    /// again for one that does not answer.
+    ///
+    /// # Source
+    /// apache/rocketmq 4.9.7, `TopicConfigManager#createTopicInSendMessageMethod`: a topic is registered before the answer.
+    async fn announced(&self) {
+        let count = self.unregistered().count;
+        if self.announced.get() >= count || self.behind.load(Ordering::Relaxed) {
+            return;
+        }
+        if self.rt.timeout(ANNOUNCE_PATIENCE, self.announced.reached(count)).await.is_err() {
+            self.behind.store(true, Ordering::Relaxed);
+            tracing::warn!("a name server does not take new topics");
+        }
+    }
+
+    /// Every name server was told of so many changes, or could not be.
+    pub fn set_announced(&self, count: u64) {
+        self.announced.advance(count);
+        if count >= self.unregistered().count {
+            self.behind.store(false, Ordering::Relaxed);
+        }
+    }
+
+    /// How many changes there have been.
+    pub fn change_count(&self) -> u64 {
+        self.unregistered().count
+    }
+
+    fn unregistered(&self) -> MutexGuard<'_, Unregistered> {
         self.unregistered.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for topics that changed since the last call, and takes their names. One caller at a time.
-    pub async fn changed(&self) -> BTreeSet<String> {
+    /// Waits for topics that changed since the last call, and takes them. One caller at a time.
+    pub async fn changed(&self) -> Changed {
         loop {
-            let changed = std::mem::take(&mut *self.unregistered());
-            if !changed.is_empty() {
-                return changed;
+            {
+                let mut unregistered = self.unregistered();
+                if !unregistered.topics.is_empty() {
+                    let topics = std::mem::take(&mut unregistered.topics);
+                    return Changed { topics, count: unregistered.count };
+                }
             }
             self.changed.notified().await;
         }
