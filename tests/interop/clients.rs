@@ -11,17 +11,26 @@ use hotfire_tests::{project_dir, target_dir};
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Client {
     Java { version: &'static str },
+    Go,
+    JavaScript,
     Python,
 }
 
 impl Client {
-    pub const ALL: [Client; 3] =
-        [Client::Java { version: "4.9.7" }, Client::Java { version: "5.4.0" }, Client::Python];
+    pub const ALL: [Client; 5] = [
+        Client::Java { version: "4.9.7" },
+        Client::Java { version: "5.4.0" },
+        Client::Go,
+        Client::JavaScript,
+        Client::Python,
+    ];
 
     #[must_use]
     pub fn name(self) -> String {
         match self {
             Client::Java { version } => format!("java-{version}"),
+            Client::Go => "go-2.1.2".to_owned(),
+            Client::JavaScript => "ali-ons-3.12.0".to_owned(),
             Client::Python => "python-0.4.4".to_owned(),
         }
     }
@@ -48,6 +57,28 @@ const JAVA_LIFE: [&str; 17] = [
     "reset",
 ];
 
+/// The parts of `life.go`.
+const GO_LIFE: [&str; 12] = [
+    "delay",
+    "retry",
+    "orderly",
+    "broadcast",
+    "sql92",
+    "tags",
+    "pull",
+    "batch",
+    "async-and-oneway",
+    "request-reply",
+    "rebalance",
+    "big-bodies",
+];
+
+/// The parts of `interop.js`.
+const JAVASCRIPT_LIFE: [&str; 5] = ["delay", "retry", "broadcast", "sql92", "tags"];
+
+/// The parts of `interop.py`.
+const PYTHON_LIFE: [&str; 7] = ["delay", "retry", "orderly", "broadcast", "tags", "pull", "async-and-oneway"];
+
 /// One client, installed and ready to start.
 pub struct Tools {
     pub name: String,
@@ -59,6 +90,8 @@ pub struct Tools {
     pub transacts: bool,
     program: PathBuf,
     arguments: Vec<String>,
+    /// Where its modules are, if its program has to be told.
+    modules: Option<PathBuf>,
 }
 
 impl Tools {
@@ -72,6 +105,8 @@ impl Tools {
         std::fs::create_dir_all(&dir).with_context(|| format!("create {}", dir.display()))?;
         match client {
             Client::Java { version } => java_client(version, &dir),
+            Client::Go => go(&dir),
+            Client::JavaScript => javascript(&dir),
             Client::Python => python(&dir),
         }
     }
@@ -85,6 +120,7 @@ impl Tools {
             .args(words)
             .current_dir(dir)
             .env("HOME", dir)
+            .envs(self.modules.iter().map(|modules| ("INTEROP_MODULES", modules)))
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
@@ -147,6 +183,52 @@ fn java_client(version: &'static str, dir: &Path) -> Result<Tools> {
         transacts: version.starts_with("4."),
         program: java,
         arguments,
+        modules: None,
+    })
+}
+
+/// The modules are those of `go.sum`, kept below the target folder.
+fn go(dir: &Path) -> Result<Tools> {
+    let go = find_program("go").context("no Go")?;
+    let program = dir.join("interop");
+    let mut command = Command::new(go);
+    command.current_dir(project_dir().join("tests/interop/go"));
+    command.args(["build", "-mod=readonly", "-modcacherw", "-buildvcs=false", "-o"]).arg(&program).arg(".");
+    command.env("GOPATH", dir.join("modules")).env_remove("GOMODCACHE");
+    run_checked(&mut command, "build the Go client")?;
+    Ok(Tools {
+        name: Client::Go.name(),
+        life: &GO_LIFE,
+        queries: false,
+        transacts: true,
+        program,
+        arguments: Vec::new(),
+        modules: None,
+    })
+}
+
+/// The packages are those of `package-lock.json`.
+fn javascript(dir: &Path) -> Result<Tools> {
+    let node = find_program("node").context("no Node")?;
+    let npm = find_program("npm").context("no npm")?;
+    let sources = project_dir().join("tests/interop/node");
+    if !dir.join("installed").exists() {
+        for file in ["package.json", "package-lock.json"] {
+            std::fs::copy(sources.join(file), dir.join(file)).with_context(|| format!("copy {file}"))?;
+        }
+        let mut command = Command::new(npm);
+        command.args(["ci", "--no-audit", "--no-fund", "--ignore-scripts"]).current_dir(dir);
+        run_checked(&mut command, "install the JavaScript client")?;
+        std::fs::write(dir.join("installed"), "")?;
+    }
+    Ok(Tools {
+        name: Client::JavaScript.name(),
+        life: &JAVASCRIPT_LIFE,
+        queries: false,
+        transacts: false,
+        program: node,
+        arguments: vec![sources.join("interop.js").display().to_string()],
+        modules: Some(dir.to_owned()),
     })
 }
 
@@ -170,10 +252,11 @@ fn python(dir: &Path) -> Result<Tools> {
     let script = project_dir().join("tests/interop/python/interop.py");
     Ok(Tools {
         name: Client::Python.name(),
-        life: &[],
+        life: &PYTHON_LIFE,
         queries: false,
         transacts: false,
         program: installed,
         arguments: vec![script.display().to_string()],
+        modules: None,
     })
 }

@@ -19,6 +19,8 @@ mod transactions;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -32,6 +34,8 @@ const MESSAGES: usize = 1000;
 const LOOK_UPS: usize = 20;
 const MALFORMED_FRAMES: usize = 100_000;
 const LOAD_SECONDS: u64 = 6;
+/// Clients that run at a time.
+const LANES: usize = 2;
 
 /// What is run and reported by itself.
 #[derive(Clone, Copy)]
@@ -104,7 +108,6 @@ fn main() -> ExitCode {
         eprintln!("interop: --only takes one of {}", names.join(", "));
         return ExitCode::from(2);
     }
-    let (mut passed, mut failed, mut skipped) = (0, 0, 0);
     let program = match release_hotfire() {
         Ok(program) => program,
         Err(error) => {
@@ -112,31 +115,71 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    for part in parts {
+    let (clients, others): (Vec<Part>, Vec<Part>) =
+        parts.into_iter().partition(|part| matches!(part, Part::Client(_)));
+    let tally = Tally { optional, ..Tally::default() };
+    // Package managers do not share their folders well; what they have fetched then mostly waits, and runs side by side.
+    let ready: Vec<_> = clients.into_iter().map(|part| (part, part.prepare())).collect();
+    let next = Mutex::new(ready.into_iter());
+    std::thread::scope(|scope| {
+        for _ in 0..LANES {
+            scope.spawn(|| {
+                loop {
+                    let part = next.lock().expect("no part panics while it is taken").next();
+                    let Some((part, tools)) = part else { return };
+                    tally.count(part, tools, &program);
+                }
+            });
+        }
+    });
+    for part in others {
+        tally.count(part, part.prepare(), &program);
+    }
+    let count = |of: &AtomicUsize| of.load(Ordering::Relaxed);
+    println!(
+        "{} passed, {} failed, {} skipped",
+        count(&tally.passed),
+        count(&tally.failed),
+        count(&tally.skipped)
+    );
+    if count(&tally.failed) == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// How the parts have ended.
+#[derive(Default)]
+struct Tally {
+    /// A tool that is missing is no failure.
+    optional: bool,
+    passed: AtomicUsize,
+    failed: AtomicUsize,
+    skipped: AtomicUsize,
+}
+
+impl Tally {
+    fn count(&self, part: Part, tools: Result<Vec<Tools>>, program: &Path) {
         let (name, start) = (part.name(), Instant::now());
-        match part.prepare() {
-            Ok(tools) => match part.run(&tools, &program) {
+        let of = match tools {
+            Ok(tools) => match part.run(&tools, program) {
                 Ok(()) => {
-                    passed += 1;
                     println!("interop {name}: ok in {:.1} s", start.elapsed().as_secs_f64());
+                    &self.passed
                 }
                 Err(error) => {
-                    failed += 1;
                     println!("interop {name}: FAILED: {error:#}");
+                    &self.failed
                 }
             },
-            Err(missing) if optional => {
-                skipped += 1;
+            Err(missing) if self.optional => {
                 println!("interop {name}: skipped: {missing:#}");
+                &self.skipped
             }
             Err(missing) => {
-                failed += 1;
                 println!("interop {name}: FAILED: {missing:#}");
+                &self.failed
             }
-        }
+        };
+        of.fetch_add(1, Ordering::Relaxed);
     }
-    println!("{passed} passed, {failed} failed, {skipped} skipped");
-    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn client(tools: &Tools, program: &Path, dir: &Path) -> Result<()> {
