@@ -86,7 +86,7 @@ pub struct Tools {
     pub life: &'static [&'static str],
     /// It can look messages up by their keys.
     pub queries: bool,
-    /// Its producer of transactions is asked about them. Not yet known of 5.4.0: it was never asked, and the cause is open.
+    /// It has a producer of transactions.
     pub transacts: bool,
     program: PathBuf,
     arguments: Vec<String>,
@@ -180,7 +180,7 @@ fn java_client(version: &'static str, dir: &Path) -> Result<Tools> {
         name: Client::Java { version }.name(),
         life: &JAVA_LIFE,
         queries: true,
-        transacts: version.starts_with("4."),
+        transacts: true,
         program: java,
         arguments,
         modules: None,

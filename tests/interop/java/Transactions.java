@@ -43,8 +43,8 @@ class Transactions implements TransactionListener {
                 told(writer, "sent", i, result.getMsgId(), result.getLocalTransactionState());
             }
         } else {
-            // Its heartbeat goes to the brokers of the topics that it knows.
-            producer.fetchPublishMessageQueues(args[2]);
+            // Its heartbeat goes to the brokers of the topics that it has sent to.
+            producer.send(Interop.message(args[2] + "Else", 0));
         }
         if (leaves) Runtime.getRuntime().halt(0);
         Thread.sleep(1000L * Integer.parseInt(args[args.length - 2]));
