@@ -58,7 +58,7 @@ pub fn held_within(cluster: &Cluster) -> Duration {
 }
 
 /// A group, and a queue of one of its topics.
-type Share = (String, MessageQueue);
+pub type Share = (String, MessageQueue);
 
 /// Which member has held which queue, without a break, since when.
 #[derive(Default, Debug)]
@@ -74,7 +74,8 @@ impl Holders {
     }
 
     /// Since when the member that has held it longest has.
-    fn since(&self, share: &Share) -> Option<u64> {
+    #[must_use]
+    pub fn since(&self, share: &Share) -> Option<u64> {
         self.0.iter().filter(|((_, held), _)| held == share).map(|(_, since_ms)| *since_ms).min()
     }
 }

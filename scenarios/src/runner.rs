@@ -11,13 +11,15 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use hotfire_core::remoting::body::MessageQueue;
 use hotfire_core::runtime::Mutant;
 use hotfire_sim::{Outcome as SimOutcome, RunResult, World, run_seed};
 
 use crate::cluster::Cluster;
-use crate::commits::{self, CommitWatch};
+use crate::commits::{self, CommitWatch, Holders};
 use crate::consume;
 use crate::faults::strike::{Moment, Striker, moments, set_disk_speed, set_network};
+use crate::history::{History, Place};
 use crate::look_ups;
 use crate::oracle::dead_letters::Terms;
 use crate::oracle::{
@@ -183,8 +185,8 @@ impl Run {
         self.striker.heal();
         let mut routes = RouteWatch::start(&self.cluster);
         self.healed(&mut routes).await?;
-        self.proof(&mut routes).await?;
-        self.judge_running()?;
+        let healthy_from_ms = self.proof(&mut routes).await?;
+        self.judge_running(healthy_from_ms)?;
         self.look_ups().await?;
         self.rest(&mut routes).await?;
         self.last_blow().await?;
@@ -322,15 +324,19 @@ impl Run {
     }
 
     /// A few more messages on a cluster that is well: nothing may be slow or refused now.
-    async fn proof(&mut self, routes: &mut RouteWatch) -> Phase {
+    /// Answers when that began.
+    async fn proof(&mut self, routes: &mut RouteWatch) -> Result<u64, (VerdictKind, Failure)> {
         self.cluster.world.sleep(Duration::from_millis(SETTLE_MS)).await;
         let begun_ms = self.cluster.world.now_ms();
+        let mut holders = Holders::default();
+        holders.look(begun_ms, self.cluster.held());
         self.cluster.progress(|progress| progress.proof = true);
         let expected = self.cluster.plan.workload.proof_messages * self.cluster.plan.settings.producers;
         loop {
             self.cluster.world.sleep(Duration::from_millis(LOOK_MS)).await;
             self.check()?;
             routes.look(&self.cluster);
+            holders.look(self.cluster.world.now_ms(), self.cluster.held());
             let sent = self.cluster.progress(|progress| {
                 let proof = |(key, next): (&(u32, crate::produce::Series), &u32)| {
                     if key.1 == crate::produce::Series::Proof { *next } else { 0 }
@@ -349,8 +355,21 @@ impl Run {
             }
         }
         let verdict = self.cluster.witness.history(|history| progress::healthy(history, begun_ms));
+        let held_since = |group: &str, place: &Place| {
+            let queue = MessageQueue {
+                topic: place.topic.clone(),
+                broker_name: place.broker.clone(),
+                queue_id: place.queue,
+            };
+            holders.since(&(group.to_owned(), queue))
+        };
+        // Consumers see what is committed.
+        let seen_ms = self.cluster.plan.settings.pool.as_ref().map_or(0, Pool::committed_within_ms);
+        let given = |history: &History| progress::given(history, begun_ms, seen_ms, held_since);
+        let given = || self.cluster.witness.history(given);
+        let verdict = verdict.and_then(|()| given());
         let verdict = verdict.and_then(|()| self.cluster.witness.judge_confirming(begun_ms));
-        verdict.map_err(|broken| self.broken(broken))
+        verdict.map(|()| begun_ms).map_err(|broken| self.broken(broken))
     }
 
     /// Until the files of the brokers say what was consumed, and not less than the scenario's rest.
@@ -437,11 +456,16 @@ impl Run {
     }
 
     /// Every message is delivered and nothing new comes: what runs must agree with itself, before a restart could mend it.
-    fn judge_running(&self) -> Phase {
+    fn judge_running(&self, healthy_from_ms: u64) -> Phase {
+        let is_sent_since = |id| {
+            let started = |history: &History| history.sends.get(&id).map(|sent| sent.started_ms);
+            self.cluster.witness.history(started).is_some_and(|started_ms| started_ms >= healthy_from_ms)
+        };
         for name in names::brokers(&self.cluster.plan.settings) {
             let (_, disk) = self.cluster.witness.cached(&name);
             let verdict = queue_matches_log::judge(&name, &disk)
                 .and_then(|()| queue_order::dense(&name, &disk))
+                .and_then(|()| delay::late(&name, &disk, is_sent_since))
                 .and_then(|()| self.cluster.witness.judge_transactions(&name, &disk));
             verdict.map_err(|broken| self.broken(broken))?;
         }

@@ -116,6 +116,8 @@ mutants! {
     DelayOffsetOneFurther = "D-04",
     /// The delay offsets are not saved when the broker stops.
     DelayOffsetUnsaved = "D-05",
+    /// When a delayed message is due is told by the wall clock alone, which may be set back.
+    DelayByWallClock = "D-12",
     /// Recovery gives the queue entry of a delayed message the hash of its tag for its due time.
     RecoverForgetsDueTime = "store: recovery",
     /// A send-back is answered before the flush that covers it, as in Java.

@@ -129,6 +129,7 @@ pub fn scenario_of(mutant: Mutant) -> &'static str {
         Mutant::DelayOffsetAhead
         | Mutant::DelayOffsetOneFurther
         | Mutant::DelayOffsetUnsaved
+        | Mutant::DelayByWallClock
         | Mutant::RecoverForgetsDueTime => "delay",
         Mutant::SendBackUnflushed => "retry_dlq",
         _ => "power_loss",

@@ -18,6 +18,10 @@ use crate::workload::{Identity, MessageId, identify};
 /// An answer on a healthy cluster takes less: beyond it a request or its answer was lost and a timeout has hidden it.
 pub const HEALTHY_ANSWER_MS: u64 = 2_500;
 
+/// From when a message can be pulled, or its queue is held, until the holder is given it: beyond it a pull that should have
+/// been woken was not.
+pub const HEALTHY_DELIVERY_MS: u64 = 2_500;
+
 /// The first send that has no outcome yet.
 #[must_use]
 pub fn unanswered(history: &History) -> Option<MessageId> {
@@ -120,6 +124,44 @@ pub fn healthy(history: &History, healthy_from_ms: u64) -> Verdict {
     Ok(())
 }
 
+/// Holds what consumers were given of the messages sent since `healthy_from_ms` against when a member of their group that
+/// holds the queue could have pulled them: a stored message may be seen after `seen_within_ms`. `held_since` says since when one has held it without a break; where nobody has,
+/// the group has still to learn of its queues, and the runner's bounds judge that.
+///
+/// # Errors
+/// The first message that its holder was given late.
+pub fn given(
+    history: &History,
+    healthy_from_ms: u64,
+    seen_within_ms: u64,
+    held_since: impl Fn(&str, &Place) -> Option<u64>,
+) -> Verdict {
+    let mut judged = BTreeSet::new();
+    for delivery in &history.deliveries {
+        let Some(sent) = history.sends.get(&delivery.message) else { continue };
+        // What is handed back waits for its own delay.
+        let is_first = delivery.reconsume_times == 0 && judged.insert((&delivery.group, delivery.message));
+        if sent.started_ms < healthy_from_ms || !is_first {
+            continue;
+        }
+        let Some(since_ms) = held_since(&delivery.group, &delivery.place) else { continue };
+        let due_ms = sent.ended_ms.unwrap_or(sent.started_ms) + sent.delay_ms + seen_within_ms;
+        let from_ms = due_ms.max(since_ms);
+        if delivery.at_ms > from_ms + HEALTHY_DELIVERY_MS {
+            let Place { broker, topic, queue, .. } = &delivery.place;
+            return Err(Broken::new(
+                "I19",
+                format!(
+                    "message {} was to be seen in {topic} queue {queue} of {broker} at {due_ms} ms, {} has held it since {since_ms} \
+                     ms, and was given it at {} ms",
+                    delivery.message.0, delivery.group, delivery.at_ms
+                ),
+            ));
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -190,5 +232,21 @@ mod tests {
         history.ended(MessageId(1_000_000), 4_000, Outcome::Unknown);
         assert!(healthy(&history, 50).is_err());
         assert_eq!(healthy(&history, 101), Ok(()));
+    }
+
+    #[test]
+    fn a_message_that_its_holder_is_given_late_is_rejected_and_one_that_nobody_held_is_not() {
+        let mut history = History::default();
+        ack(&mut history, 1_000_000, 100, place(0));
+        history.sends.get_mut(&MessageId(1_000_000)).expect("it").delay_ms = 1_000;
+        deliver(&mut history, 1_000_000, 1_101 + HEALTHY_DELIVERY_MS, place(0));
+        let judge = |healthy_from_ms, since: Option<u64>| given(&history, healthy_from_ms, 0, |_, _| since);
+        assert!(judge(50, Some(0)).is_err() && judge(50, Some(1_100)).is_err());
+        assert_eq!(judge(50, Some(1_101)), Ok(()), "held so late");
+        assert_eq!((judge(50, None), judge(101, Some(0))), (Ok(()), Ok(())));
+        assert_eq!(given(&history, 50, 1, |_, _| Some(0)), Ok(()), "seen so late");
+        deliver(&mut history, 1_000_000, 99_000, place(0));
+        let judge = |since| given(&history, 50, 0, |_, _| Some(since));
+        assert_eq!(judge(1_101), Ok(()), "again is not late");
     }
 }
