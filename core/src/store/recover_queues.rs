@@ -316,13 +316,16 @@ impl Recovering {
 
     /// The entry on disk at the place where the scan stands, when it is this one: whatever offset the record states, the
     /// queue has it. In the place of the tag's hash it may point at a unit of the queue's extension, or state the due time
-    /// by the delays that were set when it was written: a time after `stored_ms`, which what a power loss has left of one is not.
+    /// by the delays that were set when it was written: a time after `stored_ms`, and not what is left of the entry's own when
+    /// its last bytes were not stored.
     fn has_already(&self, topic: &str, entry: &Entry, stored_ms: i64) -> Option<[u8; ENTRY_BYTES]> {
         let at = self.found.len();
         let here = self.tail.get(at..at + ENTRY_BYTES).filter(|_| self.restart.is_none())?;
         let here: [u8; ENTRY_BYTES] = here.try_into().expect("the range has that length");
         let on_disk = Unit::decode(&here).entry()?;
-        let due_later = topic == SCHEDULE_TOPIC && on_disk.tags_code > stored_ms;
+        let due_later = topic == SCHEDULE_TOPIC
+            && on_disk.tags_code > stored_ms
+            && !has_lost_its_end(on_disk.tags_code, entry.tags_code);
         let own_code = on_disk.is_extended() || due_later;
         let tags_code = if own_code { on_disk.tags_code } else { entry.tags_code };
         (Entry { tags_code, ..*entry } == on_disk).then_some(here)
@@ -359,6 +362,11 @@ impl Recovering {
         self.found.clear();
         self.found.extend_from_slice(&entry.encode());
     }
+}
+
+/// Whether `on_disk` is `whole` with zeros for its last bytes, for one of them at least.
+fn has_lost_its_end(on_disk: i64, whole: i64) -> bool {
+    on_disk != whole && (1..8).any(|bytes| on_disk == whole >> (8 * bytes) << (8 * bytes))
 }
 
 /// Reads queues one after the other, each with as few waits as it can: there may be tens of thousands.
@@ -685,9 +693,12 @@ mod tests {
     }
 
     #[test]
-    fn a_due_time_on_disk_counts_unless_a_power_loss_has_torn_it() {
+    fn a_due_time_on_disk_counts_unless_a_crash_has_torn_it() {
         let due = |tags_code| Entry { tags_code, ..entry(1_000) };
-        for (on_disk, kept) in [(5_000, 5_000), (7_000, 7_000), (0, 6_000), (4_000, 6_000)] {
+        // 6,000 is 0x1770.
+        for (on_disk, kept) in
+            [(5_000, 5_000), (7_000, 7_000), (5_888, 6_000), (5_889, 5_889), (0, 6_000), (4_000, 6_000)]
+        {
             let mut queues = queues(false, &[due(on_disk)]);
             let by_id = queues.queues.remove("T").expect("it");
             queues.queues.insert(SCHEDULE_TOPIC.to_owned(), by_id);
