@@ -15,8 +15,8 @@ use tokio::sync::Notify;
 
 use crate::filter::Expression;
 use crate::remoting::connection::{ConnectionHandle, RequestKey};
-use crate::runtime::Runtime;
 use crate::runtime::sync::Receiver;
+use crate::runtime::{Mutant, Runtime};
 use crate::store::{ArrivalListener, MessageStore};
 
 use super::filter::is_wanted;
@@ -121,7 +121,8 @@ impl<R: Runtime> ArrivalListener for LongPolling<R> {
         };
         let mut tables = self.tables();
         let woken = tables.held.arrived(topic, queue, next_offset, tags_code, wanted);
-        if woken.is_empty() {
+        if woken.is_empty() || self.rt.mutant(Mutant::ArrivalWakesNobody) {
+            tables.woken.extend(woken);
             return;
         }
         tables.woken.extend(woken);

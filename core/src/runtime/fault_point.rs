@@ -116,8 +116,10 @@ mutants! {
     DelayOffsetOneFurther = "D-04",
     /// The delay offsets are not saved when the broker stops.
     DelayOffsetUnsaved = "D-05",
-    /// When a delayed message is due is told by the wall clock alone, which may be set back.
-    DelayByWallClock = "D-12",
+    /// A delay level that was idle looks again as late as one that could not be read.
+    DelayLevelDozes = "D-12",
+    /// A message wakes no held pull: it is found by the look at all of them every five seconds.
+    ArrivalWakesNobody = "broker: long polling",
     /// Recovery gives the queue entry of a delayed message the hash of its tag for its due time.
     RecoverForgetsDueTime = "store: recovery",
     /// A send-back is answered before the flush that covers it, as in Java.

@@ -129,7 +129,7 @@ pub fn scenario_of(mutant: Mutant) -> &'static str {
         Mutant::DelayOffsetAhead
         | Mutant::DelayOffsetOneFurther
         | Mutant::DelayOffsetUnsaved
-        | Mutant::DelayByWallClock
+        | Mutant::DelayLevelDozes
         | Mutant::RecoverForgetsDueTime => "delay",
         Mutant::SendBackUnflushed => "retry_dlq",
         _ => "power_loss",
@@ -160,6 +160,8 @@ pub fn seen_undisturbed(mutant: Mutant) -> Option<&'static str> {
         Mutant::ImmunityReadTwice => Some("the time of an immune half message ends by itself"),
         Mutant::OverflowOneIsIllegal => Some("every round comes to the end of the op records"),
         Mutant::OpBeforeFinal => Some("I14 reads the order of records in the log"),
+        Mutant::ArrivalWakesNobody => Some("any message on a quiet cluster comes late"),
+        Mutant::DelayLevelDozes => Some("an idle level is all that it needs"),
         Mutant::OpOfPassedHalfStays => Some("local transactions take longer than the broker waits"),
         _ => None,
     }

@@ -245,7 +245,7 @@ impl<R: Runtime> Schedule<R> {
         }
         let max = self.store.max_offset(topic, queue);
         if next >= max {
-            return delay;
+            return if self.rt.mutant(Mutant::DelayLevelDozes) { READ_AGAIN } else { delay };
         }
         seen.look(next, max, self.rt.now());
         let entries = match self.store.entries(topic, queue, next, ENTRIES_MAX).await {
@@ -277,7 +277,7 @@ impl<R: Runtime> Schedule<R> {
     fn due_in(&self, entry: &Entry, delay: Duration, seen: Seen) -> Duration {
         let left = entry.tags_code.saturating_sub(self.rt.wall_ms());
         let left = Duration::from_millis(u64::try_from(left).unwrap_or(0));
-        if left <= delay || self.rt.mutant(Mutant::DelayByWallClock) {
+        if left <= delay {
             return left;
         }
         // The level may have been a longer one when the message came.
