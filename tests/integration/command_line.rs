@@ -103,6 +103,33 @@ fn settings_are_shown_with_their_sources() {
 }
 
 #[test]
+fn every_setting_of_the_sample_files_acts_and_each_says_one_role() {
+    let dir = TempDir::new("cli-samples");
+    let folder = hotfire_tests::project_dir().join("conf");
+    let mut seen = Vec::new();
+    for cluster in std::fs::read_dir(folder).expect("conf").filter_map(Result::ok) {
+        for file in std::fs::read_dir(cluster.path()).expect("a folder").filter_map(Result::ok) {
+            let path = file.path();
+            let output =
+                hotfire(dir.path(), &["broker", "-c", path.to_str().expect("a name"), "--print-config"]);
+            assert!(output.status.success(), "{}: {}", path.display(), err(&output));
+            assert_eq!(err(&output), "", "{}", path.display());
+            let value = |key: &str| -> String {
+                let text = out(&output);
+                let line = text.lines().find(|line| line.split_whitespace().next() == Some(key));
+                line.and_then(|line| line.split_whitespace().nth(1)).expect("a value").to_owned()
+            };
+            assert_eq!(value("brokerRole") == "SLAVE", value("brokerId") == "1", "{}", path.display());
+            seen.push(format!("{} {}", cluster.file_name().to_string_lossy(), value("listenPort")));
+        }
+    }
+    seen.sort();
+    let count = seen.len();
+    seen.dedup();
+    assert_eq!((count, seen.len()), (12, 12), "one port twice in a cluster: {seen:?}");
+}
+
+#[test]
 fn servers_tell_when_they_are_ready_and_stop_in_order() {
     let dir = TempDir::new("cli-ready");
     let program = hotfire_program();

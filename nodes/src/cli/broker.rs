@@ -60,8 +60,9 @@ pub async fn run(args: Args) -> Outcome {
     }
     let signals = Signals::catch().context("catch signals")?;
     let rt = TokioRuntime::new(".");
+    let id = config.identity.id;
     let broker = Broker::start(rt, config).await.context("start the broker")?;
-    output::line(format!("ready: broker {} id 0 {}", broker.name(), broker.local_addr()));
+    output::line(format!("ready: broker {} id {id} {}", broker.name(), broker.local_addr()));
     signals.stop().await;
     tracing::info!("stopping");
     broker.stop().await.context("stop the broker")?;
