@@ -40,6 +40,10 @@ pub struct Progress {
     pub still_readers: u32,
     /// What brokers are asked by key on the healed cluster.
     pub look_ups: LookUps,
+    /// Slaves are masters from their next start on.
+    pub promotes: bool,
+    /// Slaves that serve as masters.
+    pub promoted: BTreeSet<String>,
     /// The cluster is healed: producers send their last messages, which must be answered at once.
     pub proof: bool,
 }
@@ -195,9 +199,14 @@ async fn run_broker(rt: SimRuntime, cluster: Cluster, name: String) {
 
 async fn run_slave(rt: SimRuntime, cluster: Cluster, name: String) {
     cluster.witness.slave_starts(&name);
-    match Broker::start(rt.clone(), slave_config(&cluster.plan.settings, &name)).await {
+    let promotes = cluster.progress(|progress| progress.promotes);
+    let config = if promotes { promoted_config } else { slave_config };
+    match Broker::start(rt.clone(), config(&cluster.plan.settings, &name)).await {
         Ok(broker) => {
             cluster.witness.slave_ready(&name);
+            if promotes {
+                cluster.progress(|progress| progress.promoted.insert(name.clone()));
+            }
             rt.stop_requested().await;
             drop(broker.stop().await);
         }
@@ -273,6 +282,14 @@ pub fn slave_config(settings: &Settings, name: &str) -> BrokerConfig {
     let mut config = broker_config(settings, &master_of(name));
     config.identity.role = Role::Slave;
     config.identity.id = 1;
+    config.identity.ip1 = address(name).to_string();
+    config
+}
+
+/// Its master's settings, at its own place.
+#[must_use]
+pub fn promoted_config(settings: &Settings, name: &str) -> BrokerConfig {
+    let mut config = broker_config(settings, &master_of(name));
     config.identity.ip1 = address(name).to_string();
     config
 }

@@ -24,13 +24,13 @@ use crate::look_ups;
 use crate::oracle::dead_letters::Terms;
 use crate::oracle::{
     Broken, Final, Verdict, consumer_offset, dead_letters, delay, index_matches_log, judge, progress,
-    queue_matches_log, queue_order, sql_filter,
+    queue_matches_log, queue_order, replica, sql_filter,
 };
 use crate::plan::{Plan, Pool, Settings, names};
 use crate::platter::BrokerDisk;
 use crate::report::{Failure, Outcome, VerdictKind};
 use crate::routes::RouteWatch;
-use crate::scenario;
+use crate::scenario::{self, promote_by_hand};
 use crate::witness::CONFIG;
 use crate::workload;
 
@@ -407,8 +407,17 @@ impl Run {
         }
         self.wait_stopped(&names::clients(&settings)).await?;
         let brokers = names::brokers(&settings);
-        let power = ["power_loss", "store", "retention", "transaction", "replication", "delay", "retry_dlq"]
-            .contains(&self.cluster.plan.scenario.as_str());
+        let power = [
+            "power_loss",
+            "store",
+            "retention",
+            "transaction",
+            "replication",
+            "slave_restart",
+            "delay",
+            "retry_dlq",
+        ]
+        .contains(&self.cluster.plan.scenario.as_str());
         if settings.undisturbed {
             brokers.iter().for_each(|name| world.stop(self.cluster.node(name)));
             self.wait_stopped(&brokers).await?;
@@ -432,9 +441,38 @@ impl Run {
             world.stop(self.cluster.node(name));
         }
         self.wait_stopped(&brokers).await?;
+        if self.cluster.plan.scenario == promote_by_hand::NAME {
+            return self.promotion().await;
+        }
         let slaves = names::slaves(&settings);
         slaves.iter().for_each(|name| world.stop(self.cluster.node(name)));
         self.wait_stopped(&slaves).await
+    }
+
+    /// The masters are gone for good. Their slaves die too, start as masters, and stop.
+    async fn promotion(&mut self) -> Phase {
+        let (world, witness) = (self.cluster.world.clone(), self.cluster.witness.clone());
+        let slaves = names::slaves(&self.cluster.plan.settings);
+        let before: Vec<u64> = slaves.iter().map(|name| witness.cached(name).1.log.end).collect();
+        self.cluster.progress(|progress| progress.promotes = true);
+        for name in &slaves {
+            world.crash(self.cluster.node(name));
+            world.restart(self.cluster.node(name));
+        }
+        let promoted =
+            |run: &Run, name: &String| run.cluster.progress(|progress| progress.promoted.contains(name));
+        self.wait_for(&slaves, "has not become the master", promoted).await?;
+        slaves.iter().for_each(|name| world.stop(self.cluster.node(name)));
+        self.wait_stopped(&slaves).await?;
+        for (name, before) in slaves.iter().zip(before) {
+            let (image, disk) = witness.durable(name);
+            replica::kept(name, before, disk.log.end)
+                .and_then(|()| queue_matches_log::judge(name, &disk))
+                .and_then(|()| queue_order::dense(name, &disk))
+                .and_then(|()| consumer_offset::at_end(name, &image, CONFIG, &disk))
+                .map_err(|broken| self.broken(broken))?;
+        }
+        Ok(())
     }
 
     async fn wait_stopped(&self, nodes: &[String]) -> Phase {

@@ -37,6 +37,7 @@ pub fn twice(root: &Path) -> Result<Outcome> {
         "delay",
         "retry_dlq",
         "replication",
+        "promote_by_hand",
     ] {
         for seed in ["1", "2"] {
             must_hold(root, &["twice", scenario, "--seed", seed])?;

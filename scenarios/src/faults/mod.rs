@@ -51,7 +51,7 @@ pub fn draw(profile: &Profile, settings: &Settings, workload: &Workload, random:
 
 fn fault(kind: &str, settings: &Settings, key: Key, left_ms: u64) -> Fault {
     let brokers = names::stores(settings);
-    let name_servers = names::name_servers(settings);
+    let (name_servers, slaves) = (names::name_servers(settings), names::slaves(settings));
     let any = names::all(settings);
     let some = |nodes: &[String], label: &str| {
         nodes[key.branch(label).range(0, nodes.len() as u64 - 1) as usize].clone()
@@ -87,6 +87,16 @@ fn fault(kind: &str, settings: &Settings, key: Key, left_ms: u64) -> Fault {
                 some(&name_servers, "name server")
             },
             down_ms: lasts(900).max(left_ms.min(200)),
+        },
+        "slave_restart" => {
+            Fault::Restart { node: some(&slaves, "slave"), down_ms: lasts(1_500).max(left_ms.min(200)) }
+        }
+        "slave_crash" => Fault::Crash { node: some(&slaves, "slave"), down_ms: lasts(1_500) },
+        "slave_power_loss" => Fault::PowerLoss { node: some(&slaves, "slave"), down_ms: lasts(1_500) },
+        "slave_in_step" => Fault::CrashInStep {
+            node: some(&slaves, "slave"),
+            step: key.branch("step").exponential(30),
+            down_ms: lasts(400),
         },
         "power_loss_all" => Fault::PowerLossAll { down_ms: lasts(600) },
         "partition" => {
@@ -221,7 +231,10 @@ mod tests {
             }
             for kind in profile.kinds.iter().chain([&profile.always]) {
                 let kind = match *kind {
-                    "name_server_crash" => "crash",
+                    "name_server_crash" | "slave_crash" => "crash",
+                    "slave_restart" => "restart",
+                    "slave_power_loss" => "power_loss",
+                    "slave_in_step" => "crash_in_step",
                     "clock_leap" => "clock_jump",
                     "ha_cut" => "partition",
                     kind => kind,

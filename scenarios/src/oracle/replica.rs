@@ -81,6 +81,18 @@ pub fn confirms(history: &History, healthy_from_ms: u64) -> Verdict {
     }
 }
 
+/// A slave has become the master, and stopped again without a send.
+///
+/// # Errors
+/// I1: it has not kept what it had.
+pub fn kept(slave: &str, before: u64, now: u64) -> Verdict {
+    if now == before {
+        return Ok(());
+    }
+    let detail = format!("the log of {slave} ended at {before}, and ends at {now} since it is the master");
+    Err(Broken::new("I1", detail))
+}
+
 /// A link of a healthy, idle cluster has ended.
 #[must_use]
 pub fn link_ended(side: &str) -> Broken {
@@ -161,6 +173,12 @@ mod tests {
         history.ended(MessageId(1), 120, Outcome::Acked { place: place(0), status: Status::StoredOnly });
         assert!(confirms(&history, 100).is_err());
         assert_eq!(confirms(&history, 101), Ok(()));
+    }
+
+    #[test]
+    fn a_slave_that_loses_its_log_by_becoming_the_master_is_rejected() {
+        assert_eq!(kept("slave-a", 900, 900), Ok(()));
+        assert!(kept("slave-a", 900, 0).is_err());
     }
 
     #[test]

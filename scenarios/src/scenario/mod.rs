@@ -6,9 +6,11 @@ pub mod delay;
 pub mod disk_trouble;
 pub mod partition;
 pub mod power_loss;
+pub mod promote_by_hand;
 pub mod replication;
 pub mod retention;
 pub mod retry_dlq;
+pub mod slave_restart;
 pub mod store;
 pub mod transaction;
 
@@ -64,6 +66,8 @@ pub const ALL: &[&dyn Scenario] = &[
     &partition::Partition,
     &transaction::Transaction,
     &replication::Replication,
+    &slave_restart::SlaveRestart,
+    &promote_by_hand::PromoteByHand,
     &delay::Delay,
     &retry_dlq::RetryDlq,
 ];

@@ -1,0 +1,43 @@
+//! A master is lost for good, and a person makes its slave the master: by its configuration, and a start.
+//!
+//! `spec/ha.md`, 6.1, row 6, and 6.2, row 14: what was confirmed is on the slave, and the start as a master keeps all that the
+//! slave had, whatever has struck it before; its queues are whole, and no offset lies beyond them.
+
+use super::{Profile, Scenario};
+
+pub struct PromoteByHand;
+
+pub const NAME: &str = "promote_by_hand";
+
+impl Scenario for PromoteByHand {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn summary(&self) -> &'static str {
+        "a slave that becomes the master after faults on both: I1-I11 I16 I19 I20, and it keeps its log"
+    }
+
+    fn profile(&self) -> Profile {
+        Profile {
+            kinds: &[
+                "crash",
+                "crash_in_step",
+                "slave_crash",
+                "slave_power_loss",
+                "slave_in_step",
+                "restart",
+                "latency",
+            ],
+            always: "ha_cut",
+            kind_percent: 50,
+            sync_flush_percent: 50,
+            two_name_servers: false,
+            faults_end_ms_min: 0,
+            rest_ms: 20_000,
+            store_alone: false,
+            deletes: false,
+            replicates: true,
+        }
+    }
+}
