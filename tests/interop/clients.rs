@@ -37,7 +37,7 @@ impl Client {
 }
 
 /// The parts of `Life.java`.
-const JAVA_LIFE: [&str; 17] = [
+const JAVA_LIFE: [&str; 20] = [
     "delay",
     "retry",
     "orderly",
@@ -55,6 +55,9 @@ const JAVA_LIFE: [&str; 17] = [
     "big-bodies",
     "query",
     "reset",
+    "reset-online",
+    "running-info",
+    "trace",
 ];
 
 /// The parts of `life.go`.

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 use hotfire_tests::Node;
 
 use super::clients::Tools;
-use super::{compare, path};
+use super::{compare, path, table};
 
 /// The parts wait for one another's processors, and some for a delay of several seconds.
 const PATIENCE: Duration = Duration::from_secs(150);
@@ -76,6 +76,7 @@ fn held(tools: &Tools, told: &Path) -> Result<()> {
         match (&line["error"], line["messages"].as_i64()) {
             (error, Some(messages)) if error.is_null() && messages > 0 => {
                 println!("interop {}: {part}: {messages} messages in {} ms", tools.name, line["ms"]);
+                table::shown(part, &tools.name);
             }
             (error, _) => failed.push(format!("{part}: {error}")),
         }

@@ -14,6 +14,7 @@ mod clients;
 mod compare;
 mod life;
 mod replication;
+mod table;
 mod takeover;
 mod transactions;
 
@@ -117,6 +118,7 @@ fn main() -> ExitCode {
     };
     let (clients, others): (Vec<Part>, Vec<Part>) =
         parts.into_iter().partition(|part| matches!(part, Part::Client(_)));
+    let names: Vec<String> = clients.iter().map(|part| part.name()).collect();
     let tally = Tally { optional, ..Tally::default() };
     // Package managers do not share their folders well; what they have fetched then mostly waits, and runs side by side.
     let ready: Vec<_> = clients.into_iter().map(|part| (part, part.prepare())).collect();
@@ -132,6 +134,9 @@ fn main() -> ExitCode {
             });
         }
     });
+    for row in table::rows(&names).iter().filter(|_| !names.is_empty()) {
+        println!("{row}");
+    }
     for part in others {
         tally.count(part, part.prepare(), &program);
     }
@@ -183,17 +188,25 @@ impl Tally {
 }
 
 fn client(tools: &Tools, program: &Path, dir: &Path) -> Result<()> {
+    let shown = |feature| table::shown(feature, &tools.name);
     let cluster = Cluster::start(program, dir, "fields")?;
     every_field_comes_back(tools, cluster.name_server(), "InteropFields", dir)
         .context("every field comes back")?;
+    shown("fields");
+    if tools.queries {
+        shown("look-ups");
+    }
     cluster.stop()?;
     if tools.transacts {
         transactions::come_to_their_ends(tools, program, dir).context("transactions come to their ends")?;
+        shown("transactions");
     }
     if !tools.life.is_empty() {
         life::of_an_application(tools, program, dir).context("an application lives")?;
     }
-    nothing_acknowledged_is_lost(tools, program, dir).context("a kill under load loses nothing")
+    nothing_acknowledged_is_lost(tools, program, dir).context("a kill under load loses nothing")?;
+    shown("kill-under-load");
+    Ok(())
 }
 
 fn served_after_malformed_frames(tools: &[Tools], program: &Path, dir: &Path) -> Result<()> {

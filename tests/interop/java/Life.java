@@ -2,6 +2,7 @@ import java.io.File;
 import java.io.PrintWriter;
 import java.lang.reflect.InvocationTargetException;
 import java.lang.reflect.Method;
+import java.net.InetSocketAddress;
 import java.nio.charset.StandardCharsets;
 import java.text.SimpleDateFormat;
 import java.util.ArrayList;
@@ -38,6 +39,7 @@ import org.apache.rocketmq.client.consumer.listener.MessageListenerOrderly;
 import org.apache.rocketmq.client.exception.MQBrokerException;
 import org.apache.rocketmq.client.exception.MQClientException;
 import org.apache.rocketmq.client.exception.RequestTimeoutException;
+import org.apache.rocketmq.client.impl.MQClientAPIImpl;
 import org.apache.rocketmq.client.producer.DefaultMQProducer;
 import org.apache.rocketmq.client.producer.RequestCallback;
 import org.apache.rocketmq.client.producer.SendCallback;
@@ -97,6 +99,9 @@ class Life {
         parts.put("big-bodies", life::bigBodies);
         parts.put("query", life::query);
         parts.put("reset", life::reset);
+        parts.put("reset-online", life::resetOnline);
+        parts.put("running-info", life::runningInfo);
+        parts.put("trace", life::trace);
         List<Thread> threads = new ArrayList<>();
         try (PrintWriter writer = Interop.open(args[3])) {
             for (Map.Entry<String, Part> part : parts.entrySet()) {
@@ -906,6 +911,106 @@ class Life {
         equal(10, again.size(), "messages after the reset");
         second.shutdown();
         return 50;
+    }
+
+    /** Offsets are set back through the broker while a consumer runs. */
+    private int resetOnline() throws Exception {
+        String topic = topic("LifeResetOnline", 2), group = "life-reset-online";
+        Map<Integer, SendResult> sent = sendRange(topic, 0, 20);
+        Thread.sleep(20);
+        long middle = System.currentTimeMillis();
+        Thread.sleep(20);
+        sent.putAll(sendRange(topic, 20, 40));
+        Seen seen = new Seen();
+        DefaultMQPushConsumer consumer = from(namesrv, group, topic, ConsumeFromWhere.CONSUME_FROM_FIRST_OFFSET, seen);
+        consumer.setPersistConsumerOffsetInterval(500);
+        consumer.start();
+        seen.await(40);
+        String broker = broker(seen.once().get(0));
+        DefaultMQPullConsumer offsets = puller(group + "-other");
+        MQClientAPIImpl api = consumer.getDefaultMQPushConsumerImpl().getmQClientFactory().getMQClientAPIImpl();
+        // The first commit comes after ten seconds, and without one there is nothing to be set back.
+        consumer.getDefaultMQPushConsumerImpl().persistConsumerOffset();
+        Thread.sleep(200);
+        Map<MessageQueue, Long> places = api.invokeBrokerToResetOffset(broker, topic, group, middle, true, 5000);
+        equal(2, places.size(), "queues whose offsets are set back");
+        for (Map.Entry<MessageQueue, Long> place : places.entrySet()) {
+            equal(offsets.searchOffset(place.getKey(), middle), place.getValue(), "the new place in " + place.getKey());
+        }
+        seen.await(60);
+        Map<Integer, Integer> times = new HashMap<>();
+        for (MessageExt message : seen.settled()) {
+            same(topic, index(message), message);
+            equal(sent.get(index(message)).getMsgId(), message.getMsgId(), "its id");
+            times.merge(index(message), 1, Integer::sum);
+        }
+        for (int i = 0; i < 40; i++) equal(i < 20 ? 1 : 2, times.get(i), "how often message " + i + " came");
+        consumer.shutdown();
+        offsets.shutdown();
+        return 60;
+    }
+
+    /** What a consumer tells of itself, and one message that it is given by hand. */
+    private int runningInfo() throws Exception {
+        String topic = topic("LifeRunning", 2), group = "life-running";
+        Seen seen = new Seen();
+        DefaultMQPushConsumer consumer = from(namesrv, group, topic, ConsumeFromWhere.CONSUME_FROM_FIRST_OFFSET, seen);
+        consumer.start();
+        SendResult result = ok(producer.send(Interop.message(topic, 0)));
+        seen.await(1);
+        String broker = broker(seen.once().get(0));
+        MQClientAPIImpl api = consumer.getDefaultMQPushConsumerImpl().getmQClientFactory().getMQClientAPIImpl();
+        String client = consumer.getDefaultMQPushConsumerImpl().getmQClientFactory().getClientId();
+        equal(Collections.singletonList(client), api.getConsumerIdListByGroup(broker, group, 5000), "who is in the group");
+        var info = api.getConsumerRunningInfo(broker, group, client, true, 5000);
+        equal(2L, info.getMqTable().keySet().stream().filter(queue -> queue.getTopic().equals(topic)).count(), "its queues");
+        check(info.getSubscriptionSet().stream().anyMatch(one -> one.getTopic().equals(topic)), "its subscription");
+        check(info.getJstack().contains("ConsumeMessageThread"), "its threads");
+        for (Method method : MQClientAPIImpl.class.getMethods()) {
+            if (!method.getName().equals("consumeMessageDirectly")) continue;
+            // The newer one takes the topic too.
+            Object given = method.getParameterCount() == 5
+                ? method.invoke(api, broker, group, client, result.getOffsetMsgId(), 5000L)
+                : method.invoke(api, broker, group, client, topic, result.getOffsetMsgId(), 5000L);
+            check(given.toString().contains("CR_SUCCESS"), given.toString());
+        }
+        seen.await(2);
+        for (MessageExt message : seen.settled()) same(topic, 0, message);
+        equal(2, seen.size(), "deliveries");
+        MQClientException nobody = refusal(MQClientException.class, () -> api.getConsumerRunningInfo(broker, group, "nobody", false, 5000));
+        equal(1, nobody.getResponseCode(), "the code for a client that is not there");
+        consumer.shutdown();
+        return 2;
+    }
+
+    private int trace() throws Exception {
+        String topic = topic("LifeTraced", 2), traces = topic("LifeTraces", 1);
+        DefaultMQProducer traced = new DefaultMQProducer("life-traced", null, true, traces);
+        traced.setNamesrvAddr(namesrv);
+        traced.setInstanceName("life-traced-" + System.nanoTime());
+        traced.start();
+        Set<String> ids = new HashSet<>();
+        for (int i = 0; i < 10; i++) ids.add(ok(traced.send(Interop.message(topic, i))).getMsgId());
+        DefaultLitePullConsumer consumer = lite("life-traces");
+        consumer.subscribe(traces, "*");
+        consumer.start();
+        StringBuilder told = new StringBuilder();
+        until("the traces of all", () -> {
+            for (MessageExt message : consumer.poll(500)) {
+                String body = new String(message.getBody(), StandardCharsets.UTF_8);
+                check(body.startsWith("Pub"), body);
+                for (String id : ids) check(!body.contains(id) || message.getKeys().contains(id), "the keys of a trace name " + id);
+                told.append(body);
+            }
+            return ids.stream().allMatch(id -> told.indexOf(id) >= 0) ? true : null;
+        });
+        consumer.shutdown();
+        traced.shutdown();
+        return 10;
+    }
+
+    private static String broker(MessageExt message) {
+        return "127.0.0.1:" + ((InetSocketAddress) message.getStoreHost()).getPort();
     }
 
     // What the parts share.
