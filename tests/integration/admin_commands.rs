@@ -92,6 +92,25 @@ fn a_topic_is_made_looked_at_changed_and_deleted_by_commands() {
     };
     assert!(wait_until(PATIENCE, || total(&operator.json("topicStatus -t Ops")) == 3));
 
+    let first = operator.json("queryMsgByOffset -t Ops -b broker-a -i 0 -o 0");
+    assert!(["one", "two", "three"].contains(&first[0]["body"].as_str().expect("a body")), "{first}");
+    let id = |name: &str| first[0][name].as_str().expect("an id").to_owned();
+    assert_eq!(operator.json(&format!("queryMsgById -i {}", id("offsetId"))), first);
+    operator.until(&format!("queryMsgByUniqueKey -t Ops -i {}", id("msgId")), &first);
+    operator.refused("queryMsgByOffset -t Ops -b broker-a -i 0 -o 99", "no message at 99");
+    assert_eq!(operator.json("queryMsgByKey -t Ops -k nothing"), json!([]));
+
+    operator.json(&format!("updateSubGroup -b {broker} -g OpsGroup -r 3"));
+    let config = operator.json("getConsumerConfig -g OpsGroup");
+    let rows = config.as_array().expect("rows").iter();
+    assert!(
+        rows.clone().any(|row| row["setting"] == "retryMaxTimes" && row["value"] == json!(3)),
+        "{config}"
+    );
+    operator.json("deleteSubGroup -c DefaultCluster -g OpsGroup -r true");
+    assert_eq!(operator.json("getConsumerConfig -g OpsGroup"), json!([]));
+    assert_eq!(operator.json(&format!("brokerConsumeStats -b {broker}")), json!([]));
+
     let settings = operator.json(&format!("getBrokerConfig -b {broker}"));
     let named = |settings: &Value, key: &str| {
         let rows = settings.as_array().expect("rows").iter();

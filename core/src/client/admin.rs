@@ -6,6 +6,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use bytes::Bytes;
+
+use super::message::{Received, UnreadableBody};
+use crate::message::StoredMessage;
+use crate::message::codec::RecordError;
 use crate::remoting::RemotingCommand;
 use crate::remoting::body::{BodyError, ClusterInfo, TopicRouteData};
 use crate::remoting::codes::{request, response, response_name};
@@ -27,8 +32,10 @@ pub enum AdminError {
     Malformed { addr: String, error: BodyError },
     #[error("the cluster {cluster} has no master, known clusters: {known}")]
     NoCluster { cluster: String, known: String },
-    #[error("the broker {name} has no master")]
-    NoBroker { name: String },
+    #[error("read a message of the answer: {0}")]
+    Record(#[from] RecordError),
+    #[error(transparent)]
+    Body(#[from] UnreadableBody),
 }
 
 impl AdminError {
@@ -40,6 +47,21 @@ impl AdminError {
             _ => None,
         }
     }
+}
+
+/// The messages in the body of an answer, one record behind the other, their bodies plain.
+///
+/// # Errors
+/// [`AdminError`]: one of them cannot be read.
+pub fn messages(body: &Bytes) -> Result<Vec<StoredMessage>, AdminError> {
+    let (mut rest, mut messages) = (body.clone(), Vec::new());
+    while !rest.is_empty() {
+        let stored = StoredMessage::decode(&rest)?;
+        let size = usize::try_from(stored.store_size).unwrap_or(usize::MAX);
+        rest = rest.split_off(size.min(rest.len()));
+        messages.push(Received::new(stored, "")?.message);
+    }
+    Ok(messages)
 }
 
 /// One operator's connections.

@@ -9,6 +9,9 @@ use super::super::names;
 use super::super::refusal::Refusal;
 use super::{AdminRequests, Result, done};
 
+/// Queues of such names belong to topics that have others.
+const LIGHT_PREFIX: &str = "%LMQ%";
+
 impl<R: Runtime> AdminRequests<R> {
     /// A group that is not there is deleted already.
     pub(super) async fn delete_group(&self, request: &RemotingCommand) -> Result<RemotingCommand> {
@@ -46,7 +49,8 @@ impl<R: Runtime> AdminRequests<R> {
         let mut topics: Vec<String> = self.store.queues().into_iter().map(|(topic, _)| topic).collect();
         topics.dedup();
         for topic in topics {
-            if !(self.topics.contains(&topic) || self.topics.is_system(&topic)) {
+            let is_light = topic.starts_with(LIGHT_PREFIX);
+            if !(is_light || self.topics.contains(&topic) || self.topics.is_system(&topic)) {
                 self.drop_queues(&topic).await?;
             }
         }

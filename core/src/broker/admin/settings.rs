@@ -36,6 +36,8 @@ const CHANGEABLE: [&str; 11] = [
     "transactionCheckMax",
     "transactionTimeOut",
 ];
+/// No settings here, but Java's `exportConfigs` fails without them; the values are what this broker does.
+const NEVER_OTHERWISE: [(&str, &str); 2] = [("filterServerNums", "0"), ("useTLS", "false")];
 /// Java does not let these be changed from afar.
 const FORBIDDEN: [&str; 2] = ["brokerConfigPath", "configBlackList"];
 
@@ -153,6 +155,9 @@ impl<R: Runtime> AdminRequests<R> {
         let (mut lines, version) = (String::new(), self.settings.current().1.clone());
         for setting in self.settings.current().0.settings() {
             writeln!(lines, "{}={}", setting.key, setting.value).expect("a String takes all text");
+        }
+        for (key, value) in NEVER_OTHERWISE {
+            writeln!(lines, "{key}={value}").expect("a String takes all text");
         }
         let version = String::from_utf8_lossy(&version.to_json()).into_owned();
         done().with_header(&GetBrokerConfigResponse { version }).with_body(lines.into_bytes())

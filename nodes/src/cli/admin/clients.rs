@@ -3,19 +3,21 @@
 use hotfire_core::client::admin::AdminError;
 use hotfire_core::remoting::RemotingCommand;
 use hotfire_core::remoting::body::{
-    Connection, ConsumeStats, ConsumerConnection, ProducerConnection, ResetOffsetBody,
-    SubscriptionGroupConfig,
+    Connection, ConsumeStats, ConsumeStatsList, ConsumerConnection, ProducerConnection, ProducerTableInfo,
+    ResetOffsetBody, SubscriptionGroupConfig, SubscriptionGroupWrapper,
 };
 use hotfire_core::remoting::codes::{request, response};
 use hotfire_core::remoting::headers::{
-    DeleteSubscriptionGroupHeader, GetConsumeStatsHeader, GetConsumerConnectionListHeader,
-    GetProducerConnectionListHeader, ResetOffsetHeader, SearchOffsetHeader, UpdateConsumerOffsetHeader,
+    CloneGroupOffsetHeader, DeleteSubscriptionGroupHeader, GetBrokerConsumeStatsHeader,
+    GetConsumeStatsHeader, GetConsumerConnectionListHeader, GetProducerConnectionListHeader,
+    ResetOffsetHeader, SearchOffsetHeader, UpdateConsumerOffsetHeader,
 };
 
 use super::report::Report;
 use super::topics::masters;
 use super::{Operator, Target, Told, failed};
 use crate::cli::moment;
+use crate::failure::Failure;
 
 #[derive(clap::Args)]
 pub struct UpdateGroup {
@@ -71,6 +73,27 @@ pub struct Reset {
     /// Also forth, over messages that were not consumed
     #[arg(short, long, num_args = 0..=1, default_value_t = false, default_missing_value = "true", action = clap::ArgAction::Set)]
     force: bool,
+}
+
+#[derive(clap::Args)]
+pub struct CloneOffset {
+    /// The group that has committed
+    #[arg(short, long)]
+    src_group: String,
+    /// The group that gets it
+    #[arg(short, long)]
+    dest_group: String,
+    #[arg(short, long)]
+    topic: String,
+    /// Also of a topic that the first group does not subscribe to now
+    #[arg(short, long, num_args = 0..=1, default_value_t = false, default_missing_value = "true", action = clap::ArgAction::Set)]
+    offline: bool,
+}
+
+#[derive(clap::Args)]
+pub struct OfBroker {
+    #[arg(short, long, value_name = "HOST:PORT")]
+    broker: String,
 }
 
 /// -1 for the end of the queues.
@@ -170,7 +193,7 @@ async fn tell_connections(
     addresses: Vec<String>,
     asked: RemotingCommand,
     parse: impl Fn(&[u8]) -> Result<Vec<Connection>, hotfire_core::remoting::body::BodyError>,
-) -> Result<(), crate::failure::Failure> {
+) -> Result<(), Failure> {
     let (mut found, mut refused) = (false, None);
     for addr in addresses {
         match operator.read(&addr, asked.clone(), &parse).await {
@@ -193,6 +216,81 @@ async fn tell_connections(
         Some(error) => Err(failed(error)),
         None => Ok(()),
     }
+}
+
+pub async fn clone_offset(operator: &Operator, args: &CloneOffset) -> Told {
+    let header = CloneGroupOffsetHeader {
+        src_group: args.src_group.clone(),
+        dest_group: args.dest_group.clone(),
+        topic: Some(args.topic.clone()),
+        offline: args.offline,
+    };
+    let asked = RemotingCommand::request(request::CLONE_GROUP_OFFSET).with_header(&header);
+    let mut report = Report::done();
+    for addr in masters(operator, &args.topic).await? {
+        operator.ask(&addr, asked.clone()).await.map_err(failed)?;
+        report.tell(format!("offsets of {} given to {}: done at {addr}", args.src_group, args.dest_group));
+    }
+    Ok(report)
+}
+
+pub async fn producers_of_broker(operator: &Operator, args: &OfBroker) -> Told {
+    let mut report =
+        Report::rows(&["Group", "Client Id", "Client Addr", "Language", "Version", "Last Heartbeat"]);
+    let asked = RemotingCommand::request(request::GET_ALL_PRODUCER_INFO);
+    let table = operator.read(&args.broker, asked, ProducerTableInfo::parse).await.map_err(failed)?;
+    for (group, producers) in table.data {
+        for producer in producers {
+            report.row([
+                group.clone().into(),
+                producer.client_id.into(),
+                producer.remote_ip.into(),
+                producer.language.name().into(),
+                producer.version.into(),
+                moment::text(producer.last_update_timestamp).into(),
+            ]);
+        }
+    }
+    Ok(report)
+}
+
+pub async fn all_progress(operator: &Operator, args: &OfBroker) -> Told {
+    let mut report = Report::rows(&["Group", "Topic", "QID", "Broker Offset", "Consumer Offset", "Diff"]);
+    for is_order in [false, true] {
+        let header = GetBrokerConsumeStatsHeader { is_order };
+        let asked = RemotingCommand::request(request::GET_BROKER_CONSUME_STATS).with_header(&header);
+        let list = operator.read(&args.broker, asked, ConsumeStatsList::parse).await.map_err(failed)?;
+        for (group, stats) in list.consume_stats_list.into_iter().flatten() {
+            for (queue, offsets) in stats.into_iter().flat_map(|stats| stats.offset_table) {
+                report.row([
+                    group.clone().into(),
+                    queue.topic.into(),
+                    queue.queue_id.into(),
+                    offsets.broker_offset.into(),
+                    offsets.consumer_offset.into(),
+                    (offsets.broker_offset - offsets.consumer_offset).into(),
+                ]);
+            }
+        }
+    }
+    Ok(report)
+}
+
+/// Of every master in every cluster that knows the group.
+pub async fn group_config(operator: &Operator, args: &Group) -> Told {
+    let mut report = Report::rows(&["Addr", "Setting", "Value"]);
+    let info = operator.cluster().await.map_err(failed)?;
+    let addresses = info.broker_addr_table.values().filter_map(|broker| broker.broker_addrs.get(&0));
+    for addr in addresses {
+        let asked = RemotingCommand::request(request::GET_ALL_SUBSCRIPTIONGROUP_CONFIG);
+        let table = operator.read(addr, asked, SubscriptionGroupWrapper::parse).await.map_err(failed)?;
+        let Some(group) = table.subscription_group_table.get(&args.group_name) else { continue };
+        let settings = serde_json::to_value(group).map_err(|error| Failure::Run(error.into()))?;
+        for (setting, value) in settings.as_object().into_iter().flatten() {
+            report.row([addr.clone().into(), setting.clone().into(), value.clone()]);
+        }
+    }
+    Ok(report)
 }
 
 /// By the group's clients where some are online; else the offsets are set in the broker.
@@ -233,7 +331,7 @@ async fn reset_offline(
     addr: &str,
     args: &Reset,
     report: &mut Report,
-) -> Result<(), crate::failure::Failure> {
+) -> Result<(), Failure> {
     let header = GetConsumeStatsHeader {
         consumer_group: args.group.clone(),
         topic: Some(args.topic.clone()),
@@ -255,7 +353,7 @@ async fn reset_offline(
                     RemotingCommand::request(request::SEARCH_OFFSET_BY_TIMESTAMP).with_header(&header);
                 let answer = operator.ask(addr, asked).await.map_err(failed)?;
                 let found = answer.header::<hotfire_core::remoting::headers::OffsetResponse>();
-                found.map_err(|error| crate::failure::Failure::Run(error.into()))?.offset
+                found.map_err(|error| Failure::Run(error.into()))?.offset
             }
         };
         let target = if args.force { wanted } else { wanted.min(offsets.consumer_offset) };

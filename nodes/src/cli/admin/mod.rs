@@ -1,6 +1,7 @@
 //! `hotfire admin`: mqadmin's commands by their names and flags, as tables or as JSON.
 
 mod clients;
+mod messages;
 mod report;
 mod servers;
 mod topics;
@@ -96,6 +97,22 @@ enum Command {
     ProducerConnection(clients::Producers),
     /// Sets a group back, or forth, to a time
     ResetOffsetByTime(clients::Reset),
+    /// Gives a group what another one has committed on a topic
+    CloneGroupOffset(clients::CloneOffset),
+    /// The live producers of a broker
+    Producer(clients::OfBroker),
+    /// What all groups of a broker are behind
+    BrokerConsumeStats(clients::OfBroker),
+    /// The settings of a group
+    GetConsumerConfig(clients::Group),
+    /// One message by its offset message id
+    QueryMsgById(messages::ById),
+    /// Messages by one of their keys
+    QueryMsgByKey(messages::ByKey),
+    /// Messages by the id that the producer was told
+    QueryMsgByUniqueKey(messages::ByUniqueKey),
+    /// One message by its place in a queue
+    QueryMsgByOffset(messages::ByOffset),
     /// The brokers, with their load
     ClusterList,
     /// The state of brokers
@@ -151,6 +168,14 @@ async fn tell(operator: &Operator, command: &Command) -> Told {
         Command::ConsumerConnection(args) => clients::consumers(operator, args).await,
         Command::ProducerConnection(args) => clients::producers(operator, args).await,
         Command::ResetOffsetByTime(args) => clients::reset(operator, args).await,
+        Command::CloneGroupOffset(args) => clients::clone_offset(operator, args).await,
+        Command::Producer(args) => clients::producers_of_broker(operator, args).await,
+        Command::BrokerConsumeStats(args) => clients::all_progress(operator, args).await,
+        Command::GetConsumerConfig(args) => clients::group_config(operator, args).await,
+        Command::QueryMsgById(args) => messages::by_id(operator, args).await,
+        Command::QueryMsgByKey(args) => messages::by_key(operator, args).await,
+        Command::QueryMsgByUniqueKey(args) => messages::by_unique_key(operator, args).await,
+        Command::QueryMsgByOffset(args) => messages::by_offset(operator, args).await,
         Command::ClusterList => servers::clusters(operator).await,
         Command::BrokerStatus(target) => servers::broker_status(operator, target).await,
         Command::GetBrokerConfig(target) => servers::broker_config(operator, target).await,

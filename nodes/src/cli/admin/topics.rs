@@ -114,6 +114,13 @@ pub(super) async fn masters(operator: &Operator, topic: &str) -> Result<Vec<Stri
     Ok(route.broker_datas.iter().filter_map(|broker| broker.broker_addrs.get(&0).cloned()).collect())
 }
 
+/// The master of the name that has the topic.
+pub(super) async fn broker_address(operator: &Operator, topic: &str, name: &str) -> Result<String, Failure> {
+    let route = operator.route(topic).await.map_err(failed)?;
+    let address = broker(&route, name).and_then(|broker| broker.broker_addrs.get(&0).cloned());
+    address.ok_or_else(|| Failure::Run(anyhow!("no master {name} has the topic {topic}")))
+}
+
 pub async fn status(operator: &Operator, args: &Name) -> Told {
     let mut report = Report::rows(&["Broker Name", "QID", "Min Offset", "Max Offset", "Last Updated"]);
     let asked = RemotingCommand::request(request::GET_TOPIC_STATS_INFO)
