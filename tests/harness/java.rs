@@ -14,6 +14,8 @@ pub enum Jars {
     Client,
     /// Broker and name server, and the client with them.
     Servers,
+    /// `mqadmin`, and the client with it.
+    Tools,
 }
 
 /// The folder with the jars of `version`, fetched once.
@@ -24,6 +26,7 @@ pub fn jars(version: &str, which: Jars) -> Result<PathBuf> {
     let dir = target_dir().join("interop").join(format!("java-{version}")).join(match which {
         Jars::Client => "client",
         Jars::Servers => "servers",
+        Jars::Tools => "tools",
     });
     if dir.is_dir() {
         return Ok(dir);
@@ -35,8 +38,10 @@ pub fn jars(version: &str, which: Jars) -> Result<PathBuf> {
     std::fs::create_dir_all(&part)?;
     let mut command = Command::new(maven);
     command.args(["-q", "-B", "-f"]).arg(project_dir().join("tests/interop/java/pom.xml"));
-    if which == Jars::Servers {
-        command.args(["-P", "servers"]);
+    match which {
+        Jars::Client => {}
+        Jars::Servers => drop(command.args(["-P", "servers"])),
+        Jars::Tools => drop(command.args(["-P", "tools"])),
     }
     command
         .arg(format!("-Drocketmq.version={version}"))

@@ -5,14 +5,16 @@
 //! broker is killed under load and restarted, and every acknowledged message is consumed; and the Java clients' transactions are
 //! committed, rolled back and asked about (`transactions`), and all else that an application does is done (`life`). Once more,
 //! `malformed`: 100,000 malformed frames go to the servers, whose memory must stay, and after that the clients send and consume
-//! as before. `takeover`: the original brokers and ours serve one data directory in turns. And `replication`: they are each
-//! other's master and slave. A tool that is missing fails the run, or is named as skipped with `--optional`.
+//! as before. `takeover`: the original brokers and ours serve one data directory in turns. `replication`: they are each other's
+//! master and slave. And `mqadmin`: the operators' tools of Java 4.9.7, command by command. A tool that is missing fails the
+//! run, or is named as skipped with `--optional`.
 #![forbid(unsafe_code)]
 
 mod brokers;
 mod clients;
 mod compare;
 mod life;
+mod mqadmin;
 mod replication;
 mod table;
 mod takeover;
@@ -45,12 +47,13 @@ enum Part {
     Malformed,
     Takeover,
     Replication,
+    MqAdmin,
 }
 
 impl Part {
     fn all() -> Vec<Part> {
         let clients = Client::ALL.into_iter().map(Part::Client);
-        clients.chain([Part::Malformed, Part::Takeover, Part::Replication]).collect()
+        clients.chain([Part::Malformed, Part::Takeover, Part::Replication, Part::MqAdmin]).collect()
     }
 
     fn name(self) -> String {
@@ -59,6 +62,7 @@ impl Part {
             Part::Malformed => "malformed".to_owned(),
             Part::Takeover => "takeover".to_owned(),
             Part::Replication => "replication".to_owned(),
+            Part::MqAdmin => "mqadmin".to_owned(),
         }
     }
 
@@ -71,6 +75,10 @@ impl Part {
                 takeover::prepare()?;
                 vec![Client::Java { version: "4.9.7" }]
             }
+            Part::MqAdmin => {
+                mqadmin::prepare()?;
+                Vec::new()
+            }
         };
         clients.into_iter().map(Tools::prepare).collect()
     }
@@ -82,6 +90,7 @@ impl Part {
             Part::Malformed => served_after_malformed_frames(tools, program, dir.path()),
             Part::Takeover => takeover::in_turns(&tools[0], program, dir.path()),
             Part::Replication => replication::matrix(&tools[0], program, dir.path()),
+            Part::MqAdmin => mqadmin::every_command(program, dir.path()),
         }
     }
 }
