@@ -65,7 +65,8 @@ fn topic_and_consume_stats_show_ends_lag_and_times() {
         assert_eq!(stats.offset_table[&queue("Stats", 0)], OffsetWrapper::default());
         let named =
             GetConsumeStatsHeader { topic_list: Some("Stats;Nowhere".to_owned()), ..of_group.clone() };
-        assert_eq!(consume_stats(&client, &named).await, stats);
+        // Rates differ from one moment to the next.
+        assert_eq!(consume_stats(&client, &named).await.offset_table, stats.offset_table);
         let stranger = GetConsumeStatsHeader { consumer_group: "nobody".to_owned(), ..Default::default() };
         assert!(consume_stats(&client, &stranger).await.offset_table.is_empty());
         broker.stop().await.expect("a clean stop");
