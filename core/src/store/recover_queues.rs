@@ -72,6 +72,8 @@ struct Recovering {
     first: Option<(i64, u64)>,
     /// Where the record of the last entry ends in the log; 0 without one.
     last_end: u64,
+    /// Some entry of a record below the start of the scan was read.
+    holds: bool,
     /// The entries behind, up to the first unit that is none, as bytes.
     tail: Vec<u8>,
     /// Some byte behind the tail is not zero.
@@ -233,7 +235,7 @@ impl RecoveringQueues {
         self,
         rt: &R,
         queues: &ConsumeQueues<R>,
-        log_min: u64,
+        (log_min, slave): (u64, bool),
         flush_from: Option<u64>,
     ) -> Result<(), RecoverError> {
         let RecoveringQueues { root, file_bytes, from, queues: recovering, dropped, .. } = self;
@@ -246,7 +248,7 @@ impl RecoveringQueues {
                     continue;
                 }
                 let log_min = log_min.max(dropped.before(&topic));
-                let repair = Repair { rt, queues, file_bytes, dir: &dir, flush_from, from, log_min };
+                let repair = Repair { rt, queues, file_bytes, dir: &dir, flush_from, from, log_min, slave };
                 let first = queue.first.filter(|_| queue.restart.is_none());
                 let done = repair.run(&topic, queue_id, queue, &mut folders).await;
                 let queue = done.map_err(RecoverError::repair(&dir))?;
@@ -493,6 +495,7 @@ impl Recovering {
                 *last = Some(entry.end());
                 if entry.physical_offset < from && self.tail.is_empty() {
                     self.kept += 1;
+                    self.holds = true;
                 } else {
                     self.tail.extend_from_slice(&entry.encode());
                 }
@@ -511,6 +514,7 @@ struct Repair<'a, R: Runtime> {
     flush_from: Option<u64>,
     from: u64,
     log_min: u64,
+    slave: bool,
 }
 
 impl<R: Runtime> Repair<'_, R> {
@@ -524,6 +528,11 @@ impl<R: Runtime> Repair<'_, R> {
         let rt = self.rt;
         if self.log_min == 0 {
             queue.drop_stray_files(self.dir);
+        }
+        if self.slave && !queue.holds && queue.found.is_empty() {
+            // The log of a slave begins in the middle, and so do its queues. One that has lost all its entries begins anew
+            // with the next record that the master pushes, wherever the blank units that are left end.
+            queue.drop_all_files(self.dir);
         }
         for path in &queue.unused {
             rt.remove(path).await?;

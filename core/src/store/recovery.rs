@@ -247,7 +247,8 @@ pub(crate) async fn open<R: Runtime>(
     let log = files.finish(rt, durable_below, &scan, untouched, config.backing()).await?;
     let open_files = QueueFiles::new(rt.clone(), config.open_queue_files_max);
     let queues = ConsumeQueues::new(paths.consume_queue.clone(), open_files, config.consume_queue_file_bytes);
-    recovering.finish(rt, &queues, log_min, (!untouched).then_some(durable_below)).await?;
+    let flush_from = (!untouched).then_some(durable_below);
+    recovering.finish(rt, &queues, (log_min, config.slave), flush_from).await?;
     let index = open_index(rt, config, paths, &checkpoint, clean, &log).await?;
     let record_crc_from = match checkpoint.positions() {
         _ if !config.record_crc => NO_RECORD_CRC,

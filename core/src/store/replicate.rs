@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::commit_log::copy::{CopyError, Piece};
 use super::mapped_file_queue::shared;
+use super::recovery;
 use super::{FlushMode, MessageStore};
 use crate::message::codec::{self, BLANK_BYTES, Head};
 use crate::runtime::Runtime;
@@ -59,10 +60,17 @@ impl<R: Runtime> MessageStore<R> {
         }
         self.dispatch.dispatched().advance(base);
         let Some(unused) = self.log.begin_at(base) else { return false };
-        if let Some(path) = unused
-            && let Err(error) = self.rt.remove(&path).await
-        {
-            tracing::warn!(%path, %error, "a CommitLog file that holds nothing stays");
+        for path in unused {
+            // Durably, before anything is appended: recovery would take what is behind the gap for a rest.
+            let removed = match self.rt.remove(&path).await {
+                Ok(()) => self.rt.sync_dir(recovery::parent(&path)).await,
+                failed => failed,
+            };
+            if let Err(error) = removed {
+                tracing::error!(%path, %error, "remove a CommitLog file that holds nothing");
+                self.log.fail();
+                return false;
+            }
         }
         true
     }

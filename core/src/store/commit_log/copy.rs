@@ -38,20 +38,20 @@ enum Copied {
 }
 
 impl<R: Runtime> CommitLog<R> {
-    /// Lets an empty log begin at `base`, where its master's last file begins. Answers the path of a file that was made
-    /// ahead for another place and holds nothing. `None` when the log is not empty.
-    pub fn begin_at(&self, base: u64) -> Option<Option<String>> {
+    /// Lets an empty log begin at `base`, where its master's last file begins. Answers the paths of files that hold nothing:
+    /// one made ahead for another place, and the first one, of which a loss of power has taken all. `None` when the log is
+    /// not empty.
+    pub fn begin_at(&self, base: u64) -> Option<Vec<String>> {
         let mut tail = self.tail();
-        if tail.end() != 0 || tail.writer.is_some() {
+        if tail.end() != 0 {
             return None;
         }
-        let unused = match tail.next.is_some() && base != 0 {
-            true => {
-                tail.next = None;
-                self.files.pop_unused().map(|file| file.path.clone())
-            }
-            false => None,
-        };
+        let mut unused = Vec::new();
+        if base != 0 {
+            let there = [tail.next.take().is_some(), tail.writer.take().is_some()];
+            let files = there.into_iter().filter(|there| *there).filter_map(|_| self.files.pop_unused());
+            unused.extend(files.map(|file| file.path.clone()));
+        }
         tail.base = base;
         // What comes first must never be below what follows it.
         self.durable.advance(base);
