@@ -2,8 +2,9 @@
 //!
 //! For each client: 1,000 messages with tags, keys, properties and non-ASCII text go through the name server, a push consumer in
 //! clustering mode takes them, every field is compared, and the Java clients look some up by key and by unique key; then the
-//! broker is killed under load and restarted, and every acknowledged message is consumed; and the Java clients' transactions are
-//! committed, rolled back and asked about (`transactions`), and all else that an application does is done (`life`). Once more,
+//! broker is killed under load and restarted, and every acknowledged message is consumed; and transactions of the clients that have
+//! them are committed, rolled back and asked about (`transactions`), and what else an application does is done (`life`): at the
+//! end of the clients stands a table of features against clients (`table`). Once more,
 //! `malformed`: 100,000 malformed frames go to the servers, whose memory must stay, and after that the clients send and consume
 //! as before. `takeover`: the original brokers and ours serve one data directory in turns. `replication`: they are each other's
 //! master and slave. And `mqadmin`: the operators' tools of Java 4.9.7, command by command. A tool that is missing fails the
