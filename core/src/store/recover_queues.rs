@@ -199,6 +199,9 @@ impl RecoveringQueues {
             queue.begin_anew(n, entry);
         } else if queue.found.is_empty() && !from_min {
             return Err(gap());
+        } else if queue.found.is_empty() && !queue.holds {
+            // A power loss kept the name of a later file and lost those before it, whose records the log still has.
+            queue.begin_anew(n, entry);
         } else {
             tracing::warn!(topic, queue_id, expected, found = n, "the log gives a queue offset twice");
         }
@@ -688,6 +691,14 @@ mod tests {
         // The topic was deleted and made again.
         assert_eq!(queues.take("Old", 0, 0, (&entry(1_300), 0)), Ok(()));
         assert_eq!(found(&queues, "Old"), (0, 1));
+    }
+
+    #[test]
+    fn a_queue_that_has_lost_its_first_files_begins_where_the_log_has_it() {
+        let mut queues = queues(true, &[entry(1_300)]);
+        assert_eq!(queues.take("T", 0, 1, (&entry(1_200), 0)), Ok(()));
+        assert_eq!(queues.take("T", 0, 2, (&entry(1_300), 0)), Ok(()));
+        assert_eq!(found(&queues, "T"), (1, 3));
     }
 
     #[test]
