@@ -17,7 +17,7 @@ struct State {
     /// By queue offset: bytes of each body that is pending.
     pending: BTreeMap<i64, usize>,
     bytes: usize,
-    /// Behind the last message that was put.
+    /// Behind all that was pulled, wanted or not.
     end: i64,
     is_dropped: bool,
 }
@@ -31,7 +31,8 @@ impl ProcessQueue {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn put(&self, messages: &[Received]) {
+    /// Takes what one pull has brought; nothing more below `next` is wanted.
+    pub(super) fn put(&self, messages: &[Received], next: i64) {
         let mut state = self.state();
         for received in messages {
             let (offset, bytes) = (received.message.queue_offset, received.message.body.len());
@@ -39,6 +40,7 @@ impl ProcessQueue {
             state.bytes = state.bytes - before + bytes;
             state.end = state.end.max(offset.saturating_add(1));
         }
+        state.end = state.end.max(next);
     }
 
     /// Takes finished messages out and gives the offset to commit to `commit`, unless the queue is no longer ours.
@@ -114,7 +116,7 @@ mod tests {
 
     fn queue(offsets: &[i64]) -> ProcessQueue {
         let queue = ProcessQueue::default();
-        queue.put(&offsets.iter().map(|offset| received(*offset)).collect::<Vec<_>>());
+        queue.put(&offsets.iter().map(|offset| received(*offset)).collect::<Vec<_>>(), 0);
         queue
     }
 
@@ -132,6 +134,13 @@ mod tests {
         assert_eq!(finish(&queue, 6), Some(7));
         assert!(queue.is_empty());
         assert_eq!(queue.state().bytes, 0);
+    }
+
+    #[test]
+    fn what_a_filter_has_left_out_behind_the_last_message_is_committed_with_it() {
+        let queue = ProcessQueue::default();
+        queue.put(&[received(4)], 9);
+        assert_eq!(finish(&queue, 4), Some(9));
     }
 
     #[test]

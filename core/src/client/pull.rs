@@ -156,7 +156,7 @@ impl<R: Runtime, L: Listener> Pull<'_, R, L> {
         match answer.code {
             response::SUCCESS => match self.read(&answer.body.to_bytes()) {
                 Ok(messages) => {
-                    process.put(&messages);
+                    process.put(&messages, next);
                     self.next = next;
                     self.inner.dispatch(self.queue, process, messages);
                 }
