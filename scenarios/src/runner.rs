@@ -363,8 +363,7 @@ impl Run {
             };
             holders.since(&(group.to_owned(), queue))
         };
-        // Consumers see what is committed.
-        let seen_ms = self.cluster.plan.settings.pool.as_ref().map_or(0, Pool::committed_within_ms);
+        let seen_ms = self.seen_within_ms();
         let given = |history: &History| progress::given(history, begun_ms, seen_ms, held_since);
         let given = || self.cluster.witness.history(given);
         let verdict = verdict.and_then(|()| given());
@@ -493,7 +492,12 @@ impl Run {
         }
     }
 
-    /// Every message is delivered and nothing new comes: what runs must agree with itself, before a restart could mend it.
+    /// From when a broker that is well has stored a message until it can be read: when it is committed.
+    fn seen_within_ms(&self) -> u64 {
+        self.cluster.plan.settings.pool.as_ref().map_or(0, Pool::committed_within_ms)
+    }
+
+    /// Every message is delivered, and nothing new is sent: what runs must agree with itself, before a restart could mend it.
     fn judge_running(&self, healthy_from_ms: u64) -> Phase {
         let is_sent_since = |id| {
             let started = |history: &History| history.sends.get(&id).map(|sent| sent.started_ms);
@@ -501,9 +505,11 @@ impl Run {
         };
         for name in names::brokers(&self.cluster.plan.settings) {
             let (_, disk) = self.cluster.witness.cached(&name);
-            let verdict = queue_matches_log::judge(&name, &disk)
+            // Consumers may still hand back.
+            let dispatched = self.cluster.witness.dispatched(&name);
+            let verdict = queue_matches_log::judge_below(&name, &disk, dispatched)
                 .and_then(|()| queue_order::dense(&name, &disk))
-                .and_then(|()| delay::late(&name, &disk, is_sent_since))
+                .and_then(|()| delay::late(&name, &disk, self.seen_within_ms(), is_sent_since))
                 .and_then(|()| self.cluster.witness.judge_transactions(&name, &disk));
             verdict.map_err(|broken| self.broken(broken))?;
         }

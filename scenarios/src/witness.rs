@@ -6,7 +6,7 @@
 mod deletion;
 mod slave;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -23,7 +23,7 @@ use crate::oracle::{
     Broken, Verdict, abort_marker, acked_not_lost, delay, index_matches_log, position_order,
     queue_matches_log, sql_filter, stable_read, transaction,
 };
-use crate::plan::Settings;
+use crate::plan::{Pool, Settings};
 use crate::platter::checkpoint::{Checkpoint, IndexClaim};
 use crate::platter::delayed::{delay_ms, levels_ms};
 use crate::platter::record::{Found, Record, decode};
@@ -36,6 +36,8 @@ pub const STORE: &str = "store";
 pub const CONFIG: &str = "store/config";
 /// Longer than any record of the workload.
 const RECORD_BYTES_MAX: u64 = 8 * 1024;
+/// A broker that is well has filed a record so long after it could be read: a flush, and a turn of dispatch.
+const DISPATCHED_MS: u64 = 1_000;
 
 /// One broker as the witness knows it.
 #[derive(Default)]
@@ -55,6 +57,8 @@ struct Watched {
     /// Records that were in the log when the power went; empty when it did not since the last start.
     known: Option<BTreeMap<u64, Record>>,
     deletions: deletion::Deletions,
+    /// Appends that may not have been filed: when each was, and where it begins.
+    appends: VecDeque<(u64, u64)>,
 }
 
 struct Inner {
@@ -246,6 +250,28 @@ impl Witness {
         let Some((broker, _)) = self.nodes.iter().find(|(_, id)| **id == node) else { return };
         let marker = self.world.platter_read(node, &format!("{STORE}/abort"), 0..1);
         self.note(abort_marker::at_append(broker, at, marker.as_deref()));
+        let now_ms = self.world.now_ms();
+        let filed_within_ms = self.filed_within_ms();
+        let mut inner = self.lock();
+        let appends = &mut inner.brokers.entry(broker.clone()).or_default().appends;
+        while appends.front().is_some_and(|(at_ms, _)| at_ms + filed_within_ms <= now_ms) {
+            appends.pop_front();
+        }
+        appends.push_back((now_ms, at));
+    }
+
+    fn filed_within_ms(&self) -> u64 {
+        DISPATCHED_MS + self.settings.pool.as_ref().map_or(0, Pool::committed_within_ms)
+    }
+
+    /// What a broker that is well has appended below this has its queue entries.
+    #[must_use]
+    pub fn dispatched(&self, broker: &str) -> u64 {
+        let (now_ms, filed_within_ms) = (self.world.now_ms(), self.filed_within_ms());
+        let inner = self.lock();
+        let Some(watched) = inner.brokers.get(broker) else { return u64::MAX };
+        let young = watched.appends.iter().find(|(at_ms, _)| at_ms + filed_within_ms > now_ms);
+        young.map_or(u64::MAX, |(_, at)| *at)
     }
 
     /// A broker counts the bytes from `start` to `end` of its log as flushed.

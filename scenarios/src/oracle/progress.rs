@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::no_phantom::is_ours;
 use super::{Broken, Verdict};
-use crate::history::{History, Outcome, Place};
+use crate::history::{ClockJump, History, Outcome, Place};
 use crate::platter::BrokerDisk;
 use crate::platter::delayed::{Part, origin_topic, part};
 use crate::platter::properties::find;
@@ -145,7 +145,13 @@ pub fn given(
             continue;
         }
         let Some(since_ms) = held_since(&delivery.group, &delivery.place) else { continue };
-        let due_ms = sent.ended_ms.unwrap_or(sent.started_ms) + sent.delay_ms + seen_within_ms;
+        // One that was delayed is stored twice. Where the clock was set back it waits for its delay from when it was seen,
+        // which a level that was idle does once in its delay.
+        let set_back = |jump: &ClockJump| jump.node == delivery.place.broker && jump.by_ms < 0;
+        let waits = if history.clock_jumps.iter().any(set_back) { 2 } else { 1 };
+        let times = if sent.delay_ms > 0 { 2 } else { 1 };
+        let stored_ms = sent.ended_ms.unwrap_or(sent.started_ms);
+        let due_ms = stored_ms + waits * sent.delay_ms + times * seen_within_ms;
         let from_ms = due_ms.max(since_ms);
         if delivery.at_ms > from_ms + HEALTHY_DELIVERY_MS {
             let Place { broker, topic, queue, .. } = &delivery.place;
@@ -245,6 +251,12 @@ mod tests {
         assert_eq!(judge(50, Some(1_101)), Ok(()), "held so late");
         assert_eq!((judge(50, None), judge(101, Some(0))), (Ok(()), Ok(())));
         assert_eq!(given(&history, 50, 1, |_, _| Some(0)), Ok(()), "seen so late");
+        let jump = |by_ms| ClockJump { node: "broker-a".into(), at_ms: 20, by_ms };
+        history.clock_jumps = vec![jump(9)];
+        assert!(given(&history, 50, 0, |_, _| Some(0)).is_err());
+        history.clock_jumps = vec![jump(-9)];
+        assert_eq!(given(&history, 50, 0, |_, _| Some(0)), Ok(()), "and twice the delay");
+        history.clock_jumps.clear();
         deliver(&mut history, 1_000_000, 99_000, place(0));
         let judge = |since| given(&history, 50, 0, |_, _| Some(since));
         assert_eq!(judge(1_101), Ok(()), "again is not late");
