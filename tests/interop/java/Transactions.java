@@ -44,7 +44,15 @@ class Transactions implements TransactionListener {
             }
         } else {
             // Its heartbeat goes to the brokers of the topics that it has sent to.
-            producer.send(Interop.message(args[2] + "Else", 0));
+            for (int left = 10; ; left--) {
+                try {
+                    producer.send(Interop.message(args[2] + "Else", 0));
+                    break;
+                } catch (org.apache.rocketmq.client.exception.MQClientException | IllegalStateException slow) {
+                    // A process that has just started does not always make the first second in which it asks for a route.
+                    if (left == 0) throw slow;
+                }
+            }
         }
         if (leaves) Runtime.getRuntime().halt(0);
         Thread.sleep(1000L * Integer.parseInt(args[args.length - 2]));

@@ -194,11 +194,12 @@ def retry(namesrv, p):
     until("12 messages to be consumed", lambda: all(count(i) > i % 3 for i in range(12)))
     for m in seen.wait(24):
         same(topic, m)
-        equal(times.get(m["index"], 0), m["reconsumeTimes"], "how often message %d was tried" % m["index"])
+        # One that fails takes those with it that this client has pulled with it, and it shows only some of them.
+        told = "message %d was tried %d times" % (m["index"], m["reconsumeTimes"])
+        check(m["reconsumeTimes"] >= times.get(m["index"], 0), told + ", after %r" % times)
         times[m["index"]] = m["reconsumeTimes"] + 1
         equal(topic if m["reconsumeTimes"] else "", m["retryTopic"] or "", "where it came from")
-    # One that fails takes those with it that this client consumes in the same go.
-    check(all(i % 3 < times[i] <= 3 for i in range(12)), "deliveries: %r" % times)
+    check(all(i % 3 < times[i] for i in range(12)), "deliveries: %r" % times)
     c.shutdown()
     return len(seen.all)
 
