@@ -51,6 +51,7 @@ pub struct FileStat {
 /// Of the partition that holds the folder, in bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct DiskUsage {
+    /// What is used and what is available, without what the file system keeps back.
     pub total: u64,
     pub available: u64,
     /// Nothing can be changed on it.

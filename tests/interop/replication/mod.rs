@@ -35,11 +35,8 @@ const BATCH: usize = 10;
 const JOIN_PATIENCE: Duration = Duration::from_secs(40);
 /// Java 5.x copies tables for the first time after a minute.
 const TABLES_PATIENCE: Duration = Duration::from_secs(100);
-const CONSUME_PATIENCE: Duration = Duration::from_secs(40);
-/// In which the original consumer has got all that a slave has.
-const READ_SECONDS: &str = "20";
-/// More messages than there are: it reads until its time is over.
-const NEVER_REACHED: &str = "1000000";
+/// Our own consumer has taken 40 s at a slave whose Java 4.9.7 master was killed: why is open.
+const CONSUME_PATIENCE: Duration = Duration::from_secs(120);
 const VISIT_PATIENCE: Duration = Duration::from_secs(90);
 /// Answers under load, before and after a kill.
 const LOAD_MIN: usize = 100;
@@ -144,9 +141,9 @@ impl Play<'_> {
         self.pair.tables_agree(self.sender, tables, TABLES_PATIENCE)?;
         step("tables");
         let loaded = self.master_dies_under_load(master).context("the master dies under load")?;
-        self.consumed("Sync", &sync, "first").context("consumers read from the slave")?;
-        // Our own consumer has stood still here when the killed master was one of Java 4.9.7: why is open.
-        self.read_by_original("Loaded", &loaded).context("the original consumer reads from the slave")?;
+        for (topic, wanted) in [("Sync", &sync), ("Loaded", &loaded)] {
+            self.consumed(topic, wanted, "first").context("consumers read from the slave")?;
+        }
         step("read from the slave");
         let master = self.pair.start(0, Role::AsyncMaster)?;
         self.sender.until_ok("Sync", JOIN_PATIENCE).context("the master comes back")?;
@@ -277,22 +274,6 @@ impl Play<'_> {
         let words = ["consume", self.pair.name_server, topic, &java, &all, &seconds, crate::path(&out)?];
         self.tools.run(&words, self.dir, CONSUME_PATIENCE * 2)?;
         compare::nothing_missing(&acknowledged, &out).context("the original one")
-    }
-
-    fn read_by_original(&self, topic: &str, wanted: &[i64]) -> Result<()> {
-        let out = self.dir.join(format!("{topic}-slave.jsonl"));
-        let group = format!("{topic}-slave");
-        let words = [
-            "consume",
-            self.pair.name_server,
-            topic,
-            &group,
-            NEVER_REACHED,
-            READ_SECONDS,
-            crate::path(&out)?,
-        ];
-        self.tools.run(&words, self.dir, VISIT_PATIENCE)?;
-        compare::nothing_missing(&wanted.iter().copied().collect(), &out)
     }
 
     /// A person makes the slave the master, and the master its slave.
