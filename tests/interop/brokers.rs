@@ -12,7 +12,7 @@ use hotfire_tests::{JavaServer, Node};
 /// Small, so that there are several files of each kind.
 pub const LOG_FILE_BYTES: u64 = 64 << 10;
 pub const SMALL_FILES: &str = "mappedFileSizeConsumeQueue=2000\nmaxHashSlotNum=500\nmaxIndexNum=1000\n\
-                               mappedFileSizeTimerLog=1048576\n";
+                               mappedFileSizeTimerLog=1048576\ncleanFileForciblyEnable=false\n";
 /// Our broker's settings, in the folder that it is started in.
 pub const HOTFIRE_CONF: &str = "hotfire.conf";
 pub const STOP_PATIENCE: Duration = Duration::from_secs(20);

@@ -35,8 +35,7 @@ const BATCH: usize = 10;
 const JOIN_PATIENCE: Duration = Duration::from_secs(40);
 /// Java 5.x copies tables for the first time after a minute.
 const TABLES_PATIENCE: Duration = Duration::from_secs(100);
-/// Our own consumer has taken 40 s at a slave whose Java 4.9.7 master was killed: why is open.
-const CONSUME_PATIENCE: Duration = Duration::from_secs(120);
+const CONSUME_PATIENCE: Duration = Duration::from_secs(40);
 const VISIT_PATIENCE: Duration = Duration::from_secs(90);
 /// Answers under load, before and after a kill.
 const LOAD_MIN: usize = 100;
