@@ -181,16 +181,24 @@ fn a_view_never_shows_a_store_made_after_a_retract() {
             });
         }
         let mut retracted = 0;
-        for round in 0..200_000u32 {
+        // A reader that is not running may hold its view for as long as others have the processor: it gets ours.
+        for round in 0..20_000_000u32 {
             let at = tail.position();
             if at < 512 {
                 tail.unpublished(at..512).fill(round as u8);
                 tail.publish(512);
             }
-            retracted += u32::from(tail.retract(0));
+            if tail.retract(0) {
+                retracted += 1;
+            } else {
+                std::thread::yield_now();
+            }
+            if retracted == 300 {
+                break;
+            }
         }
         done.store(true, Ordering::Relaxed);
-        assert!(retracted > 0, "readers never let go");
+        assert_eq!(retracted, 300, "readers hardly ever let go");
     });
     assert_eq!(map.live_views(), 0);
 }
