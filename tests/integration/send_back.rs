@@ -75,6 +75,35 @@ fn a_message_that_is_handed_back_comes_again_later_and_too_often_is_dead() {
 }
 
 #[test]
+fn what_lies_where_a_lost_message_lay_is_not_handed_back_for_it() {
+    run(async {
+        let dir = TempDir::new("send-back-other");
+        let broker = start(&dir, &quick(config())).await;
+        let client = Client::of(&broker);
+        client.done(send(&send_header("Life", 0, "UNIQ_KEY\u{1}7F01AA"), "mine")).await;
+        let sent = wait_for(&client, "Life", 0).await;
+        let back = |offset, id: &str| {
+            let mut header: ConsumerSendMsgBackHeader =
+                send_back(offset, 0, None).header().expect("a header");
+            header.origin_msg_id = Some(id.to_owned());
+            RemotingCommand::request(ask::CONSUMER_SEND_MSG_BACK).with_header(&header)
+        };
+        let code = async |request| client.ask(request).await.code;
+        assert_eq!(code(back(sent.physical_offset, "7F01AB")).await, response::SYSTEM_ERROR);
+        for mine in ["7F01AA", "", &sent.offset_message_id(), &sent.offset_message_id().to_lowercase()] {
+            assert_eq!(code(back(sent.physical_offset, mine)).await, response::SUCCESS, "{mine}");
+        }
+        // The first of the copies that now wait: no consumer was given one of those.
+        let waiting = sent.physical_offset + u64::from(sent.store_size);
+        assert_eq!(code(back(waiting, "7F01AA")).await, response::SYSTEM_ERROR);
+        for copy in 0..4 {
+            assert_eq!(wait_for(&client, "%RETRY%CG", copy).await.body, "mine");
+        }
+        broker.stop().await.expect("a clean stop");
+    });
+}
+
+#[test]
 fn a_send_back_that_cannot_be_done_is_refused_and_one_that_is_not_wanted_is_done() {
     run(async {
         let dir = TempDir::new("send-back-refused");

@@ -84,7 +84,7 @@ impl<R: Runtime> SendBack<R> {
             let remark = format!("the topic[{}] sending message is forbidden", retry.topic_name);
             return Err(Refusal::new(response::NO_PERMISSION, remark));
         }
-        let message = self.message_at(header.offset)?;
+        let message = self.message_at(&header)?;
         let max = reconsume_max(header.max_reconsume_times, request.version, &group);
         let fate = fate(header.delay_level, message.reconsume_times, max);
         let (topic, queue_id, level) = match fate {
@@ -147,12 +147,28 @@ impl<R: Runtime> SendBack<R> {
         self.topics.get(&name).ok_or_else(missing)
     }
 
-    fn message_at(&self, offset: i64) -> Result<StoredMessage, Refusal> {
-        let record = u64::try_from(offset).ok().and_then(|offset| self.store.message_at(offset));
+    fn message_at(&self, header: &ConsumerSendMsgBackHeader) -> Result<StoredMessage, Refusal> {
+        let record = u64::try_from(header.offset).ok().and_then(|offset| self.store.message_at(offset));
         let message = record.and_then(|record| StoredMessage::decode(&record).ok());
-        message.ok_or_else(|| {
-            Refusal::new(response::SYSTEM_ERROR, format!("look message by offset failed, {offset}"))
+        let meant = message.filter(|message| is_meant(message, header.origin_msg_id.as_deref()));
+        meant.ok_or_else(|| {
+            let (offset, id) = (header.offset, header.origin_msg_id.as_deref().unwrap_or("any message"));
+            Refusal::new(response::SYSTEM_ERROR, format!("look message by offset failed, {offset}: not {id}"))
         })
+    }
+}
+
+/// Whether a consumer that was given the message `origin_id` can mean this one, which lies where that one lay: where a loss of
+/// power has taken that one, another lies there now. A client names its message by its unique key, or by its place.
+fn is_meant(message: &StoredMessage, origin_id: Option<&str>) -> bool {
+    let never_given = [names::SCHEDULE_TOPIC, names::HALF_TOPIC, names::OP_HALF_TOPIC];
+    if never_given.contains(&message.topic.as_str()) {
+        return false;
+    }
+    let properties = properties::decode(&message.properties);
+    match (origin_id.filter(|id| !id.is_empty()), properties.get(properties::UNIQ_KEY)) {
+        (Some(id), Some(unique)) => id == unique || id.eq_ignore_ascii_case(&message.offset_message_id()),
+        _ => true,
     }
 }
 
