@@ -16,11 +16,40 @@ enum Fate {
     /// Not answered, or not clearly.
     Unknown,
     /// Stored there, said the broker so long after the loop's start.
-    Acknowledged { offset: i64, at: Duration },
+    Acknowledged { offset: i64, at: Duration, copies: Copies },
     /// Not stored, and it never will be.
     Refused,
     /// It was not there after a kill.
     Gone,
+}
+
+/// How many brokers have a message, says its acknowledgement.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Copies {
+    /// As many as its settings ask for.
+    All,
+    /// The master, and no slave or nobody knows.
+    One,
+}
+
+/// What a kill may have taken.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum MayLose {
+    Nothing,
+    /// What was acknowledged since then.
+    Since(Duration),
+    /// What a slave was not known to have.
+    OneCopy,
+}
+
+impl MayLose {
+    fn excuses(self, at: Duration, copies: Copies) -> bool {
+        match self {
+            MayLose::Nothing => false,
+            MayLose::Since(since) => at >= since,
+            MayLose::OneCopy => copies == Copies::One,
+        }
+    }
 }
 
 #[derive(Default)]
@@ -47,8 +76,8 @@ impl Ledger {
         self.messages.insert(id, (queue, Fate::Unknown));
     }
 
-    pub fn acknowledged(&mut self, id: u64, offset: i64, at: Duration) {
-        self.end(id, Fate::Acknowledged { offset, at });
+    pub fn acknowledged(&mut self, id: u64, offset: i64, at: Duration, copies: Copies) {
+        self.end(id, Fate::Acknowledged { offset, at, copies });
     }
 
     pub fn refused(&mut self, id: u64) {
@@ -59,8 +88,10 @@ impl Ledger {
         self.messages.get_mut(&id).expect("a message is sent before it is answered").1 = fate;
     }
 
-    pub fn acknowledgements(&self) -> usize {
-        self.messages.values().filter(|(_, fate)| matches!(fate, Fate::Acknowledged { .. })).count()
+    /// How many messages are acknowledged as one copy or as all.
+    pub fn acknowledgements(&self, wanted: Copies) -> usize {
+        let is_wanted = |fate: &Fate| matches!(fate, Fate::Acknowledged { copies, .. } if *copies == wanted);
+        self.messages.values().filter(|(_, fate)| is_wanted(fate)).count()
     }
 
     /// A reader was given a message.
@@ -83,8 +114,7 @@ impl Ledger {
         Ok(())
     }
 
-    /// Holds all that a broker has after a kill, by place, against what is known. The kill may have taken acknowledgements
-    /// of the time since `may_lose_since`; with none, none at all.
+    /// Holds all that a broker has after a kill, by place, against what is known. What it does not have is gone for good.
     ///
     /// # Errors
     /// The first broken promise.
@@ -92,8 +122,57 @@ impl Ledger {
         &mut self,
         found: &BTreeMap<Place, u64>,
         killed_at: Duration,
-        may_lose_since: Option<Duration>,
+        may_lose: MayLose,
     ) -> Result<Cost> {
+        let (cost, gone) = self.check(found, killed_at, may_lose)?;
+        for id in gone {
+            self.end(id, Fate::Gone);
+        }
+        self.shown = found.clone();
+        Ok(cost)
+    }
+
+    /// As [`Ledger::judge`], of a broker whose word is not the last: another one may have more. Gives the cost if it had to
+    /// go on alone, and what would be gone.
+    ///
+    /// # Errors
+    /// The first broken promise.
+    pub fn check(
+        &self,
+        found: &BTreeMap<Place, u64>,
+        killed_at: Duration,
+        may_lose: MayLose,
+    ) -> Result<(Cost, Vec<u64>)> {
+        let ids = self.whole(found)?;
+        for (place, id) in &self.shown {
+            let now = found.get(place);
+            ensure!(now == Some(id), "{place:?} was shown to hold message {id} and now has {now:?}");
+        }
+        let mut cost = Cost { kept: found.len(), ..Cost::default() };
+        let mut gone = Vec::new();
+        for (id, (queue, fate)) in &self.messages {
+            match *fate {
+                Fate::Acknowledged { offset, at, copies } if found.get(&(*queue, offset)) != Some(id) => {
+                    let age = killed_at.saturating_sub(at);
+                    ensure!(
+                        may_lose.excuses(at, copies),
+                        "message {id}, acknowledged {} ms before the kill at queue {queue} offset {offset}, is lost",
+                        age.as_millis()
+                    );
+                    ensure!(!ids.contains(id), "message {id} is not where it was acknowledged");
+                    cost.lost += 1;
+                    cost.oldest = cost.oldest.max(age);
+                    gone.push(*id);
+                }
+                Fate::Unknown if !ids.contains(id) => gone.push(*id),
+                _ => {}
+            }
+        }
+        Ok((cost, gone))
+    }
+
+    /// The messages found, whose queues have no hole and which were all sent there, once.
+    fn whole(&self, found: &BTreeMap<Place, u64>) -> Result<BTreeSet<u64>> {
         let mut next: BTreeMap<i32, i64> = BTreeMap::new();
         let mut ids = BTreeSet::new();
         for (place, id) in found {
@@ -108,30 +187,7 @@ impl Ledger {
             self.belongs(*place, *id)?;
             ensure!(ids.insert(*id), "message {id} is there twice, the second time at {place:?}");
         }
-        for (place, id) in &self.shown {
-            let now = found.get(place);
-            ensure!(now == Some(id), "{place:?} was shown to hold message {id} and now has {now:?}");
-        }
-        let mut cost = Cost { kept: found.len(), ..Cost::default() };
-        for (id, (queue, fate)) in &mut self.messages {
-            match *fate {
-                Fate::Acknowledged { offset, at } if found.get(&(*queue, offset)) != Some(id) => {
-                    ensure!(
-                        may_lose_since.is_some_and(|since| at >= since),
-                        "message {id}, acknowledged {} ms before the kill at queue {queue} offset {offset}, is lost",
-                        killed_at.saturating_sub(at).as_millis()
-                    );
-                    ensure!(!ids.contains(id), "message {id} is not where it was acknowledged");
-                    cost.lost += 1;
-                    cost.oldest = cost.oldest.max(killed_at.saturating_sub(at));
-                    *fate = Fate::Gone;
-                }
-                Fate::Unknown if !ids.contains(id) => *fate = Fate::Gone,
-                _ => {}
-            }
-        }
-        self.shown = found.clone();
-        Ok(cost)
+        Ok(ids)
     }
 }
 
@@ -145,8 +201,8 @@ mod tests {
     fn ledger() -> Ledger {
         let mut ledger = Ledger::default();
         (1..=4).for_each(|id| ledger.sent(id, 0));
-        ledger.acknowledged(1, 0, MS(10));
-        ledger.acknowledged(2, 1, MS(20));
+        ledger.acknowledged(1, 0, MS(10), Copies::All);
+        ledger.acknowledged(2, 1, MS(20), Copies::One);
         ledger.refused(4);
         ledger
     }
@@ -155,35 +211,47 @@ mod tests {
         ids.iter().enumerate().map(|(offset, id)| ((0, offset as i64), *id)).collect()
     }
 
-    fn judge(ids: &[u64], may_lose_since: Option<Duration>) -> Result<Cost> {
-        ledger().judge(&found(ids), MS(30), may_lose_since)
+    fn judge(ids: &[u64], may_lose: MayLose) -> Result<Cost> {
+        ledger().judge(&found(ids), MS(30), may_lose)
     }
 
     #[test]
     fn what_was_acknowledged_is_there_and_an_unknown_message_may_be() {
-        assert_eq!(judge(&[1, 2], None).expect("kept").kept, 2);
-        assert_eq!(judge(&[1, 2, 3], None).expect("kept").kept, 3);
+        assert_eq!(judge(&[1, 2], MayLose::Nothing).expect("kept").kept, 2);
+        assert_eq!(judge(&[1, 2, 3], MayLose::Nothing).expect("kept").kept, 3);
     }
 
     #[test]
     fn a_lost_acknowledgement_is_excused_by_its_age_only() {
-        assert!(judge(&[1], None).is_err());
-        assert!(judge(&[1], Some(MS(21))).is_err());
-        assert_eq!(judge(&[1], Some(MS(20))).expect("excused"), Cost { kept: 1, lost: 1, oldest: MS(10) });
-        assert!(judge(&[2], Some(MS(10))).is_err(), "an acknowledged offset is not another one");
+        assert!(judge(&[1], MayLose::Nothing).is_err());
+        assert!(judge(&[1], MayLose::Since(MS(21))).is_err());
+        assert_eq!(
+            judge(&[1], MayLose::Since(MS(20))).expect("excused"),
+            Cost { kept: 1, lost: 1, oldest: MS(10) }
+        );
+        assert!(judge(&[2], MayLose::Since(MS(10))).is_err(), "an acknowledged offset is not another one");
+    }
+
+    #[test]
+    fn what_only_one_broker_had_may_go_with_it() {
+        assert_eq!(judge(&[1], MayLose::OneCopy).expect("excused").lost, 1);
+        assert!(judge(&[], MayLose::OneCopy).is_err());
+        let mut ledger = ledger();
+        ledger.check(&found(&[1]), MS(30), MayLose::OneCopy).expect("excused");
+        ledger.judge(&found(&[1, 2]), MS(30), MayLose::Nothing).expect("the other one has it");
     }
 
     #[test]
     fn what_nobody_sent_what_was_refused_and_what_is_there_twice_are_rejected() {
-        assert!(judge(&[1, 2, 5], None).is_err());
-        assert!(judge(&[1, 2, 4], None).is_err());
-        assert!(judge(&[1, 2, 3, 3], None).is_err());
+        assert!(judge(&[1, 2, 5], MayLose::Nothing).is_err());
+        assert!(judge(&[1, 2, 4], MayLose::Nothing).is_err());
+        assert!(judge(&[1, 2, 3, 3], MayLose::Nothing).is_err());
         let mut elsewhere = found(&[1, 2]);
         elsewhere.insert((1, 0), 3);
-        assert!(ledger().judge(&elsewhere, MS(30), None).is_err());
+        assert!(ledger().judge(&elsewhere, MS(30), MayLose::Nothing).is_err());
         let mut hole = found(&[1, 2]);
         hole.insert((0, 3), 3);
-        assert!(ledger().judge(&hole, MS(30), None).is_err());
+        assert!(ledger().judge(&hole, MS(30), MayLose::Nothing).is_err());
     }
 
     #[test]
@@ -191,10 +259,10 @@ mod tests {
         let mut ledger = ledger();
         ledger.shown((0, 1), 2).expect("sent there");
         assert!(ledger.shown((0, 1), 3).is_err());
-        assert!(ledger.judge(&found(&[1]), MS(30), Some(MS(0))).is_err());
+        assert!(ledger.judge(&found(&[1]), MS(30), MayLose::Since(MS(0))).is_err());
         let mut ledger = self::ledger();
-        ledger.judge(&found(&[1]), MS(30), Some(MS(0))).expect("excused");
-        assert!(ledger.judge(&found(&[1, 2]), MS(40), Some(MS(0))).is_err());
-        assert!(ledger.judge(&found(&[1, 3]), MS(40), Some(MS(0))).is_err());
+        ledger.judge(&found(&[1]), MS(30), MayLose::Since(MS(0))).expect("excused");
+        assert!(ledger.judge(&found(&[1, 2]), MS(40), MayLose::Since(MS(0))).is_err());
+        assert!(ledger.judge(&found(&[1, 3]), MS(40), MayLose::Since(MS(0))).is_err());
     }
 }

@@ -17,7 +17,7 @@ use hotfire_core::remoting::headers::{
 use hotfire_core::remoting::peer::Peers;
 use hotfire_runtime::TokioRuntime;
 
-use crate::ledger::{Ledger, Place};
+use crate::ledger::{Copies, Ledger, Place};
 
 pub const QUEUES: i32 = 4;
 const TOPIC: &str = "CrashLoop";
@@ -37,11 +37,14 @@ pub struct Book {
     ledger: Arc<Mutex<Ledger>>,
     next: Arc<AtomicU64>,
     begun: Instant,
+    /// What a message has that waits for no flush and no slave.
+    without_wait: Copies,
 }
 
 impl Book {
-    pub fn new() -> Book {
-        Book { ledger: Arc::default(), next: Arc::new(AtomicU64::new(1)), begun: Instant::now() }
+    pub fn new(without_wait: Copies) -> Book {
+        let next = Arc::new(AtomicU64::new(1));
+        Book { ledger: Arc::default(), next, begun: Instant::now(), without_wait }
     }
 
     /// Since the book was begun.
@@ -104,32 +107,80 @@ pub fn start_writers(broker: &str, book: &Book) -> Vec<tokio::task::JoinHandle<R
 }
 
 async fn write(peers: Peers<TokioRuntime>, broker: String, book: Book) -> Result<()> {
-    loop {
-        let id = book.next.fetch_add(1, Ordering::Relaxed);
-        let queue_id = (mix(id ^ 7) % QUEUES as u64) as i32;
-        let header = SendMessageHeader {
-            producer_group: "crash-loop",
-            topic: TOPIC,
-            default_topic: "TBW102",
-            default_topic_queue_nums: QUEUES,
-            queue_id,
-            properties: id.is_multiple_of(NO_WAIT).then_some("WAIT\u{1}false"),
-            ..SendMessageHeader::default()
-        };
-        let mut request = RemotingCommand::request(request::SEND_MESSAGE_V2).with_body(body(id));
-        header.encode_v2(&mut request.ext);
-        book.ledger().sent(id, queue_id);
-        let Ok(answer) = peers.call(&broker, request, PATIENCE).await else { return Ok(()) };
-        match answer.code {
-            response::SUCCESS | response::FLUSH_DISK_TIMEOUT => {
-                let place: SendMessageResponse = answer.header().context("an answer to a send")?;
-                ensure!(place.queue_id == queue_id, "message {id} went to queue {}", place.queue_id);
-                book.ledger().acknowledged(id, place.queue_offset, book.now());
-            }
-            _ => book.ledger().refused(id),
-        }
+    while let Some(id) = send(&peers, &broker, &book).await?.id() {
         tokio::time::sleep(Duration::from_micros(mix(id ^ 11) % 8_000)).await;
     }
+    Ok(())
+}
+
+/// What came of one send.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Sent {
+    Acknowledged(u64, Copies),
+    Refused(u64),
+    /// No answer: the broker is gone.
+    Unanswered,
+}
+
+impl Sent {
+    fn id(self) -> Option<u64> {
+        match self {
+            Sent::Acknowledged(id, _) | Sent::Refused(id) => Some(id),
+            Sent::Unanswered => None,
+        }
+    }
+}
+
+/// Sends the next message and notes what is known of it.
+async fn send(peers: &Peers<TokioRuntime>, broker: &str, book: &Book) -> Result<Sent> {
+    let id = book.next.fetch_add(1, Ordering::Relaxed);
+    let queue_id = (mix(id ^ 7) % QUEUES as u64) as i32;
+    let header = SendMessageHeader {
+        producer_group: "crash-loop",
+        topic: TOPIC,
+        default_topic: "TBW102",
+        default_topic_queue_nums: QUEUES,
+        queue_id,
+        properties: id.is_multiple_of(NO_WAIT).then_some("WAIT\u{1}false"),
+        ..SendMessageHeader::default()
+    };
+    let mut request = RemotingCommand::request(request::SEND_MESSAGE_V2).with_body(body(id));
+    header.encode_v2(&mut request.ext);
+    book.ledger().sent(id, queue_id);
+    let Ok(answer) = peers.call(broker, request, PATIENCE).await else { return Ok(Sent::Unanswered) };
+    let copies = match answer.code {
+        response::SUCCESS | response::FLUSH_DISK_TIMEOUT => Copies::All,
+        response::SLAVE_NOT_AVAILABLE | response::FLUSH_SLAVE_TIMEOUT => Copies::One,
+        _ => {
+            book.ledger().refused(id);
+            return Ok(Sent::Refused(id));
+        }
+    };
+    let place: SendMessageResponse = answer.header().context("an answer to a send")?;
+    ensure!(place.queue_id == queue_id, "message {id} went to queue {}", place.queue_id);
+    // A master waits for its slave only where the sender does.
+    let copies = if id.is_multiple_of(NO_WAIT) { book.without_wait } else { copies };
+    book.ledger().acknowledged(id, place.queue_offset, book.now(), copies);
+    Ok(Sent::Acknowledged(id, copies))
+}
+
+/// Sends one message after the other until one is acknowledged in all copies.
+///
+/// # Errors
+/// When none is after `patience`.
+pub async fn until_all_copies(broker: &str, book: &Book, patience: Duration) -> Result<()> {
+    let peers = connect();
+    let start = Instant::now();
+    loop {
+        let sent = send(&peers, broker, book).await?;
+        if matches!(sent, Sent::Acknowledged(_, Copies::All)) {
+            break;
+        }
+        ensure!(start.elapsed() < patience, "no slave follows after {patience:?}: {sent:?}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    peers.stop().await;
+    Ok(())
 }
 
 /// Reads behind the writers until the broker is gone.
@@ -150,6 +201,23 @@ pub async fn read_along(broker: String, book: Book, mut next: BTreeMap<i32, i64>
         }
         tokio::time::sleep(Duration::from_millis(3)).await;
     }
+}
+
+/// Waits for any answer of a broker to a reader.
+///
+/// # Errors
+/// When it gives none.
+pub async fn first_answer(broker: &str) -> Result<()> {
+    let peers = connect();
+    let answer = peers.call(broker, pull(0, 0), PATIENCE).await.context("pull")?;
+    messages(&answer)?;
+    peers.stop().await;
+    Ok(())
+}
+
+/// Where each queue ends.
+pub fn ends(found: &BTreeMap<Place, u64>) -> BTreeMap<i32, i64> {
+    (0..QUEUES).map(|queue| (queue, found.range((queue, 0)..(queue + 1, 0)).count() as i64)).collect()
 }
 
 /// All messages that a broker has.

@@ -10,13 +10,17 @@
 //! | `async`: ASYNC_FLUSH | nothing acknowledged |
 //! | `pool`: ASYNC_FLUSH with the transient store pool | what was acknowledged since the last commit, and no reader has seen |
 //!
+//! And for `pair`, a SYNC_MASTER and its slave, as [`pair`] says.
+//!
 //! Moments are drawn from the seed that is printed; what the machine makes of them is not repeatable.
 #![forbid(unsafe_code)]
 
 mod ledger;
 mod load;
+mod pair;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
@@ -24,8 +28,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use hotfire_tests::{Node, TempDir, release_hotfire};
 
-use ledger::Cost;
-use load::{Book, QUEUES, mix};
+use ledger::{Copies, Cost, MayLose};
+use load::{Book, mix};
+use pair::Pair;
 
 /// Kills that one directory lives through.
 const KILLS: u64 = 8;
@@ -43,16 +48,19 @@ struct Mode {
     name: &'static str,
     settings: &'static str,
     may_lose: Option<Duration>,
+    slave: bool,
 }
 
-const MODES: [Mode; 3] = [
-    Mode { name: "sync", settings: "flushDiskType=SYNC_FLUSH\n", may_lose: None },
-    Mode { name: "async", settings: "flushDiskType=ASYNC_FLUSH\n", may_lose: None },
+const MODES: [Mode; 4] = [
+    Mode { name: "sync", settings: "flushDiskType=SYNC_FLUSH\n", may_lose: None, slave: false },
+    Mode { name: "async", settings: "flushDiskType=ASYNC_FLUSH\n", may_lose: None, slave: false },
     Mode {
         name: "pool",
         settings: "flushDiskType=ASYNC_FLUSH\ntransientStorePoolEnable=true\n",
         may_lose: Some(COMMITTED_WITHIN),
+        slave: false,
     },
+    Mode { name: "pair", settings: "flushDiskType=ASYNC_FLUSH\n", may_lose: None, slave: true },
 ];
 
 struct Options {
@@ -81,9 +89,11 @@ fn options() -> Result<Options> {
             "--seed" => options.seed = value.parse().context("--seed")?,
             "--mode" => {
                 options.modes.retain(|mode| mode.name == value);
-                ensure!(!options.modes.is_empty(), "--mode sync, async or pool");
+                ensure!(!options.modes.is_empty(), "--mode sync, async, pool or pair");
             }
-            _ => anyhow::bail!("usage: cargo crash-loop [--rounds N] [--seed S] [--mode sync|async|pool]"),
+            _ => {
+                anyhow::bail!("usage: cargo crash-loop [--rounds N] [--seed S] [--mode sync|async|pool|pair]")
+            }
         }
     }
     Ok(options)
@@ -98,6 +108,22 @@ struct Figures {
     lost: usize,
     oldest: Duration,
     kills_that_lost: u64,
+    pair: pair::Figures,
+}
+
+impl fmt::Display for Figures {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            out,
+            "{} kills under load and {} at the start, {} messages acknowledged; {} lost by {} kills, the oldest {} ms old",
+            self.kills,
+            self.kills_at_start,
+            self.acknowledged,
+            self.lost,
+            self.kills_that_lost,
+            self.oldest.as_millis()
+        )
+    }
 }
 
 impl Figures {
@@ -120,16 +146,16 @@ fn run(options: &Options) -> Result<()> {
         let kills = KILLS.min(options.rounds.div_ceil(figures.len() as u64)).min(left);
         let (mode, figures) = &mut figures[index];
         let dir = TempDir::new(&format!("crash-loop-{}-{directory}", mode.name));
-        let life = Life {
-            mode: *mode,
-            program: &program,
-            dir: dir.path(),
-            seed: mix(options.seed ^ directory as u64),
-        };
+        let seed = mix(options.seed ^ directory as u64);
         let start = Instant::now();
-        runtime
-            .block_on(life.of_a_directory(kills, figures))
-            .with_context(|| format!("{} directory {directory}, seed {}", mode.name, options.seed))?;
+        let lived = if mode.slave {
+            let pair = Pair { settings: mode.settings, program: &program, dir: dir.path(), seed };
+            runtime.block_on(pair.live(kills, &mut figures.pair))
+        } else {
+            let life = Life { mode: *mode, program: &program, dir: dir.path(), seed };
+            runtime.block_on(life.of_a_directory(kills, figures))
+        };
+        lived.with_context(|| format!("{} directory {directory}, seed {}", mode.name, options.seed))?;
         println!(
             "crash-loop {}: directory {directory} lived through {kills} kills in {:.1} s",
             mode.name,
@@ -139,16 +165,11 @@ fn run(options: &Options) -> Result<()> {
         directory += 1;
     }
     for (mode, figures) in figures {
-        println!(
-            "crash-loop {}: {} kills under load and {} at the start, {} messages acknowledged; {} lost by {} kills, the oldest {} ms old",
-            mode.name,
-            figures.kills,
-            figures.kills_at_start,
-            figures.acknowledged,
-            figures.lost,
-            figures.kills_that_lost,
-            figures.oldest.as_millis()
-        );
+        if mode.slave {
+            println!("crash-loop {}: {}", mode.name, figures.pair);
+        } else {
+            println!("crash-loop {}: {figures}", mode.name);
+        }
     }
     Ok(())
 }
@@ -169,7 +190,7 @@ impl Life<'_> {
             Node::start(self.program, "namesrv", &["namesrv", "--listen", "127.0.0.1:0"], self.dir)?;
         let words = self.words(name_server.address("namesrv").context("the name server's address")?)?;
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        let (book, mut killed_at) = (Book::new(), None);
+        let (book, mut killed_at) = (Book::new(Copies::All), None);
         for kill in 0..kills {
             let draw = |what: u64, below: u64| mix(self.seed ^ (kill << 8) ^ what) % below;
             if killed_at.is_some() && draw(1, 3) == 0 {
@@ -192,7 +213,7 @@ impl Life<'_> {
         self.look(&broker, &book, killed_at, figures).await?;
         stop(broker)?;
         stop(name_server)?;
-        let acknowledged = book.ledger().acknowledgements();
+        let acknowledged = book.ledger().acknowledgements(Copies::All);
         ensure!(acknowledged > 0, "nothing was acknowledged");
         figures.acknowledged += acknowledged;
         Ok(())
@@ -235,9 +256,12 @@ impl Life<'_> {
         let address = broker.address("broker").context("the broker's address")?;
         let found = load::read_all(address).await?;
         let killed_at = killed_at.unwrap_or_default();
-        let may_lose_since = self.mode.may_lose.map(|within| killed_at.saturating_sub(within));
-        figures.add(book.ledger().judge(&found, killed_at, may_lose_since)?);
-        Ok((0..QUEUES).map(|queue| (queue, found.range((queue, 0)..(queue + 1, 0)).count() as i64)).collect())
+        let may_lose = match self.mode.may_lose {
+            Some(within) => MayLose::Since(killed_at.saturating_sub(within)),
+            None => MayLose::Nothing,
+        };
+        figures.add(book.ledger().judge(&found, killed_at, may_lose)?);
+        Ok(load::ends(&found))
     }
 }
 

@@ -1,11 +1,9 @@
 //! A broker of either kind as a process on loopback: started by one and the same text of settings, stopped, or killed.
 
-use std::net::TcpListener;
 use std::path::Path;
-use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, ensure};
 use hotfire_tests::java_server::Program;
 use hotfire_tests::{JavaServer, Node};
 
@@ -86,20 +84,4 @@ impl Broker {
             Broker::Java(server) => server.log_end(),
         }
     }
-}
-
-/// A port of ours whose neighbours are free: Java takes the one below the one below, and the one above. Below the ports that
-/// the system gives to clients: of those thousands may rest after an earlier part.
-///
-/// # Errors
-/// When there is none.
-pub fn free_ports() -> Result<u16> {
-    static NEXT: AtomicU16 = AtomicU16::new(20_000);
-    for _ in 0..2_000 {
-        let port = NEXT.fetch_add(4, Ordering::Relaxed);
-        if [port - 2, port, port + 1].into_iter().all(|near| TcpListener::bind(("127.0.0.1", near)).is_ok()) {
-            return Ok(port);
-        }
-    }
-    bail!("no three free ports beside each other")
 }

@@ -9,10 +9,10 @@ use hotfire_core::remoting::body::{
     ConsumerOffsetWrapper, DelayOffsetWrapper, SubscriptionGroupWrapper, TopicConfigSerializeWrapper,
 };
 use hotfire_core::remoting::codes::request;
-use hotfire_tests::wait_until;
+use hotfire_tests::{free_ports, wait_until};
 
 use super::sender::Sender;
-use crate::brokers::{Broker, LOG_FILE_BYTES, SMALL_FILES, Who, free_ports};
+use crate::brokers::{Broker, LOG_FILE_BYTES, SMALL_FILES, Who};
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Role {

@@ -14,11 +14,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use hotfire_tests::java::{self, Jars};
-use hotfire_tests::{Node, last_lines, wait_until};
+use hotfire_tests::{Node, free_ports, last_lines, wait_until};
 use serde_json::Value;
 
 use crate::brokers::{
-    Broker, HOTFIRE_CONF, JAVA_STOP_PATIENCE, LOG_FILE_BYTES, SMALL_FILES, STOP_PATIENCE, Who, free_ports,
+    Broker, HOTFIRE_CONF, JAVA_STOP_PATIENCE, LOG_FILE_BYTES, SMALL_FILES, STOP_PATIENCE, Who,
 };
 use crate::clients::{self, Tools};
 use crate::compare::lines;
