@@ -97,7 +97,7 @@ fn a_message_is_stored_as_java_stores_it() {
         let dir = TempDir::new("fields");
         let broker = start(&dir, &config()).await;
         let client = Client::of(&broker);
-        let raw = "KEYS\u{1}k\u{2}UNIQ_KEY\u{1}U1\u{2}WAIT\u{1}true\u{2}TAGS\u{1}T\u{e4}g\u{2}";
+        let raw = "KEYS\u{1}k\u{2}UNIQ_KEY\u{1}U1\u{2}WAIT\u{1}true\u{2}INNER_MULTI_QUEUE_OFFSET\u{1}9\u{2}TAGS\u{1}T\u{e4}g\u{2}";
         let header = SendMessageHeader { flag: 5, reconsume_times: Some(2), ..send_header("Life", 0, raw) };
         let answer = client.done(send(&header, "k\u{f6}rper")).await;
         let sent: SendMessageResponse = answer.header().expect("a send's answer");

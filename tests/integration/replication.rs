@@ -157,3 +157,74 @@ fn a_slave_that_was_away_goes_on_where_it_was_and_an_empty_one_begins_with_the_l
         cluster.name_server.stop().await;
     });
 }
+
+/// Copies a broker's store to where none is.
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("a folder");
+    for entry in fs::read_dir(from).expect("a folder").flatten() {
+        let to = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy(&entry.path(), &to);
+        } else {
+            fs::copy(entry.path(), to).expect("copy a file");
+        }
+    }
+}
+
+#[test]
+fn a_slave_that_ends_a_file_where_its_master_went_on_does_not_follow() {
+    run(async {
+        let large = |of: &str| of.repeat(10 << 10);
+        for loses in [false, true] {
+            let cluster = Cluster::new("blank").await;
+            let store = |node: usize| cluster.dirs[node].path().join("store");
+            let before = cluster.dirs[0].path().join("before");
+            let master = cluster.master().await;
+            let slave = cluster.slave().await;
+            let client = Client::of(&master);
+            until_confirmed(&client).await;
+            client.done(send(&send_header("T", 1, ""), "x".repeat(56 << 10))).await;
+            master.stop().await.expect("a clean stop");
+            copy(&store(1), &before);
+            let master = cluster.master().await;
+            let client = Client::of(&master);
+            // It does not fit any more: the file ends with a blank record.
+            client.ask(send(&send_header("T", 1, ""), large("y"))).await;
+            let begun = Instant::now();
+            while cluster.log(2).len() < 2 {
+                assert!(begun.elapsed() < PATIENCE, "the slave never follows");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            slave.stop().await.expect("a clean stop");
+            master.stop().await.expect("a clean stop");
+            let files: Vec<_> = cluster.log(2).into_iter().map(|(name, _)| name).collect();
+            assert_eq!(files, ["00000000000000000000", "00000000000000065536"]);
+            // The slave had that blank record when it died, and not what follows.
+            fs::remove_file(store(2).join("commitlog").join(&files[1])).expect("remove a file");
+            fs::remove_file(store(2).join("checkpoint")).expect("remove the checkpoint");
+            fs::write(store(2).join("abort"), "1").expect("write the marker");
+            if loses {
+                fs::remove_dir_all(store(1)).expect("remove the store");
+                copy(&before, &store(1));
+            }
+            let master = cluster.master().await;
+            let client = Client::of(&master);
+            for body in ["short".to_owned(), large("z")] {
+                client.ask(send(&send_header("T", 1, ""), body)).await;
+            }
+            let slave = cluster.slave().await;
+            if loses {
+                for _ in 0..30 {
+                    let answer = client.ask(send(&send_header("T", 1, ""), "m")).await;
+                    assert_eq!(answer.code, response::SLAVE_NOT_AVAILABLE, "the histories differ");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            } else {
+                until_confirmed(&client).await;
+            }
+            slave.stop().await.expect("a clean stop");
+            master.stop().await.expect("a clean stop");
+            cluster.name_server.stop().await;
+        }
+    });
+}

@@ -181,6 +181,8 @@ fn properties_back(message: &StoredMessage, level: i32) -> String {
     if properties.get(properties::ORIGIN_MESSAGE_ID).is_none() {
         properties.set(properties::ORIGIN_MESSAGE_ID, message.offset_message_id());
     }
+    // Of the message that Java has put into more queues than its own, and not of the copy.
+    properties.remove(properties::INNER_MULTI_QUEUE_OFFSET);
     properties.set(properties::WAIT, "false");
     properties.set(properties::DELAY, level.to_string());
     properties.encode(false)

@@ -35,8 +35,10 @@ use super::topic_config::{NewTopic, READ_WRITE, Topics, topic};
 use super::transaction::half;
 
 /// Properties that a send may carry and that no stored message keeps: `WAIT` concerns the send, `POP_CK` the answer to a
-/// pop, `CLUSTER` is ours to say.
-const NOT_STORED: [&str; 3] = [properties::WAIT, "POP_CK", properties::CLUSTER];
+/// pop, `CLUSTER` is ours to say, and `INNER_MULTI_QUEUE_OFFSET` where the record stands in other queues than its own: recovery
+/// believes it.
+const NOT_STORED: [&str; 4] =
+    [properties::WAIT, "POP_CK", properties::CLUSTER, properties::INNER_MULTI_QUEUE_OFFSET];
 
 /// Properties of features that this broker does not have.
 const TIMER_PROPERTIES: [&str; 3] =

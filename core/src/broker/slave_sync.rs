@@ -4,8 +4,9 @@
 //! A committed offset is taken only when it is beyond the slave's own, since consumers may have gone on here while the
 //! master was away; a reset to an earlier offset does therefore not reach the slave.
 //!
-//! How far the master has delivered delayed messages is taken over when all that its log held when it said so is durable
-//! here: the copies that it counts must be among that, or a slave that becomes the master would leave messages out (D-09).
+//! How far the master has delivered delayed messages, and asked about half messages, is taken over when all that its log held
+//! when it said so is durable here: the copies that it counts must be among that, or a slave that becomes the master would
+//! leave messages out (D-09, T-06).
 //!
 //! # Source
 //! `spec/ha.md`, section 4.1.
@@ -28,11 +29,12 @@ use crate::runtime::Runtime;
 use crate::runtime::sync::Receiver;
 use crate::store::MessageStore;
 
-use super::committed_offsets::CommittedOffsets;
+use super::committed_offsets::{CommittedOffsets, QueueOffsets};
 use super::durable_table::TableError;
 use super::schedule::Schedule;
 use super::subscription_group::SubscriptionGroups;
 use super::topic_config::Topics;
+use super::transaction;
 
 /// Java's.
 const FIRST: Duration = Duration::from_secs(3);
@@ -50,9 +52,10 @@ pub(crate) struct SlaveSync<R: Runtime> {
     pub link: Arc<LinkState>,
 }
 
-/// Delay offsets of the master that wait for the log.
+/// Offsets of the master's own services that wait for the log.
 struct Waiting {
-    offsets: BTreeMap<i32, i64>,
+    delays: BTreeMap<i32, i64>,
+    transactions: BTreeMap<String, QueueOffsets>,
     /// Where the master's log ended, later.
     log_end: u64,
     /// The link over which the log comes: behind another one may be a master that has lost some of it.
@@ -98,7 +101,7 @@ impl<R: Runtime> SlaveSync<R> {
             ("topics", self.copy_topics(master).await),
             ("groups", self.copy_groups(master).await),
             ("committed offsets", self.copy_offsets(master).await),
-            ("delay offsets", self.copy_delay_offsets(master, waiting).await),
+            ("offsets of delays and transactions", self.copy_own_offsets(master, waiting).await),
         ];
         for (table, copied) in copied {
             if let Err(error) = copied {
@@ -128,21 +131,32 @@ impl<R: Runtime> SlaveSync<R> {
     }
 
     async fn copy_offsets(&self, master: &str) -> Result<(), NotCopied> {
-        let body = self.ask(master, request::GET_ALL_CONSUMER_OFFSET).await?;
-        let table = ConsumerOffsetWrapper::parse(&body)?.offset_table;
-        let max_offset = |topic: &str, queue| self.store.max_offset(topic, queue);
-        self.offsets.merge(table, max_offset);
+        let mut table = self.committed(master).await?;
+        table.retain(|key, _| !is_of_transactions(key));
+        self.merge(table);
         Ok(())
     }
-    async fn copy_delay_offsets(&self, master: &str, waiting: &mut Option<Waiting>) -> Result<(), NotCopied> {
+
+    async fn committed(&self, master: &str) -> Result<BTreeMap<String, QueueOffsets>, NotCopied> {
+        let body = self.ask(master, request::GET_ALL_CONSUMER_OFFSET).await?;
+        Ok(ConsumerOffsetWrapper::parse(&body)?.offset_table)
+    }
+
+    fn merge(&self, table: BTreeMap<String, QueueOffsets>) {
+        self.offsets.merge(table, |topic, queue| self.store.max_offset(topic, queue));
+    }
+
+    async fn copy_own_offsets(&self, master: &str, waiting: &mut Option<Waiting>) -> Result<(), NotCopied> {
         let Some(link) = self.link.open() else { return Ok(()) };
         // What waits is not replaced: a log that always grows would never be long enough.
         let now = match waiting.take().filter(|before| before.link == link) {
             Some(before) => before,
             None => {
                 let body = self.ask(master, request::GET_ALL_DELAY_OFFSET).await?;
-                let offsets = DelayOffsetWrapper::parse(&body)?.offset_table;
-                Waiting { offsets, log_end: self.log_end(master).await?, link }
+                let delays = DelayOffsetWrapper::parse(&body)?.offset_table;
+                let mut transactions = self.committed(master).await?;
+                transactions.retain(|key, _| is_of_transactions(key));
+                Waiting { delays, transactions, log_end: self.log_end(master).await?, link }
             }
         };
         if self.store.durable().get() < now.log_end {
@@ -152,7 +166,8 @@ impl<R: Runtime> SlaveSync<R> {
         if self.link.open() != Some(link) {
             return Ok(());
         }
-        Ok(self.schedule.merge(now.offsets).await?)
+        self.merge(now.transactions);
+        Ok(self.schedule.merge(now.delays).await?)
     }
 
     /// Where the master's log ends.
@@ -160,5 +175,23 @@ impl<R: Runtime> SlaveSync<R> {
         let body = self.ask(master, request::GET_BROKER_RUNTIME_INFO).await?;
         let end = KvTable::parse(&body)?.table.get("commitLogMaxOffset").and_then(|end| end.parse().ok());
         end.ok_or(NotCopied::NoLogEnd)
+    }
+}
+
+/// Whether a key of the table of committed offsets, `topic@group`, is of the check of half messages.
+fn is_of_transactions(key: &str) -> bool {
+    key.rsplit_once('@').is_some_and(|(_, group)| group == transaction::GROUP)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn offsets_of_transactions_are_told_from_those_of_consumers() {
+        assert!(is_of_transactions("RMQ_SYS_TRANS_HALF_TOPIC@CID_RMQ_SYS_TRANS"));
+        assert!(is_of_transactions("RMQ_SYS_TRANS_OP_HALF_TOPIC@CID_RMQ_SYS_TRANS"));
+        assert!(!is_of_transactions("T@CID_RMQ_SYS_TRANS_2"));
+        assert!(!is_of_transactions("CID_RMQ_SYS_TRANS@CG"));
     }
 }

@@ -1,7 +1,8 @@
 //! A slave's side: follows its master over one connection at a time, and connects again when that ends.
 //!
-//! Before it says where its log ends it compares its last record with what the master has in that place: a master that has
-//! lost its tail, or another one, has another record there or none. Histories that differ are not reconciled: the slave
+//! Before it says where its log ends it compares its last record, and the end of a file behind it, with what the master has in
+//! those places: a master that has lost its tail, or another one, has other records there or none. While it does not know where
+//! the master takes requests, it asks at the port below its HA port, where Java puts them. Histories that differ are not reconciled: the slave
 //! says so, appends nothing and tries again, until it is set up anew.
 //!
 //! Invariant: a report is below what the slave's flush mode promises, and the bytes below it are the master's.
@@ -16,6 +17,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::follower::{Follower, NotTaken};
 use super::wire::{self, BODY_BYTES_MAX, BadFrame};
+use crate::message::codec::{self, Head};
 use crate::remoting::RemotingCommand;
 use crate::remoting::codes::{request, response};
 use crate::remoting::connection::CallError;
@@ -71,6 +73,8 @@ impl LinkState {
 enum Ended {
     #[error("look up {addr}: {source}")]
     Resolve { addr: String, source: io::Error },
+    #[error("nobody says where the master takes requests")]
+    Unknown,
     #[error("connect to {addr}: {source}")]
     Connect { addr: String, source: io::Error },
     #[error("ask the master for the record at {at}: {source}")]
@@ -167,9 +171,9 @@ impl<R: Runtime> Slave<R> {
         self.store.kept().reached(end).await?;
         let (mut read, mut write) = self.connect(ha).await?;
         // Behind the connection: should the master lose something and start again, this one has ended.
-        if let Some(remoting) = remoting
-            && !self.rt.mutant(Mutant::SlaveAheadGoesOn)
-        {
+        if !self.rt.mutant(Mutant::SlaveAheadGoesOn) {
+            let below = below(ha);
+            let Some(remoting) = remoting.or(below.as_deref()) else { return Err(Ended::Unknown) };
             self.compare(remoting).await?;
         }
         let file_bytes = self.store.config().commit_log_file_bytes;
@@ -207,18 +211,31 @@ impl<R: Runtime> Slave<R> {
         }
     }
 
-    /// Whether the master has this slave's last record in the same place.
+    /// Whether the master has this slave's last record in the same place, and no record where a file of this slave ends behind it.
     async fn compare(&self, remoting: &str) -> Result<(), Ended> {
         let Some((at, own)) = self.store.last_record() else { return Ok(()) };
+        if self.record_of_master(remoting, at).await?.is_none_or(|record| record != own) {
+            return Err(Ended::Diverged { at });
+        }
+        let behind = at + own.len() as u64;
+        // A blank record, whose master may have lost it and put a shorter message in its place.
+        if behind < self.store.commit_log_max()
+            && let Some(found) = self.record_of_master(remoting, behind).await?
+            && matches!(codec::head(&found), Head::Record { .. })
+        {
+            return Err(Ended::Diverged { at: behind });
+        }
+        Ok(())
+    }
+
+    /// What the master has at `at`; `None` when it says that no record begins there.
+    async fn record_of_master(&self, remoting: &str, at: u64) -> Result<Option<Bytes>, Ended> {
         let offset = i64::try_from(at).unwrap_or(i64::MAX);
         let request = RemotingCommand::request(request::VIEW_MESSAGE_BY_ID)
             .with_header(&ViewMessageHeader { offset, ..Default::default() });
         let answer = self.peers.call(remoting, request, COMPARE_TIMEOUT).await;
         let answer = answer.map_err(|source| Ended::Compare { at, source })?;
-        match answer.code {
-            response::SUCCESS if answer.body.to_bytes() == own => Ok(()),
-            _ => Err(Ended::Diverged { at }),
-        }
+        Ok((answer.code == response::SUCCESS).then(|| answer.body.to_bytes()))
     }
 
     async fn keep_following(
@@ -309,6 +326,13 @@ impl Link {
     }
 }
 
+/// The address one port below that of `ha`.
+fn below(ha: &str) -> Option<String> {
+    let (host, port) = ha.rsplit_once(':')?;
+    let port = port.parse::<u16>().ok()?.checked_sub(1).filter(|port| *port > 0)?;
+    Some(format!("{host}:{port}"))
+}
+
 /// Room for the next read, which is bounded by what a frame may have.
 fn reserved(input: &mut BytesMut) -> &mut BytesMut {
     debug_assert!(input.len() <= BODY_BYTES_MAX + READ_BYTES);
@@ -319,6 +343,13 @@ fn reserved(input: &mut BytesMut) -> &mut BytesMut {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn requests_are_taken_one_port_below_unless_somebody_knows_better() {
+        assert_eq!(below("127.0.0.1:10912").as_deref(), Some("127.0.0.1:10911"));
+        assert_eq!(below("[::1]:2").as_deref(), Some("[::1]:1"));
+        assert_eq!((below("host:1"), below("host:0"), below("host")), (None, None, None));
+    }
 
     #[test]
     fn every_link_has_a_number_of_its_own_while_it_is_open() {

@@ -4,7 +4,7 @@
 //! first append asks: an idle broker holds no reserved blocks and no touched pages.
 
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -33,8 +33,32 @@ pub(crate) struct Allocation {
     /// Counts tries that ended; the last one's error.
     tried: Sender<u64>,
     last_error: Mutex<Option<Arc<io::Error>>>,
-    /// Monotonic ns since which a put waits for a file; 0 when none does.
+    /// Puts that wait for a file.
+    waiting: AtomicUsize,
+    /// Monotonic ns since which they do; 0 when none does.
     waiting_since: AtomicU64,
+}
+
+/// A put that waits, however its wait ends.
+struct Waits<'a>(&'a Allocation);
+
+impl<'a> Waits<'a> {
+    fn since(allocation: &'a Allocation, now: u64) -> Waits<'a> {
+        allocation.waiting.fetch_add(1, Ordering::Relaxed);
+        // The first one sets it, the try that ends clears it.
+        let _ = allocation.waiting_since.compare_exchange(0, now, Ordering::Relaxed, Ordering::Relaxed);
+        Waits(allocation)
+    }
+}
+
+impl Drop for Waits<'_> {
+    /// The try may have ended just before the put began to wait for it: then nobody else would clear what it has set, and the
+    /// broker would call itself busy until the next file is made.
+    fn drop(&mut self) {
+        if self.0.waiting.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.0.waiting_since.store(0, Ordering::Relaxed);
+        }
+    }
 }
 
 impl Allocation {
@@ -43,6 +67,7 @@ impl Allocation {
             asked: Notify::new(),
             tried: watch(0).0,
             last_error: Mutex::new(None),
+            waiting: AtomicUsize::new(0),
             waiting_since: AtomicU64::new(0),
         }
     }
@@ -75,9 +100,7 @@ impl Allocation {
         file: u64,
         timeout_ms: u64,
     ) -> Result<(), PutError> {
-        let now = rt.now().0.max(1);
-        // The first one that waits sets it, the try that ends clears it.
-        let _ = self.waiting_since.compare_exchange(0, now, Ordering::Relaxed, Ordering::Relaxed);
+        let _waits = Waits::since(self, rt.now().0.max(1));
         self.asked.notify_one();
         let ended = rt.timeout(Duration::from_millis(timeout_ms), tries.changed()).await;
         if ended.is_err() {
@@ -167,4 +190,27 @@ async fn prefault<R: Runtime>(log: &CommitLog<R>, from: u64, upto: u64) -> u64 {
         tracing::warn!(path = %file.path, %error, "bring pages into memory ahead of appends");
     }
     upto
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_that_begins_when_the_try_has_ended_leaves_nothing_behind() {
+        let allocation = Allocation::new();
+        let since = || allocation.waiting_since.load(Ordering::Relaxed);
+        let first = Waits::since(&allocation, 5);
+        let second = Waits::since(&allocation, 7);
+        assert_eq!(since(), 5);
+        drop(first);
+        assert_eq!(since(), 5, "another one waits still");
+        // The try ends, and a third begins to wait for it.
+        allocation.waiting_since.store(0, Ordering::Relaxed);
+        let third = Waits::since(&allocation, 9);
+        drop(second);
+        assert_eq!(since(), 9);
+        drop(third);
+        assert_eq!(since(), 0);
+    }
 }

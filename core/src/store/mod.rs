@@ -501,10 +501,8 @@ async fn take_lock<R: Runtime>(rt: &R, paths: &Paths) -> Result<R::Lock, Recover
         io::ErrorKind::WouldBlock => RecoverError::InUse { dir: paths.root.clone(), source },
         _ => RecoverError::Io { action: "lock", path: paths.lock.clone(), source },
     })?;
-    // Also when it was there: the process that made it may have died before this.
-    let parent = recovery::parent(root);
-    for dir in [root, parent] {
-        rt.sync_dir(dir).await.map_err(RecoverError::io("flush", dir))?;
-    }
+    // Also when it was there: the process that made it, and the folders above it, may have died before this.
+    rt.sync_dir(root).await.map_err(RecoverError::io("flush", root))?;
+    recovery::sync_names(rt, recovery::folders_above(root, "/")).await?;
     Ok(lock)
 }

@@ -308,18 +308,38 @@ fn is_record<R: Runtime>(file: &MappedFile<R>, at: u64) -> bool {
     codec::decode(view.as_ref(), Check::Lengths).is_ok_and(|record| record.physical_offset == at)
 }
 
-/// Makes the folders of log and queues, with durable names.
+/// Makes the folders of log and queues, with durable names. That of the data folder is durable.
 async fn make_folders<R: Runtime>(rt: &R, paths: &Paths) -> Result<(), RecoverError> {
-    let mut parents = BTreeSet::new();
+    let mut above = BTreeSet::new();
     for dir in paths.commit_logs.iter().chain([&paths.consume_queue]) {
         if rt.stat(dir).await.is_err() {
             rt.create_dir_all(dir).await.map_err(RecoverError::io("create", dir))?;
         }
-        parents.insert(parent(dir));
+        above.extend(folders_above(dir, &paths.root));
     }
     // Also when they were there: the process that made them may have died before this.
-    for dir in parents {
-        rt.sync_dir(dir).await.map_err(RecoverError::io("flush", dir))?;
+    sync_names(rt, above).await
+}
+
+/// The folders above `path`, the nearest first, up to and with `top` or the root of all.
+pub(crate) fn folders_above<'a>(path: &'a str, top: &'a str) -> impl Iterator<Item = &'a str> {
+    let is_last = move |dir: &str| dir == top || matches!(dir, "." | "/");
+    std::iter::successors(Some(parent(path)), move |dir| (!is_last(dir)).then(|| parent(dir)))
+}
+
+/// Makes the names in each of `folders` durable. One that may not be opened is none that this process has put a name into.
+///
+/// # Errors
+/// Of the flush.
+pub(crate) async fn sync_names<R: Runtime>(
+    rt: &R,
+    folders: impl IntoIterator<Item = &str>,
+) -> Result<(), RecoverError> {
+    for dir in folders {
+        match rt.sync_dir(dir).await {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+            synced => synced.map_err(RecoverError::io("flush", dir))?,
+        }
     }
     Ok(())
 }
@@ -351,4 +371,19 @@ async fn mark_running<R: Runtime>(rt: &R, paths: &Paths) -> io::Result<()> {
         file.flush(0..1).await?;
     }
     rt.sync_dir(&paths.root).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_folders_above_are_named_up_to_the_top() {
+        let above = |path, top| folders_above(path, top).collect::<Vec<_>>();
+        assert_eq!(above("data/a/commitlog", "data/a"), ["data/a"]);
+        assert_eq!(above("data/a", "/"), ["data", "."]);
+        assert_eq!(above("/var/data", "/"), ["/var", "/"]);
+        assert_eq!(above("store", "/"), ["."]);
+        assert_eq!(above("/elsewhere/log", "data"), ["/elsewhere", "/"]);
+    }
 }

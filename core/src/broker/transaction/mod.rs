@@ -34,7 +34,7 @@ use super::send_message::SendMessage;
 use super::topic_config::Topics;
 
 /// The group whose committed offsets say how far the check loop has come.
-const GROUP: &str = "CID_RMQ_SYS_TRANS";
+pub(super) const GROUP: &str = "CID_RMQ_SYS_TRANS";
 /// The tag of op records.
 const OP_TAG: &str = "d";
 
