@@ -20,24 +20,24 @@ use hotfire_core::runtime::Runtime;
 use hotfire_runtime::TokioRuntime;
 use hotfire_sim::{Limits, SimRuntime, World, run_seed};
 
-const LIMIT: Duration = Duration::from_secs(60);
+pub const LIMIT: Duration = Duration::from_secs(60);
 
 /// The nodes of a case: their runtimes, and the address under which the servers are reached.
 #[derive(Clone)]
-struct Place<R> {
-    servers: R,
-    clients: R,
-    ip: IpAddr,
+pub struct Place<R> {
+    pub servers: R,
+    pub clients: R,
+    pub ip: IpAddr,
 }
 
-struct Cluster<R: Runtime> {
-    place: Place<R>,
-    name_server: NameServer<R>,
-    broker: Broker<R>,
-    client: Client<R>,
+pub struct Cluster<R: Runtime> {
+    pub place: Place<R>,
+    pub name_server: NameServer<R>,
+    pub broker: Broker<R>,
+    pub client: Client<R>,
 }
 
-async fn start_name_server<R: Runtime>(place: &Place<R>, port: u16) -> NameServer<R> {
+pub async fn start_name_server<R: Runtime>(place: &Place<R>, port: u16) -> NameServer<R> {
     let mut config = NameServerConfig::default();
     config.server.bind_address = place.ip;
     config.server.listen_port = port;
@@ -45,12 +45,12 @@ async fn start_name_server<R: Runtime>(place: &Place<R>, port: u16) -> NameServe
     NameServer::start(place.servers.clone(), config).await.expect("a name server")
 }
 
-async fn start_broker<R: Runtime>(place: &Place<R>, name_server: SocketAddr, port: u16) -> Broker<R> {
+pub async fn start_broker<R: Runtime>(place: &Place<R>, name_server: SocketAddr, port: u16) -> Broker<R> {
     start_named_broker(place, "broker-a", name_server, port).await
 }
 
 /// Its name is the folder of its store too.
-async fn start_named_broker<R: Runtime>(
+pub async fn start_named_broker<R: Runtime>(
     place: &Place<R>,
     name: &str,
     name_server: SocketAddr,
@@ -66,12 +66,12 @@ async fn start_named_broker<R: Runtime>(
     Broker::start(place.servers.clone(), config).await.expect("a broker")
 }
 
-fn start_client<R: Runtime>(place: &Place<R>, name_server: SocketAddr) -> Client<R> {
+pub fn start_client<R: Runtime>(place: &Place<R>, name_server: SocketAddr) -> Client<R> {
     let config = ClientConfig::new(vec![name_server.to_string()], IpAddr::V4(Ipv4Addr::LOCALHOST));
     Client::start(place.clients.clone(), config)
 }
 
-async fn cluster<R: Runtime>(place: Place<R>) -> Cluster<R> {
+pub async fn cluster<R: Runtime>(place: Place<R>) -> Cluster<R> {
     let name_server = start_name_server(&place, 0).await;
     let broker = start_broker(&place, name_server.local_addr(), 0).await;
     let client = start_client(&place, name_server.local_addr());
@@ -79,7 +79,7 @@ async fn cluster<R: Runtime>(place: Place<R>) -> Cluster<R> {
 }
 
 impl<R: Runtime> Cluster<R> {
-    async fn stop(self) {
+    pub async fn stop(self) {
         self.client.stop().await;
         self.broker.stop().await.expect("a clean stop");
         self.name_server.stop().await;
@@ -88,10 +88,10 @@ impl<R: Runtime> Cluster<R> {
 
 /// What came, by body, with how often.
 #[derive(Clone, Default)]
-struct Seen(Arc<Mutex<BTreeMap<String, Vec<Received>>>>);
+pub struct Seen(pub Arc<Mutex<BTreeMap<String, Vec<Received>>>>);
 
 impl Seen {
-    fn note(&self, messages: Vec<Received>) {
+    pub fn note(&self, messages: Vec<Received>) {
         let mut seen = self.0.lock().expect("unpoisoned");
         for received in messages {
             let body = String::from_utf8(received.message.body.to_vec()).expect("text");
@@ -99,20 +99,20 @@ impl Seen {
         }
     }
 
-    fn count(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.0.lock().expect("unpoisoned").len()
     }
 
-    fn get(&self, body: &str) -> Option<Received> {
+    pub fn get(&self, body: &str) -> Option<Received> {
         self.0.lock().expect("unpoisoned").get(body).and_then(|times| times.first().cloned())
     }
 
-    fn repeated(&self) -> usize {
+    pub fn repeated(&self) -> usize {
         self.0.lock().expect("unpoisoned").values().filter(|times| times.len() > 1).count()
     }
 }
 
-async fn until<R: Runtime>(rt: &R, what: &str, condition: impl Fn() -> bool + Send + Sync) {
+pub async fn until<R: Runtime>(rt: &R, what: &str, condition: impl Fn() -> bool + Send + Sync) {
     let wait = async {
         while !condition() {
             rt.sleep(Duration::from_millis(5)).await;
@@ -121,11 +121,11 @@ async fn until<R: Runtime>(rt: &R, what: &str, condition: impl Fn() -> bool + Se
     rt.timeout(LIMIT, wait).await.unwrap_or_else(|_| panic!("{what}: not within {LIMIT:?}"));
 }
 
-fn consumer_config(group: &str, topic: &str, expression: &str) -> ConsumerConfig {
+pub fn consumer_config(group: &str, topic: &str, expression: &str) -> ConsumerConfig {
     ConsumerConfig { from: ConsumeFrom::First, ..ConsumerConfig::new(group, topic, expression) }
 }
 
-fn listen<R: Runtime>(client: &Client<R>, config: ConsumerConfig) -> (PushConsumer<R>, Seen) {
+pub fn listen<R: Runtime>(client: &Client<R>, config: ConsumerConfig) -> (PushConsumer<R>, Seen) {
     let seen = Seen::default();
     let noting = seen.clone();
     let consumer = PushConsumer::start(client, config, move |messages| {
@@ -135,7 +135,7 @@ fn listen<R: Runtime>(client: &Client<R>, config: ConsumerConfig) -> (PushConsum
     (consumer.expect("a consumer"), seen)
 }
 
-async fn send_all<R: Runtime>(client: &Client<R>, topic: &str, bodies: impl Iterator<Item = String>) {
+pub async fn send_all<R: Runtime>(client: &Client<R>, topic: &str, bodies: impl Iterator<Item = String>) {
     let producer = Producer::start(client, ProducerConfig::new("producers"));
     for body in bodies {
         let outcome = producer.send(&Message::new(topic, body.clone()).with_tags("A")).await;
@@ -369,7 +369,7 @@ fn an_offset_outlives_a_route_that_missed_its_broker() {
     in_simulation(an_offset_is_told_to_a_broker_that_was_missing_from_a_route);
 }
 
-fn on_sockets<F: Future<Output = ()> + Send + 'static>(case: impl FnOnce(Place<TokioRuntime>) -> F) {
+pub fn on_sockets<F: Future<Output = ()> + Send + 'static>(case: impl FnOnce(Place<TokioRuntime>) -> F) {
     let tokio = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let folder = tempfile::tempdir().expect("a folder");
     let (servers, clients) = (TokioRuntime::new(folder.path()), TokioRuntime::new(folder.path()));
@@ -378,7 +378,7 @@ fn on_sockets<F: Future<Output = ()> + Send + 'static>(case: impl FnOnce(Place<T
     tokio.block_on(async { tokio::spawn(case(place)).await }).expect("the case ends");
 }
 
-fn in_simulation<F: Future<Output = ()> + Send + 'static>(
+pub fn in_simulation<F: Future<Output = ()> + Send + 'static>(
     case: impl Fn(Place<SimRuntime>) -> F + Clone + Send + Sync + 'static,
 ) {
     for seed in 0..3 {

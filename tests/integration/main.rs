@@ -9,6 +9,7 @@ mod broker_stats;
 mod client;
 mod command_line;
 mod config_file;
+mod consumer;
 mod golden;
 mod known_answers;
 mod malformed;

@@ -7,11 +7,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
+use super::asked::Asked;
+use super::consume_counts::ConsumeCounts;
 use super::offset_store::{OffsetError, OffsetStore};
 use super::process_queue::ProcessQueue;
 use super::pull::pull_queue;
@@ -22,7 +24,8 @@ use super::{Client, Received, Shared};
 use crate::filter::{Expression, ParseError};
 use crate::remoting::RemotingCommand;
 use crate::remoting::body::{
-    ConsumeFromWhere, ConsumeType, ConsumerData, ConsumerList, MessageModel, MessageQueue, SubscriptionData,
+    ConsumeFromWhere, ConsumeType, ConsumerData, ConsumerList, MessageModel, MessageQueue, ProcessQueueInfo,
+    SubscriptionData,
 };
 use crate::remoting::codes::{request, response};
 use crate::remoting::headers::GetConsumerListHeader;
@@ -155,6 +158,9 @@ pub(super) struct Inner<R: Runtime, L> {
     pub(super) config: ConsumerConfig,
     pub(super) subscriptions: BTreeMap<String, SubscriptionData>,
     pub(super) offsets: OffsetStore<R>,
+    pub(super) counts: ConsumeCounts,
+    /// By the wall clock.
+    pub(super) started_ms: i64,
     owned: OwnedQueues,
     listener: L,
     permits: Semaphore,
@@ -202,13 +208,12 @@ impl<R: Runtime> PushConsumer<R> {
                 .map_err(|error| StartError::Expression { topic: topic.clone(), error })?;
         }
         let (wake, woken) = watch(0);
-        if !shared.add_consumer(consumer_data(&config, &subscriptions), wake) {
-            return Err(StartError::GroupInUse { group });
-        }
         let (stop, stopping) = watch(false);
         let owned = OwnedQueues::default();
         let inner = Arc::new(Inner {
-            offsets: OffsetStore::new(shared.clone(), group),
+            offsets: OffsetStore::new(shared.clone(), group.clone()),
+            counts: ConsumeCounts::default(),
+            started_ms: version,
             permits: Semaphore::new(config.concurrency.max(1)),
             shared: shared.clone(),
             config,
@@ -218,6 +223,10 @@ impl<R: Runtime> PushConsumer<R> {
             running: watch(0).0,
             stopping: stopping.clone(),
         });
+        let asked: Weak<dyn Asked> = Arc::downgrade(&(inner.clone() as Arc<dyn Asked>));
+        if !shared.add_consumer(inner.data(), wake, asked) {
+            return Err(StartError::GroupInUse { group });
+        }
         shared.rt.spawn("client: commit offsets", commit_offsets(inner.clone(), stopping.clone()));
         let task = shared.rt.spawn("client: rebalance", run(inner, woken, stopping));
         Ok(PushConsumer { owned, stop, task })
@@ -240,24 +249,6 @@ impl<R: Runtime> PushConsumer<R> {
         self.stop.send(true);
         // Cancelled: the node is dying.
         let _ = self.task.join().await;
-    }
-}
-
-fn consumer_data(
-    config: &ConsumerConfig,
-    subscriptions: &BTreeMap<String, SubscriptionData>,
-) -> ConsumerData {
-    ConsumerData {
-        consume_from_where: match config.from {
-            ConsumeFrom::Last => ConsumeFromWhere::LastOffset,
-            ConsumeFrom::First => ConsumeFromWhere::FirstOffset,
-            ConsumeFrom::Time(_) => ConsumeFromWhere::Timestamp,
-        },
-        consume_type: ConsumeType::Passively,
-        group_name: config.group.clone(),
-        message_model: MessageModel::Clustering,
-        subscription_data_set: subscriptions.values().cloned().collect(),
-        unit_mode: false,
     }
 }
 
@@ -297,6 +288,22 @@ async fn commit_offsets<R: Runtime, L: Listener>(inner: Arc<Inner<R, L>>, mut st
 }
 
 impl<R: Runtime, L: Listener> Inner<R, L> {
+    /// What heartbeats tell of the group.
+    pub(super) fn data(&self) -> ConsumerData {
+        ConsumerData {
+            consume_from_where: match self.config.from {
+                ConsumeFrom::Last => ConsumeFromWhere::LastOffset,
+                ConsumeFrom::First => ConsumeFromWhere::FirstOffset,
+                ConsumeFrom::Time(_) => ConsumeFromWhere::Timestamp,
+            },
+            consume_type: ConsumeType::Passively,
+            group_name: self.config.group.clone(),
+            message_model: MessageModel::Clustering,
+            subscription_data_set: self.subscriptions.values().cloned().collect(),
+            unit_mode: false,
+        }
+    }
+
     /// Makes the group known to every broker of its topics before the first consumer list is asked for.
     async fn introduce(&self) {
         for topic in self.subscriptions.keys() {
@@ -344,7 +351,9 @@ impl<R: Runtime, L: Listener> Inner<R, L> {
         }
         let list = ConsumerList::parse(&answer.body.to_bytes()).map_err(|error| error.to_string())?;
         if !list.consumer_id_list.contains(&self.shared.client_id) {
+            // The heartbeat is on its way, or the broker has lost us. Its notice of our coming may be lost too.
             self.shared.wake_heartbeat();
+            return Err(format!("{addr} does not list us"));
         }
         let ids = &list.consumer_id_list;
         Ok(self.config.strategy.allocate(&self.shared.client_id, &route.subscribe, ids))
@@ -374,8 +383,53 @@ impl<R: Runtime, L: Listener> Inner<R, L> {
                 queue = queue.queue_id,
                 "queue taken"
             );
-            self.shared.rt.spawn("client: pull", pull_queue(self.clone(), queue.clone(), stopped));
+            self.work_on(queue, stopped);
         }
+    }
+
+    fn work_on(self: &Arc<Self>, queue: &MessageQueue, stopped: Receiver<bool>) {
+        self.shared.rt.spawn("client: pull", pull_queue(self.clone(), queue.clone(), stopped));
+    }
+
+    /// Forgets what was pulled from a queue of ours and begins with it anew, at `offset`, which becomes the group's.
+    pub(super) async fn begin_again(self: &Arc<Self>, queue: &MessageQueue, offset: i64) {
+        let stopped = {
+            let mut owned = lock(&self.owned);
+            let Some(owned) = owned.get_mut(queue) else { return };
+            owned.process.drop_queue();
+            owned.stop.send(true);
+            let (stop, stopped) = watch(false);
+            *owned = Owned { process: Arc::default(), stop };
+            self.offsets.set(queue, offset);
+            stopped
+        };
+        tracing::info!(
+            group = self.config.group,
+            topic = queue.topic,
+            queue = queue.queue_id,
+            offset,
+            "queue reset"
+        );
+        // The broker is asked where to begin, over the same connection.
+        self.offsets.persist(queue).await;
+        self.work_on(queue, stopped);
+    }
+
+    /// How many listeners run.
+    pub(super) fn running(&self) -> usize {
+        self.running.get()
+    }
+
+    pub(super) fn queue_infos(&self) -> BTreeMap<MessageQueue, ProcessQueueInfo> {
+        let owned: Vec<(MessageQueue, Arc<ProcessQueue>)> =
+            lock(&self.owned).iter().map(|(queue, owned)| (queue.clone(), owned.process.clone())).collect();
+        let rt = &self.shared.rt;
+        let (now, now_ms) = (rt.now(), rt.wall_ms());
+        let info = |(queue, process): (MessageQueue, Arc<ProcessQueue>)| {
+            let commit_offset = self.offsets.get(&queue).unwrap_or(-1);
+            (queue, ProcessQueueInfo { commit_offset, ..process.info(now, now_ms) })
+        };
+        owned.into_iter().map(info).collect()
     }
 
     async fn give_up(&self, queue: &MessageQueue) {
@@ -442,6 +496,17 @@ impl<R: Runtime, L: Listener> Inner<R, L> {
             let consuming = consume(self.clone(), queue.clone(), process.clone(), batch.to_vec());
             self.shared.rt.spawn("client: consume", consuming);
         }
+    }
+
+    /// Calls the listener.
+    pub(super) async fn listen(&self, batch: Vec<Received>) -> ConsumeStatus {
+        let rt = &self.shared.rt;
+        let (begun, count) = (rt.now(), batch.len());
+        let topic = batch.first().map(|received| received.message.topic.clone()).unwrap_or_default();
+        let status = self.listener.consume(batch).await;
+        let failed = if status == ConsumeStatus::Success { 0 } else { count };
+        self.counts.consumed(&topic, (begun, rt.now()), count, failed);
+        status
     }
 
     /// Hands messages back and answers those that no broker has taken.
@@ -514,7 +579,8 @@ async fn consume<R: Runtime, L: Listener>(
             return;
         }
         let running = Running::begin(&inner.running);
-        let status = inner.listener.consume(batch.clone()).await;
+        process.consumed_at(inner.shared.rt.now());
+        let status = inner.listen(batch.clone()).await;
         let kept = match status {
             ConsumeStatus::Success => Vec::new(),
             ConsumeStatus::Later => batch.clone(),

@@ -10,7 +10,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -18,14 +18,16 @@ use tokio::sync::mpsc;
 use crate::remoting::RemotingCommand;
 use crate::remoting::body::{ConsumerData, HeartbeatData, ProducerData};
 use crate::remoting::codes::request;
-use crate::remoting::connection::{Answer, ConnectionHandle, ConnectionLimits, Handler, unsupported};
+use crate::remoting::connection::{Answer, ConnectionHandle, ConnectionLimits, Handler};
 use crate::remoting::headers::{NotifyConsumerIdsChangedHeader, UnregisterClientHeader};
 use crate::remoting::peer::Peers;
 use crate::runtime::sync::{Receiver, Sender, watch};
 use crate::runtime::{Runtime, Task};
 
 pub mod admin;
+mod asked;
 mod check;
+mod consume_counts;
 pub mod consumer;
 pub mod fault_strategy;
 mod identity;
@@ -40,6 +42,7 @@ mod send_back;
 mod subscription;
 pub mod transaction_producer;
 
+use asked::Asked;
 use transaction_producer::Check;
 
 pub use check::CheckError;
@@ -96,6 +99,8 @@ struct ConsumerEntry {
     data: ConsumerData,
     /// Wakes the rebalance.
     wake: Sender<u64>,
+    /// Who answers what brokers ask. Weak: the consumer's own tasks keep it, and it keeps us.
+    asked: Weak<dyn Asked>,
 }
 
 /// What server-sent requests act on.
@@ -147,7 +152,7 @@ impl<R: Runtime> Handler<R> for Registry {
             self.check(connection, &request);
             return Answer::Never;
         }
-        Answer::Now(unsupported(&request))
+        self.answer(&request)
     }
 }
 
@@ -266,12 +271,12 @@ impl<R: Runtime> Shared<R> {
     }
 
     /// False when the group has a consumer in this client already.
-    pub(crate) fn add_consumer(&self, data: ConsumerData, wake: Sender<u64>) -> bool {
+    fn add_consumer(&self, data: ConsumerData, wake: Sender<u64>, asked: Weak<dyn Asked>) -> bool {
         let mut groups = self.registry.groups();
         if groups.consumers.contains_key(&data.group_name) {
             return false;
         }
-        groups.consumers.insert(data.group_name.clone(), ConsumerEntry { data, wake });
+        groups.consumers.insert(data.group_name.clone(), ConsumerEntry { data, wake, asked });
         true
     }
 

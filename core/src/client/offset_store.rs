@@ -46,6 +46,11 @@ impl<R: Runtime> OffsetStore<R> {
         self.offsets().get(queue).copied()
     }
 
+    /// Of every queue of which it is known.
+    pub(super) fn all(&self) -> BTreeMap<MessageQueue, i64> {
+        self.offsets().clone()
+    }
+
     /// Raises the offset; a lower one changes nothing, since batches of a queue finish in any order.
     pub(super) fn raise(&self, queue: &MessageQueue, offset: i64) {
         let mut offsets = self.offsets();

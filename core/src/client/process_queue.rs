@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::Received;
+use crate::remoting::body::ProcessQueueInfo;
+use crate::runtime::Mono;
 
 /// Over one of these bounds nothing more is pulled.
 const PENDING_MAX: usize = 1000;
@@ -20,6 +22,8 @@ struct State {
     /// Behind all that was pulled, wanted or not.
     end: i64,
     is_dropped: bool,
+    pulled_at: Option<Mono>,
+    consumed_at: Option<Mono>,
 }
 
 /// The unfinished messages of one queue, from its assignment to its removal.
@@ -80,6 +84,38 @@ impl ProcessQueue {
     pub(super) fn is_dropped(&self) -> bool {
         self.state().is_dropped
     }
+
+    /// A pull is sent.
+    pub(super) fn pulled_at(&self, now: Mono) {
+        self.state().pulled_at = Some(now);
+    }
+
+    /// A listener is called.
+    pub(super) fn consumed_at(&self, now: Mono) {
+        self.state().consumed_at = Some(now);
+    }
+
+    /// What is told of it, without the committed offset; `now_ms` is `now` by the wall clock.
+    pub(super) fn info(&self, now: Mono, now_ms: i64) -> ProcessQueueInfo {
+        let state = self.state();
+        let edge = |edge: Option<(&i64, &usize)>| edge.map_or(0, |(offset, _)| *offset);
+        ProcessQueueInfo {
+            cached_msg_count: i32::try_from(state.pending.len()).unwrap_or(i32::MAX),
+            cached_msg_max_offset: edge(state.pending.last_key_value()),
+            cached_msg_min_offset: edge(state.pending.first_key_value()),
+            cached_msg_size_mib: i32::try_from(state.bytes >> 20).unwrap_or(i32::MAX),
+            dropped: state.is_dropped,
+            last_consume_timestamp: wall(state.consumed_at, now, now_ms),
+            last_pull_timestamp: wall(state.pulled_at, now, now_ms),
+            ..ProcessQueueInfo::default()
+        }
+    }
+}
+
+/// A past moment by the wall clock, 0 for none.
+pub(super) fn wall(at: Option<Mono>, now: Mono, now_ms: i64) -> i64 {
+    let ago = |at: Mono| i64::try_from(now.since(at).as_millis()).unwrap_or(i64::MAX);
+    at.map_or(0, |at| now_ms.saturating_sub(ago(at)))
 }
 
 #[cfg(test)]
@@ -155,6 +191,18 @@ mod tests {
         assert!(!queue(&[0, SPAN_MAX]).is_full());
         assert!(queue(&[0, SPAN_MAX + 1]).is_full());
         assert!(queue(&(0..=PENDING_MAX as i64).collect::<Vec<_>>()).is_full());
+    }
+
+    #[test]
+    fn what_is_told_of_a_queue_is_what_it_holds_and_when_it_was_used() {
+        let queue = queue(&[4, 7]);
+        queue.pulled_at(Mono(1_000_000_000));
+        let info = queue.info(Mono(3_000_000_000), 10_000);
+        assert_eq!(
+            (info.cached_msg_count, info.cached_msg_min_offset, info.cached_msg_max_offset),
+            (2, 4, 7)
+        );
+        assert_eq!((info.last_pull_timestamp, info.last_consume_timestamp), (8_000, 0));
     }
 
     #[test]

@@ -17,8 +17,8 @@ use crate::remoting::RemotingCommand;
 use crate::remoting::body::{MessageQueue, SubscriptionData};
 use crate::remoting::codes::{request, response, response_name};
 use crate::remoting::headers::{PullMessageHeader, PullMessageResponse};
-use crate::runtime::Runtime;
 use crate::runtime::sync::Receiver;
+use crate::runtime::{Mono, Runtime};
 
 /// While consumption is behind.
 const FULL_PAUSE: Duration = Duration::from_millis(50);
@@ -96,8 +96,10 @@ impl<R: Runtime, L: Listener> Pull<'_, R, L> {
             return RETRY_PAUSE;
         };
         let timeout = self.inner.config.pull_suspend + ANSWER_TIMEOUT;
+        let begun = shared.rt.now();
+        process.pulled_at(begun);
         match shared.peers.call(&addr, self.request(), timeout).await {
-            Ok(answer) => self.take(process, &addr, &answer).await,
+            Ok(answer) => self.take(process, &addr, &answer, begun).await,
             Err(error) => {
                 tracing::debug!(topic = self.queue.topic, queue = self.queue.queue_id, %error, "pull failed");
                 let _ = shared.routes.refresh(&self.queue.topic).await;
@@ -134,7 +136,13 @@ impl<R: Runtime, L: Listener> Pull<'_, R, L> {
         self.inner.subscriptions.get(&self.queue.topic)
     }
 
-    async fn take(&mut self, process: &Arc<ProcessQueue>, addr: &str, answer: &RemotingCommand) -> Duration {
+    async fn take(
+        &mut self,
+        process: &Arc<ProcessQueue>,
+        addr: &str,
+        answer: &RemotingCommand,
+        begun: Mono,
+    ) -> Duration {
         if !matches!(
             answer.code,
             response::SUCCESS
@@ -156,6 +164,8 @@ impl<R: Runtime, L: Listener> Pull<'_, R, L> {
         match answer.code {
             response::SUCCESS => match self.read(&answer.body.to_bytes()) {
                 Ok(messages) => {
+                    let time = (begun, self.inner.shared.rt.now());
+                    self.inner.counts.pulled(&self.queue.topic, time, messages.len());
                     process.put(&messages, next);
                     self.next = next;
                     self.inner.dispatch(self.queue, process, messages);

@@ -19,6 +19,7 @@ mod offset;
 mod queue;
 mod register;
 mod route;
+mod running_info;
 mod topic;
 
 use super::json::{self, JsonError};
@@ -31,6 +32,7 @@ pub use offset::*;
 pub use queue::*;
 pub use register::*;
 pub use route::*;
+pub use running_info::*;
 use serde::de::DeserializeOwned;
 pub use topic::*;
 
