@@ -9,11 +9,11 @@ use hotfire_runtime::TokioRuntime;
 /// Shorter than an application's: a person waits for the first message of a topic that is only now created.
 pub const ROUTE_INTERVAL: Duration = Duration::from_secs(2);
 
-/// Starts a client of the cluster behind `name_servers` (`HOST:PORT;HOST:PORT`).
-pub fn start(name_servers: &str) -> Client<TokioRuntime> {
+/// Starts a client of the cluster behind `name_servers` (`HOST:PORT;HOST:PORT`); without an instance its id is unique.
+pub fn start(name_servers: &str, instance: Option<String>) -> Client<TokioRuntime> {
     let list: Vec<String> = name_servers.split(';').map(str::to_owned).collect();
     let ip = list.iter().find_map(|addr| own_ip(addr)).unwrap_or(Ipv4Addr::LOCALHOST.into());
-    let config = ClientConfig { route_interval: ROUTE_INTERVAL, ..ClientConfig::new(list, ip) };
+    let config = ClientConfig { route_interval: ROUTE_INTERVAL, instance, ..ClientConfig::new(list, ip) };
     Client::start(TokioRuntime::new("."), config)
 }
 

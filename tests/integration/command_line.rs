@@ -231,6 +231,31 @@ fn lines_go_in_and_come_out_once() {
 }
 
 #[test]
+fn consumers_in_order_and_of_all_messages_go_on_where_they_were() {
+    let dir = TempDir::new("cli-consumers");
+    let node = standalone(dir.path(), &[]);
+    let at = node.address("namesrv").expect("its address");
+    let produced = run(dir.path(), &["produce", "-n", at, "-t", "T"], b"one\ntwo\nthree\nfour\n");
+    assert!(produced.status.success(), "{}", err(&produced));
+    let ways: [&[&str]; 2] = [&["--orderly"], &["--broadcast", "--offsets", "mine/offsets.json"]];
+    for (group, way) in ["G", "B"].into_iter().zip(ways) {
+        let consume = ["consume", "-n", at, "-t", "T", "-g", group, "--from", "earliest"];
+        let consume = [&consume[..], way].concat();
+        let mut all = Vec::new();
+        for count in ["3", "1"] {
+            let output = hotfire(dir.path(), &[&consume[..], &["--count", count]].concat());
+            assert!(output.status.success(), "{}", err(&output));
+            all.extend(sorted_lines(&output));
+        }
+        all.sort();
+        assert_eq!(all, ["four", "one", "three", "two"], "{way:?}: each once, over two runs");
+    }
+    assert!(dir.path().join("mine/offsets.json").exists());
+    let alone = hotfire(dir.path(), &["consume", "-n", at, "-t", "T", "-g", "G", "--offsets", "x"]);
+    assert_eq!(alone.status.code(), Some(2), "a file of offsets is of those who broadcast");
+}
+
+#[test]
 fn what_was_acknowledged_outlives_a_killed_process() {
     let dir = TempDir::new("cli-kill");
     let node = standalone(dir.path(), &[]);

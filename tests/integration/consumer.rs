@@ -1,8 +1,8 @@
 //! core's consumers: how soon they get their queues, and what they answer when brokers ask them.
 
 use crate::client::*;
-use hotfire_core::client::Client;
-use hotfire_core::client::consumer::ConsumerConfig;
+use hotfire_core::client::consumer::{ConsumeStatus, ConsumerConfig, PushConsumer};
+use hotfire_core::client::{Client, Received};
 use hotfire_core::remoting::body::*;
 use hotfire_core::remoting::codes::{request as ask, response};
 use hotfire_core::remoting::connection::{Answer, ConnectionHandle, ConnectionLimits, Handler};
@@ -209,4 +209,196 @@ fn a_consumer_answers_what_operators_ask_on_sockets() {
 #[test]
 fn a_consumer_answers_what_operators_ask_in_simulation() {
     in_simulation(a_consumer_answers_what_operators_ask);
+}
+
+/// The bodies that a listener was given of each queue, in order; `+` where it has consumed them, `-` where it has failed.
+#[derive(Clone, Default)]
+struct Turns(Arc<Mutex<BTreeMap<i32, Vec<String>>>>);
+
+/// Listens in order, fails with every third message once, and takes a while for each.
+fn listen_in_order(client: &Client<SimRuntime>, rt: &SimRuntime, turns: &Turns) -> PushConsumer<SimRuntime> {
+    let config = ConsumerConfig {
+        in_order: true,
+        suspend: Duration::from_millis(50),
+        commit_interval: Duration::from_millis(200),
+        ..consumer_config(GROUP, TOPIC, "*")
+    };
+    let (turns, rt) = (turns.clone(), rt.clone());
+    let consumer = PushConsumer::start(client, config, move |messages: Vec<Received>| {
+        let (turns, rt) = (turns.clone(), rt.clone());
+        async move {
+            rt.sleep(Duration::from_millis(20)).await;
+            let message = &messages[0].message;
+            let number: u32 = String::from_utf8_lossy(&message.body).parse().expect("a number");
+            let fails = number.is_multiple_of(3) && message.reconsume_times == 0;
+            let line = format!("{}{}", if fails { '-' } else { '+' }, message.queue_offset);
+            turns.0.lock().expect("unpoisoned").entry(message.queue_id).or_default().push(line);
+            if fails { ConsumeStatus::Later } else { ConsumeStatus::Success }
+        }
+    });
+    consumer.expect("a consumer")
+}
+
+impl Turns {
+    fn consumed(&self) -> usize {
+        let turns = self.0.lock().expect("unpoisoned");
+        turns.values().map(|lines| first_successes(lines).len()).sum()
+    }
+}
+
+fn first_successes(lines: &[String]) -> Vec<i64> {
+    let mut seen = Vec::new();
+    for offset in lines.iter().filter_map(|line| line.strip_prefix('+')) {
+        let offset = offset.parse().expect("an offset");
+        if !seen.contains(&offset) {
+            seen.push(offset);
+        }
+    }
+    seen
+}
+
+fn of_topic(consumer: &PushConsumer<SimRuntime>) -> usize {
+    consumer.queues().into_iter().filter(|queue| queue.topic == TOPIC).count()
+}
+
+async fn waited(rt: &SimRuntime, limit: Duration, condition: impl Fn() -> bool) -> Duration {
+    let begun = rt.now();
+    while !condition() {
+        assert!(rt.now().since(begun) < limit, "not within {limit:?}");
+        rt.sleep(Duration::from_millis(50)).await;
+    }
+    rt.now().since(begun)
+}
+
+#[test]
+fn in_order_a_queue_goes_from_member_to_member_and_keeps_its_order() {
+    in_simulation(|place| async move {
+        let cluster = cluster(place).await;
+        let rt = cluster.place.clients.clone();
+        send_all(&cluster.client, TOPIC, (0..60).map(|index| index.to_string())).await;
+        let turns = Turns::default();
+        let first = listen_in_order(&cluster.client, &rt, &turns);
+        waited(&rt, LIMIT, || turns.consumed() > 5).await;
+        let queues = of_topic(&first);
+        let other = start_client(&cluster.place, cluster.name_server.local_addr());
+        let second = listen_in_order(&other, &rt, &turns);
+        waited(&rt, LIMIT, || of_topic(&first) == queues / 2 && of_topic(&second) == queues / 2).await;
+        waited(&rt, LIMIT, || turns.consumed() == 60).await;
+        for lines in turns.0.lock().expect("unpoisoned").values() {
+            let successes = first_successes(lines);
+            assert!(successes.iter().copied().eq(0..successes.len() as i64), "{lines:?}");
+            for pair in lines.windows(2) {
+                let failed = pair[0].strip_prefix('-');
+                assert!(failed.is_none_or(|offset| pair[1] == format!("+{offset}")), "{lines:?}");
+            }
+            assert_eq!(
+                lines.iter().filter(|line| line.starts_with('+')).count(),
+                successes.len(),
+                "{lines:?}"
+            );
+        }
+        first.stop().await;
+        let took = waited(&rt, LIMIT, || of_topic(&second) == queues).await;
+        assert!(took < Duration::from_secs(3), "the locks were given back, and taken after {took:?}");
+        second.stop().await;
+        other.stop().await;
+        cluster.stop().await;
+    });
+}
+
+#[test]
+fn in_order_the_queues_of_a_dead_member_are_taken_when_its_locks_run_out() {
+    in_simulation(|place| async move {
+        let cluster = cluster(place).await;
+        let rt = cluster.place.clients.clone();
+        send_all(&cluster.client, TOPIC, (0..8).map(|index| index.to_string())).await;
+        let turns = Turns::default();
+        let dying = start_client(&cluster.place, cluster.name_server.local_addr());
+        let dead = listen_in_order(&dying, &rt, &turns);
+        waited(&rt, LIMIT, || turns.consumed() == 8).await;
+        let queues = of_topic(&dead);
+        dying.stop().await;
+        let second = listen_in_order(&cluster.client, &rt, &turns);
+        let took = waited(&rt, 2 * LIMIT, || of_topic(&second) == queues).await;
+        assert!((35..65).contains(&took.as_secs()), "taken after {took:?}");
+        second.stop().await;
+        dead.stop().await;
+        cluster.stop().await;
+    });
+}
+
+#[test]
+fn in_order_what_fails_too_often_is_a_dead_letter_and_the_next_follows() {
+    in_simulation(|place| async move {
+        let cluster = cluster(place).await;
+        let rt = cluster.place.clients.clone();
+        send_all(&cluster.client, TOPIC, (0..8).map(|index| index.to_string())).await;
+        let config = ConsumerConfig {
+            in_order: true,
+            suspend: Duration::from_millis(50),
+            max_reconsume_times: 2,
+            ..consumer_config(GROUP, TOPIC, "*")
+        };
+        let seen = Seen::default();
+        let noting = seen.clone();
+        let consumer = PushConsumer::start(&cluster.client, config, move |messages: Vec<Received>| {
+            let fails = messages.iter().any(|received| received.message.body.as_ref() == b"0");
+            noting.note(messages);
+            async move { if fails { ConsumeStatus::Retry } else { ConsumeStatus::Success } }
+        })
+        .expect("a consumer");
+        waited(&rt, LIMIT, || seen.count() == 8).await;
+        assert_eq!(consumed(&seen), 7 + 3);
+        let (dead, letters) = listen(&cluster.client, consumer_config("undertaker", "%DLQ%group", "*"));
+        waited(&rt, LIMIT, || letters.count() == 1).await;
+        assert!(letters.get("0").is_some());
+        dead.stop().await;
+        consumer.stop().await;
+        cluster.stop().await;
+    });
+}
+
+async fn a_broadcasting_consumer_reads_everything_and_goes_on_by_its_file<R: Runtime>(place: Place<R>) {
+    let cluster = cluster(place).await;
+    let rt = cluster.place.clients.clone();
+    let other = start_client(&cluster.place, cluster.name_server.local_addr());
+    send_all(&cluster.client, TOPIC, (0..8).map(|index| index.to_string())).await;
+    let config = |file: &str| ConsumerConfig {
+        broadcast: Some(format!("offsets/{file}/offsets.json")),
+        ..consumer_config(GROUP, TOPIC, "*")
+    };
+    let (one, one_seen) = listen(&cluster.client, config("one"));
+    let (two, two_seen) = listen(&other, config("two"));
+    until(&rt, "all to each", || one_seen.count() == 8 && two_seen.count() == 8).await;
+    one.stop().await;
+    send_all(&other, TOPIC, (8..16).map(|index| index.to_string())).await;
+    until(&rt, "all to the other", || two_seen.count() == 16).await;
+    let (one, one_seen) = listen(&cluster.client, config("one"));
+    until(&rt, "what came meanwhile", || one_seen.count() == 8).await;
+    assert!(one_seen.get("8").is_some() && one_seen.get("0").is_none());
+    let of = GetConsumerConnectionListHeader { consumer_group: GROUP.to_owned() };
+    let broker = cluster.broker.local_addr();
+    let answer = done(&other, &broker, ask::GET_CONSUMER_CONNECTION_LIST, &of).await;
+    let body = ConsumerConnection::parse(&answer.body.to_bytes()).expect("connections");
+    assert_eq!(body.message_model, MessageModel::Broadcasting);
+    assert!(!body.subscription_table.contains_key("%RETRY%group"));
+    one.stop().await;
+    two.stop().await;
+    let saved = hotfire_core::store::ConfigFile::load(&rt, "offsets/two/offsets.json").await;
+    let saved = ResetOffsetBody::parse(&saved.expect("it is read").expect("it is there")).expect("offsets");
+    assert_eq!(saved.offset_table.values().sum::<i64>(), 16);
+    other.stop().await;
+    cluster.stop().await;
+}
+
+#[test]
+fn a_broadcasting_consumer_reads_everything_on_sockets() {
+    on_sockets(|place: Place<TokioRuntime>| {
+        a_broadcasting_consumer_reads_everything_and_goes_on_by_its_file(place)
+    });
+}
+
+#[test]
+fn a_broadcasting_consumer_reads_everything_in_simulation() {
+    in_simulation(a_broadcasting_consumer_reads_everything_and_goes_on_by_its_file);
 }

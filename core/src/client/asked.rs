@@ -128,9 +128,8 @@ impl<R: Runtime, L: Listener> Asked for Inner<R, L> {
     }
 
     fn status(&self, topic: &str) -> BTreeMap<MessageQueue, i64> {
-        let mut offsets = self.offsets.all();
-        offsets.retain(|queue, _| topic.is_empty() || queue.topic == topic);
-        offsets
+        let queues = self.queues().into_iter().filter(|queue| topic.is_empty() || queue.topic == topic);
+        queues.filter_map(|queue| Some((queue.clone(), self.offsets.get(&queue)?))).collect()
     }
 
     fn running_info(&self, stacks: bool) -> ConsumerRunningInfo {
@@ -139,7 +138,7 @@ impl<R: Runtime, L: Listener> Asked for Inner<R, L> {
         let properties = [
             ("PROP_NAMESERVER_ADDR", self.shared.config.name_servers.join(";")),
             ("PROP_THREADPOOL_CORE_SIZE", self.config.concurrency.to_string()),
-            ("PROP_CONSUMEORDERLY", false.to_string()),
+            ("PROP_CONSUMEORDERLY", self.config.in_order.to_string()),
             ("PROP_CONSUME_TYPE", data.consume_type.name().to_owned()),
             ("PROP_CLIENT_VERSION", VERSION_NAME.to_owned()),
             ("PROP_CONSUMER_START_TIMESTAMP", self.started_ms.to_string()),
@@ -171,7 +170,7 @@ impl<R: Runtime, L: Listener> Asked for Inner<R, L> {
                     ConsumeStatus::Success => ConsumeResult::Success,
                     ConsumeStatus::Later | ConsumeStatus::Retry => ConsumeResult::Later,
                 },
-                order: false,
+                order: self.config.in_order,
                 remark: None,
                 spent_time_mills: i64::try_from(rt.now().since(begun).as_millis()).unwrap_or(i64::MAX),
             }

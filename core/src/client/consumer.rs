@@ -1,9 +1,12 @@
-//! A push consumer of a group in clustering mode: each queue has one owner in the group, found by rebalancing; a task per
-//! owned queue pulls; batches are consumed side by side.
+//! A push consumer of a group. In clustering mode each queue has one owner in the group, found by rebalancing; a broadcasting
+//! consumer reads all queues, and keeps for itself how far it is. A task per owned queue pulls; batches are consumed side by
+//! side, or, of each queue, one after the other: see `in_order`.
 //!
 //! At least once: after a crash, a rebalance or a reset a message may come again. A message whose listener says `Retry` is
 //! handed back to the broker, which delivers it again through the group's retry topic and gives it up after too many tries.
 //! One whose listener says `Later`, or that no broker takes back, comes again here, and its queue's committed offset waits.
+//! In order both come again here, before anything behind them. A broadcasting consumer has nobody to hand back to: what its
+//! listener fails with by `Retry` is passed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
@@ -14,14 +17,15 @@ use tokio::sync::Semaphore;
 
 use super::asked::Asked;
 use super::consume_counts::ConsumeCounts;
+pub use super::consumer_config::{ConsumeFrom, ConsumerConfig, StartError};
+use super::in_order::{Locks, consume_in_order, renew_locks};
 use super::offset_store::{OffsetError, OffsetStore};
 use super::process_queue::ProcessQueue;
 use super::pull::pull_queue;
-use super::rebalance::AllocateStrategy;
 use super::send_back::{Terms, send_back};
 use super::subscription::{sql, subscription};
 use super::{Client, Received, Shared};
-use crate::filter::{Expression, ParseError};
+use crate::filter::Expression;
 use crate::remoting::RemotingCommand;
 use crate::remoting::body::{
     ConsumeFromWhere, ConsumeType, ConsumerData, ConsumerList, MessageModel, MessageQueue, ProcessQueueInfo,
@@ -32,6 +36,8 @@ use crate::remoting::headers::GetConsumerListHeader;
 use crate::runtime::sync::{Receiver, Sender, watch};
 use crate::runtime::{Runtime, Task};
 
+/// A stop waits at least so long for brokers to take locks back.
+const HAND_OVER_PATIENCE: Duration = Duration::from_secs(1);
 /// Topic of messages that a group is to try again.
 const RETRY_PREFIX: &str = "%RETRY%";
 /// Rebalances are no closer together, however often they are asked for.
@@ -49,17 +55,6 @@ pub enum ConsumeStatus {
     Retry,
 }
 
-/// Where a group begins on a queue for which it has no offset.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum ConsumeFrom {
-    /// Behind what is there.
-    #[default]
-    Last,
-    First,
-    /// At what was stored from then on, in ms since 1970.
-    Time(i64),
-}
-
 /// The application. Implemented by closures.
 pub trait Listener: Send + Sync + 'static {
     fn consume(&self, messages: Vec<Received>) -> impl Future<Output = ConsumeStatus> + Send;
@@ -73,72 +68,6 @@ where
     fn consume(&self, messages: Vec<Received>) -> impl Future<Output = ConsumeStatus> + Send {
         self(messages)
     }
-}
-
-#[derive(Clone, Debug)]
-pub struct ConsumerConfig {
-    pub group: String,
-    /// Topic and tag expression.
-    pub subscriptions: Vec<(String, String)>,
-    /// Topic and SQL92 expression; brokers serve these if `enablePropertyFilter` is on.
-    pub sql: Vec<(String, String)>,
-    pub from: ConsumeFrom,
-    pub strategy: AllocateStrategy,
-    /// Batches that are consumed side by side.
-    pub concurrency: usize,
-    pub consume_batch_max: usize,
-    pub pull_batch_max: i32,
-    /// How long a broker may hold a pull for a message to come.
-    pub pull_suspend: Duration,
-    /// Before a `Later` batch comes again, or one that could not be handed back.
-    pub retry_delay: Duration,
-    /// A message that was handed back so often goes into the group's dead letter queue at the next time.
-    pub max_reconsume_times: i32,
-    /// The delay level with which messages are handed back; 0: it rises with the tries.
-    pub retry_level: i32,
-    pub commit_interval: Duration,
-    pub rebalance_interval: Duration,
-    /// Before the committed offset of a new queue is asked for, so that its last owner has told it.
-    pub takeover_delay: Duration,
-    /// What running listeners may still take at a stop.
-    pub stop_patience: Duration,
-}
-
-impl ConsumerConfig {
-    #[must_use]
-    pub fn new(group: impl Into<String>, topic: impl Into<String>, expression: impl Into<String>) -> Self {
-        ConsumerConfig {
-            group: group.into(),
-            subscriptions: vec![(topic.into(), expression.into())],
-            sql: Vec::new(),
-            from: ConsumeFrom::Last,
-            strategy: AllocateStrategy::Average,
-            concurrency: 20,
-            consume_batch_max: 1,
-            pull_batch_max: 32,
-            pull_suspend: Duration::from_secs(15),
-            retry_delay: Duration::from_secs(5),
-            max_reconsume_times: 16,
-            retry_level: 0,
-            commit_interval: Duration::from_secs(5),
-            rebalance_interval: Duration::from_secs(20),
-            takeover_delay: Duration::from_millis(500),
-            stop_patience: Duration::from_secs(5),
-        }
-    }
-}
-
-/// Why a consumer did not start.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum StartError {
-    #[error("the consumer group is empty")]
-    NoGroup,
-    #[error("the group {group} subscribes to nothing")]
-    NoSubscription { group: String },
-    #[error("this client already has a consumer of the group {group}")]
-    GroupInUse { group: String },
-    #[error("the expression for {topic}: {error}")]
-    Expression { topic: String, error: ParseError },
 }
 
 /// A queue that is ours.
@@ -162,8 +91,9 @@ pub(super) struct Inner<R: Runtime, L> {
     /// By the wall clock.
     pub(super) started_ms: i64,
     owned: OwnedQueues,
+    pub(super) locks: Locks,
     listener: L,
-    permits: Semaphore,
+    pub(super) permits: Semaphore,
     /// Listeners that run now.
     running: Sender<usize>,
     stopping: Receiver<bool>,
@@ -199,7 +129,7 @@ impl<R: Runtime> PushConsumer<R> {
         let subscriptions: BTreeMap<String, SubscriptionData> = config
             .subscriptions
             .iter()
-            .chain([&retry_topic])
+            .chain(config.broadcast.is_none().then_some(&retry_topic))
             .map(|(topic, expression)| (topic.clone(), subscription(topic, expression, version)))
             .chain(config.sql.iter().map(|(topic, text)| (topic.clone(), sql(topic, text, version))))
             .collect();
@@ -211,7 +141,8 @@ impl<R: Runtime> PushConsumer<R> {
         let (stop, stopping) = watch(false);
         let owned = OwnedQueues::default();
         let inner = Arc::new(Inner {
-            offsets: OffsetStore::new(shared.clone(), group.clone()),
+            offsets: OffsetStore::new(shared.clone(), group.clone(), config.broadcast.clone()),
+            locks: Locks::default(),
             counts: ConsumeCounts::default(),
             started_ms: version,
             permits: Semaphore::new(config.concurrency.max(1)),
@@ -228,6 +159,10 @@ impl<R: Runtime> PushConsumer<R> {
             return Err(StartError::GroupInUse { group });
         }
         shared.rt.spawn("client: commit offsets", commit_offsets(inner.clone(), stopping.clone()));
+        if inner.locks_queues() {
+            let opened = shared.registry.heartbeat.subscribe();
+            shared.rt.spawn("client: renew locks", renew_locks(inner.clone(), opened, stopping.clone()));
+        }
         let task = shared.rt.spawn("client: rebalance", run(inner, woken, stopping));
         Ok(PushConsumer { owned, stop, task })
     }
@@ -282,8 +217,8 @@ async fn commit_offsets<R: Runtime, L: Listener>(inner: Arc<Inner<R, L>>, mut st
             _ = stopping.wait_for(|stop| *stop) => return,
             () = inner.shared.rt.sleep(inner.config.commit_interval) => {}
         }
-        let queues: Vec<MessageQueue> = lock(&inner.owned).keys().cloned().collect();
-        inner.offsets.persist_all(&queues).await;
+        let queues = inner.queues().into_iter().filter(|queue| inner.may_consume(queue));
+        inner.offsets.persist_all(&queues.collect::<Vec<_>>()).await;
     }
 }
 
@@ -298,7 +233,10 @@ impl<R: Runtime, L: Listener> Inner<R, L> {
             },
             consume_type: ConsumeType::Passively,
             group_name: self.config.group.clone(),
-            message_model: MessageModel::Clustering,
+            message_model: match self.config.broadcast {
+                Some(_) => MessageModel::Broadcasting,
+                None => MessageModel::Clustering,
+            },
             subscription_data_set: self.subscriptions.values().cloned().collect(),
             unit_mode: false,
         }
@@ -314,12 +252,12 @@ impl<R: Runtime, L: Listener> Inner<R, L> {
         self.shared.heartbeat_all().await;
     }
 
-    /// Takes and gives up queues by the lists as they are now. False when a list is missing: ask again soon.
+    /// Takes and gives up queues by the lists as they are now. False when a list or a lock is missing: ask again soon.
     async fn rebalance(self: &Arc<Self>) -> bool {
         let mut is_balanced = true;
         for topic in self.subscriptions.keys() {
             match self.share_of(topic).await {
-                Ok(mine) => self.take_over(topic, &mine).await,
+                Ok(mine) => is_balanced &= self.take_over(topic, &mine).await,
                 // The queues stay with whom they are: better twice than not at all.
                 Err(why) => {
                     tracing::debug!(group = self.config.group, topic, why, "not rebalanced");
@@ -336,6 +274,9 @@ impl<R: Runtime, L: Listener> Inner<R, L> {
             Some(route) if !route.subscribe.is_empty() => route,
             _ => self.shared.routes.refresh(topic).await.map_err(|error| error.to_string())?,
         };
+        if self.config.broadcast.is_some() {
+            return Ok(route.subscribe.clone());
+        }
         let names: Vec<&String> = route.brokers.keys().collect();
         let draw = usize::try_from(self.shared.rt.random_u64() >> 33).unwrap_or(0);
         let name = names.get(draw % names.len().max(1)).ok_or("the route names no broker")?;
@@ -359,7 +300,8 @@ impl<R: Runtime, L: Listener> Inner<R, L> {
         Ok(self.config.strategy.allocate(&self.shared.client_id, &route.subscribe, ids))
     }
 
-    async fn take_over(self: &Arc<Self>, topic: &str, mine: &[MessageQueue]) {
+    /// False when a queue cannot be taken yet.
+    async fn take_over(self: &Arc<Self>, topic: &str, mine: &[MessageQueue]) -> bool {
         let wanted: BTreeSet<&MessageQueue> = mine.iter().collect();
         let lost: Vec<MessageQueue> = {
             let owned = lock(&self.owned);
@@ -368,14 +310,17 @@ impl<R: Runtime, L: Listener> Inner<R, L> {
         for queue in lost {
             self.give_up(&queue).await;
         }
-        for queue in mine {
-            let mut owned = lock(&self.owned);
-            if owned.contains_key(queue) {
-                continue;
-            }
+        let mut new: Vec<MessageQueue> = {
+            let owned = lock(&self.owned);
+            mine.iter().filter(|queue| !owned.contains_key(queue)).cloned().collect()
+        };
+        let missing = new.len();
+        if self.locks_queues() {
+            new = self.lock(&new).await;
+        }
+        for queue in &new {
             let (stop, stopped) = watch(false);
-            owned.insert(queue.clone(), Owned { process: Arc::default(), stop });
-            drop(owned);
+            lock(&self.owned).insert(queue.clone(), Owned { process: Arc::default(), stop });
             tracing::info!(
                 group = self.config.group,
                 topic,
@@ -385,10 +330,21 @@ impl<R: Runtime, L: Listener> Inner<R, L> {
             );
             self.work_on(queue, stopped);
         }
+        new.len() == missing
     }
 
     fn work_on(self: &Arc<Self>, queue: &MessageQueue, stopped: Receiver<bool>) {
-        self.shared.rt.spawn("client: pull", pull_queue(self.clone(), queue.clone(), stopped));
+        let rt = &self.shared.rt;
+        if self.config.in_order {
+            let consuming = consume_in_order(self.clone(), queue.clone(), stopped.clone());
+            rt.spawn("client: consume in order", consuming);
+        }
+        rt.spawn("client: pull", pull_queue(self.clone(), queue.clone(), stopped));
+    }
+
+    /// The queues that are ours now.
+    pub(super) fn queues(&self) -> Vec<MessageQueue> {
+        lock(&self.owned).keys().cloned().collect()
     }
 
     /// Forgets what was pulled from a queue of ours and begins with it anew, at `offset`, which becomes the group's.
@@ -427,17 +383,25 @@ impl<R: Runtime, L: Listener> Inner<R, L> {
         let (now, now_ms) = (rt.now(), rt.wall_ms());
         let info = |(queue, process): (MessageQueue, Arc<ProcessQueue>)| {
             let commit_offset = self.offsets.get(&queue).unwrap_or(-1);
-            (queue, ProcessQueueInfo { commit_offset, ..process.info(now, now_ms) })
+            let info = self.order_info(&queue, now_ms, process.info(now, now_ms));
+            (queue, ProcessQueueInfo { commit_offset, ..info })
         };
         owned.into_iter().map(info).collect()
     }
 
-    async fn give_up(&self, queue: &MessageQueue) {
-        let Some(owned) = lock(&self.owned).remove(queue) else {
-            return;
-        };
-        owned.process.drop_queue();
+    /// The queue is not ours any more; what is pulled for it ends.
+    pub(super) fn disown(&self, queue: &MessageQueue) -> Option<Arc<ProcessQueue>> {
+        let owned = lock(&self.owned).remove(queue)?;
         owned.stop.send(true);
+        Some(owned.process)
+    }
+
+    /// In order it goes on beside the caller, until the listener has come back: then the task is answered.
+    async fn give_up(self: &Arc<Self>, queue: &MessageQueue) -> Option<R::Task<()>> {
+        if self.locks_queues() {
+            self.bar(queue);
+        }
+        let process = self.disown(queue)?;
         tracing::info!(
             group = self.config.group,
             topic = queue.topic,
@@ -445,8 +409,14 @@ impl<R: Runtime, L: Listener> Inner<R, L> {
             queue = queue.queue_id,
             "queue given up"
         );
+        if self.locks_queues() {
+            let handing_over = self.clone().hand_over(queue.clone(), process);
+            return Some(self.shared.rt.spawn("client: hand a queue over", handing_over));
+        }
+        process.drop_queue();
         self.offsets.persist(queue).await;
         self.offsets.forget(queue);
+        None
     }
 
     /// The unfinished messages of a queue, `None` when it is no longer ours.
@@ -492,6 +462,9 @@ impl<R: Runtime, L: Listener> Inner<R, L> {
         process: &Arc<ProcessQueue>,
         messages: Vec<Received>,
     ) {
+        if self.config.in_order {
+            return process.line_up(messages);
+        }
         for batch in messages.chunks(self.config.consume_batch_max.max(1)) {
             let consuming = consume(self.clone(), queue.clone(), process.clone(), batch.to_vec());
             self.shared.rt.spawn("client: consume", consuming);
@@ -509,38 +482,71 @@ impl<R: Runtime, L: Listener> Inner<R, L> {
         status
     }
 
+    /// Hands a message back to its broker. False when none has taken it.
+    pub(super) async fn hand_back(&self, received: &Received, delay_level: i32) -> bool {
+        let terms =
+            Terms { group: &self.config.group, max_reconsume_times: self.config.tries_max(), delay_level };
+        send_back(&self.shared, terms, received).await
+    }
+
     /// Hands messages back and answers those that no broker has taken.
-    async fn hand_back(&self, batch: &[Received]) -> Vec<Received> {
-        let terms = Terms {
-            group: &self.config.group,
-            max_reconsume_times: self.config.max_reconsume_times,
-            delay_level: self.config.retry_level,
-        };
+    async fn hand_all_back(&self, batch: &[Received]) -> Vec<Received> {
+        if self.config.broadcast.is_some() {
+            tracing::warn!(
+                group = self.config.group,
+                messages = batch.len(),
+                "messages are passed unconsumed"
+            );
+            return Vec::new();
+        }
         let mut kept = Vec::new();
         for received in batch {
-            if !send_back(&self.shared, terms, received).await {
+            if !self.hand_back(received, self.config.retry_level).await {
                 kept.push(received.clone());
             }
         }
         kept
     }
 
-    async fn shut_down(&self) {
+    pub(super) fn is_stopping(&self) -> bool {
+        self.stopping.clone().get()
+    }
+
+    /// A listener is called.
+    pub(super) fn begin(&self) -> Running<'_> {
+        Running::begin(&self.running)
+    }
+
+    async fn shut_down(self: &Arc<Self>) {
         let queues: Vec<MessageQueue> = {
             let owned = lock(&self.owned);
             owned.values().for_each(|owned| owned.stop.send(true));
             owned.keys().cloned().collect()
         };
         let mut running = self.running.subscribe();
+        let rt = &self.shared.rt;
+        let deadline = rt.now().after(self.config.stop_patience);
         let ended = running.wait_for(|count| *count == 0);
-        if self.shared.rt.timeout(self.config.stop_patience, ended).await.is_err() {
+        if rt.timeout(self.config.stop_patience, ended).await.is_err() {
             tracing::warn!(
                 group = self.config.group,
                 "stopped while listeners run; their messages come again"
             );
         }
+        let mut handing_over = Vec::new();
         for queue in queues {
-            self.give_up(&queue).await;
+            handing_over.extend(self.give_up(&queue).await);
+        }
+        // The next owner waits for the locks: no longer than it must.
+        let handed_over = async {
+            for task in handing_over {
+                let _ = task.join().await;
+            }
+            self.unlock_rest().await;
+        };
+        let left = deadline.since(rt.now()).max(HAND_OVER_PATIENCE);
+        if rt.timeout(left, handed_over).await.is_err() {
+            tracing::warn!(group = self.config.group, "stopped before all locks were given back");
         }
         self.shared.remove_consumer(&self.config.group);
         self.shared.unregister(None, Some(&self.config.group)).await;
@@ -548,7 +554,7 @@ impl<R: Runtime, L: Listener> Inner<R, L> {
 }
 
 /// Counts a listener that runs, also when it panics or is cancelled.
-struct Running<'a>(&'a Sender<usize>);
+pub(super) struct Running<'a>(&'a Sender<usize>);
 
 impl<'a> Running<'a> {
     fn begin(running: &'a Sender<usize>) -> Running<'a> {
@@ -578,7 +584,7 @@ async fn consume<R: Runtime, L: Listener>(
         if process.is_dropped() || stopping.get() {
             return;
         }
-        let running = Running::begin(&inner.running);
+        let running = inner.begin();
         process.consumed_at(inner.shared.rt.now());
         let status = inner.listen(batch.clone()).await;
         let kept = match status {
@@ -586,7 +592,7 @@ async fn consume<R: Runtime, L: Listener>(
             ConsumeStatus::Later => batch.clone(),
             // The queue's new owner will consume them anyway.
             ConsumeStatus::Retry if process.is_dropped() => return,
-            ConsumeStatus::Retry => inner.hand_back(&batch).await,
+            ConsumeStatus::Retry => inner.hand_all_back(&batch).await,
         };
         let is_done = |received: &&Received| !kept.contains(received);
         let done: Vec<i64> =

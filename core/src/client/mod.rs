@@ -5,8 +5,6 @@
 //!
 //! An answer is honest: a send whose request may have reached a broker and got no answer is [`producer::SendOutcome::Unknown`].
 //! Consumption is at least once: an offset is committed when everything below it has been consumed.
-//!
-//! Left to others: orderly and broadcasting consumption.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -29,8 +27,11 @@ mod asked;
 mod check;
 mod consume_counts;
 pub mod consumer;
+mod consumer_config;
 pub mod fault_strategy;
 mod identity;
+mod in_order;
+mod local_offsets;
 mod message;
 mod offset_store;
 mod process_queue;
@@ -50,7 +51,7 @@ pub use identity::UniqueKeys;
 pub use message::{
     BODY_BYTES_MAX, COMPRESSED_BODY_BYTES_MIN, IllegalMessage, Message, Received, UnreadableBody,
 };
-pub use route_cache::{Route, RouteCache, RouteError};
+pub use route_cache::{DEFAULT_TOPIC, Route, RouteCache, RouteError};
 
 /// After a connection was opened, before the heartbeat that it causes: many open at once.
 const HEARTBEAT_PAUSE: Duration = Duration::from_secs(1);

@@ -1,9 +1,15 @@
-//! How far a group has consumed each of its queues: the next offset to consume, in memory and at the queue's master.
+//! How far a group has consumed each of its queues: the next offset to consume, in memory and at the queue's master; or, of a
+//! broadcasting consumer, in a file of its own.
+//!
+//! Only what was consumed or decided here is told: an offset that was read and that nothing has come of yet may be behind
+//! what another member has told since, and would put it back.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::Shared;
+use super::local_offsets::LocalOffsets;
 use crate::remoting::RemotingCommand;
 use crate::remoting::body::MessageQueue;
 use crate::remoting::codes::{request, response, response_name};
@@ -25,50 +31,65 @@ pub(super) enum OffsetError {
     Refused { addr: String, code: i32, remark: String },
     #[error("{addr} answers without an offset: {error}")]
     Malformed { addr: String, error: HeaderError },
+    #[error("{path}: {error}")]
+    Local { path: String, error: Arc<io::Error> },
+}
+
+#[derive(Clone, Copy)]
+struct Known {
+    offset: i64,
+    /// It was read, and nothing has come of it yet.
+    is_only_read: bool,
 }
 
 pub(super) struct OffsetStore<R: Runtime> {
     shared: Arc<Shared<R>>,
     group: String,
-    offsets: Mutex<BTreeMap<MessageQueue, i64>>,
+    local: Option<LocalOffsets>,
+    offsets: Mutex<BTreeMap<MessageQueue, Known>>,
 }
 
 impl<R: Runtime> OffsetStore<R> {
-    pub(super) fn new(shared: Arc<Shared<R>>, group: String) -> Self {
-        OffsetStore { shared, group, offsets: Mutex::default() }
+    /// `local`: the file of a broadcasting consumer.
+    pub(super) fn new(shared: Arc<Shared<R>>, group: String, local: Option<String>) -> Self {
+        OffsetStore { shared, group, local: local.map(LocalOffsets::new), offsets: Mutex::default() }
     }
 
-    fn offsets(&self) -> MutexGuard<'_, BTreeMap<MessageQueue, i64>> {
+    fn offsets(&self) -> MutexGuard<'_, BTreeMap<MessageQueue, Known>> {
         self.offsets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn get(&self, queue: &MessageQueue) -> Option<i64> {
-        self.offsets().get(queue).copied()
+        self.offsets().get(queue).map(|known| known.offset)
     }
 
-    /// Of every queue of which it is known.
-    pub(super) fn all(&self) -> BTreeMap<MessageQueue, i64> {
-        self.offsets().clone()
+    /// What the broker is to be told.
+    pub(super) fn to_tell(&self, queue: &MessageQueue) -> Option<i64> {
+        self.offsets().get(queue).filter(|known| !known.is_only_read).map(|known| known.offset)
     }
 
     /// Raises the offset; a lower one changes nothing, since batches of a queue finish in any order.
     pub(super) fn raise(&self, queue: &MessageQueue, offset: i64) {
         let mut offsets = self.offsets();
-        let known = offsets.entry(queue.clone()).or_insert(offset);
-        *known = (*known).max(offset);
+        let before = offsets.get(queue).map_or(offset, |known| known.offset);
+        offsets.insert(queue.clone(), Known { offset: before.max(offset), is_only_read: false });
     }
 
-    /// Sets the offset, also to a lower one: where a queue was taken over or reset.
+    /// Sets the offset, also to a lower one: where a queue was reset.
     pub(super) fn set(&self, queue: &MessageQueue, offset: i64) {
-        self.offsets().insert(queue.clone(), offset);
+        self.offsets().insert(queue.clone(), Known { offset, is_only_read: false });
+    }
+
+    /// Where a queue that was taken over begins, as it was read.
+    pub(super) fn begin(&self, queue: &MessageQueue, offset: i64) {
+        self.offsets().insert(queue.clone(), Known { offset, is_only_read: true });
     }
 
     pub(super) fn forget(&self, queue: &MessageQueue) {
         self.offsets().remove(queue);
     }
 
-    /// Tells the masters the offsets of `assigned`; the others are forgotten, since they have another owner. Unanswered
-    /// as in Java: what is lost now is told again in 5 s.
+    /// Tells the masters the offsets of `assigned`. Unanswered as in Java: what is lost now is told again in 5 s.
     ///
     /// A broker that the last routes did not name has no address here, while its queues stay ours until the next
     /// rebalance and may stay ours after it. Then the name servers are asked again, last, since they may not answer.
@@ -76,9 +97,11 @@ impl<R: Runtime> OffsetStore<R> {
     /// # Source
     /// apache/rocketmq, `RemoteBrokerOffsetStore#updateConsumeOffsetToBroker`.
     pub(super) async fn persist_all(&self, assigned: &[MessageQueue]) {
-        self.offsets().retain(|queue, _| assigned.contains(queue));
+        if let Some(local) = &self.local {
+            return self.save(local, assigned).await;
+        }
         let (reachable, lost): (Vec<_>, Vec<_>) =
-            assigned.iter().partition(|queue| self.get(queue).is_none() || self.addr(queue).is_ok());
+            assigned.iter().partition(|queue| self.to_tell(queue).is_none() || self.addr(queue).is_ok());
         for queue in reachable {
             self.persist(queue).await;
         }
@@ -94,7 +117,10 @@ impl<R: Runtime> OffsetStore<R> {
     }
 
     pub(super) async fn persist(&self, queue: &MessageQueue) {
-        let Some(commit_offset) = self.get(queue) else {
+        if let Some(local) = &self.local {
+            return self.save(local, std::slice::from_ref(queue)).await;
+        }
+        let Some(commit_offset) = self.to_tell(queue) else {
             return;
         };
         let Ok(addr) = self.addr(queue) else {
@@ -113,11 +139,25 @@ impl<R: Runtime> OffsetStore<R> {
         }
     }
 
+    async fn save(&self, local: &LocalOffsets, queues: &[MessageQueue]) {
+        let told = queues.iter().filter_map(|queue| Some((queue.clone(), self.to_tell(queue)?)));
+        if let Err(error) = local.save(&self.shared.rt, told.collect()).await {
+            tracing::warn!(path = local.path(), %error, "offsets not saved");
+        }
+    }
+
     /// The offset that the group has committed, `None` if it has none.
     ///
     /// # Errors
     /// [`OffsetError`]: nothing is known, so nothing may be consumed from a guessed place.
     pub(super) async fn committed(&self, queue: &MessageQueue) -> Result<Option<i64>, OffsetError> {
+        if let Some(local) = &self.local {
+            let found = local.get(&self.shared.rt, queue).await;
+            return found.map_err(|error| OffsetError::Local {
+                path: local.path().to_owned(),
+                error: Arc::new(error),
+            });
+        }
         let header = QueryConsumerOffsetHeader {
             consumer_group: self.group.clone(),
             topic: queue.topic.clone(),

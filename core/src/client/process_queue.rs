@@ -2,8 +2,10 @@
 //!
 //! Invariant: the committed offset is the smallest unfinished one, so a message is skipped only after it was consumed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
 
 use super::Received;
 use crate::remoting::body::ProcessQueueInfo;
@@ -22,17 +24,22 @@ struct State {
     /// Behind all that was pulled, wanted or not.
     end: i64,
     is_dropped: bool,
+    /// In order: what is pending itself, the next to be consumed first.
+    line: VecDeque<Received>,
     pulled_at: Option<Mono>,
     consumed_at: Option<Mono>,
 }
 
 /// The unfinished messages of one queue, from its assignment to its removal.
 #[derive(Debug, Default)]
-pub(super) struct ProcessQueue(Mutex<State>);
+pub(super) struct ProcessQueue {
+    state: Mutex<State>,
+    arrived: Notify,
+}
 
 impl ProcessQueue {
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes what one pull has brought; nothing more below `next` is wanted.
@@ -59,6 +66,15 @@ impl ProcessQueue {
                 state.bytes -= bytes;
             }
         }
+        let is_done = |received: &Received| offsets.contains(&received.message.queue_offset);
+        let waiting = state.line.len();
+        while state.line.front().is_some_and(is_done) {
+            state.line.pop_front();
+        }
+        // What is given up may have others before it.
+        if waiting - state.line.len() < offsets.len() {
+            state.line.retain(|received| !is_done(received));
+        }
         commit(state.pending.first_key_value().map_or(state.end, |(offset, _)| *offset));
     }
 
@@ -79,6 +95,30 @@ impl ProcessQueue {
     /// The queue is no longer ours: what runs still is not counted any more.
     pub(super) fn drop_queue(&self) {
         self.state().is_dropped = true;
+        self.arrived.notify_one();
+    }
+
+    /// Puts what was pulled at the end of the line, for whoever consumes in order.
+    pub(super) fn line_up(&self, messages: Vec<Received>) {
+        self.state().line.extend(messages);
+        self.arrived.notify_one();
+    }
+
+    /// The first of the line, at most so many.
+    pub(super) fn first(&self, count: usize) -> Vec<Received> {
+        self.state().line.iter().take(count).cloned().collect()
+    }
+
+    /// Waits until something is lined up, or the queue dropped, since this was asked last.
+    pub(super) async fn arrived(&self) {
+        self.arrived.notified().await;
+    }
+
+    /// So many of the line have been tried once more.
+    pub(super) fn failed(&self, count: usize) {
+        for received in self.state().line.iter_mut().take(count) {
+            received.message.reconsume_times = received.message.reconsume_times.saturating_add(1);
+        }
     }
 
     pub(super) fn is_dropped(&self) -> bool {
@@ -203,6 +243,30 @@ mod tests {
             (2, 4, 7)
         );
         assert_eq!((info.last_pull_timestamp, info.last_consume_timestamp), (8_000, 0));
+    }
+
+    #[test]
+    fn in_order_the_next_message_stays_the_first_until_it_is_consumed() {
+        let queue = queue(&[4, 5, 6, 7]);
+        queue.line_up([4, 5, 6, 7].map(received).into());
+        let first = |count| {
+            queue
+                .first(count)
+                .iter()
+                .map(|one| (one.message.queue_offset, one.message.reconsume_times))
+                .collect()
+        };
+        let line: Vec<(i64, i32)> = first(2);
+        assert_eq!(line, [(4, 0), (5, 0)]);
+        queue.failed(2);
+        let mut committed = None;
+        queue.finish(&[5], |offset| committed = Some(offset));
+        assert_eq!(committed, Some(4), "one was given up behind another");
+        let line: Vec<(i64, i32)> = first(9);
+        assert_eq!(line, [(4, 1), (6, 0), (7, 0)]);
+        assert_eq!(finish(&queue, 4), Some(6));
+        let line: Vec<(i64, i32)> = first(1);
+        assert_eq!(line, [(6, 0)]);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use super::Received;
 use super::consumer::{Inner, Listener, RETRY_PAUSE};
+use super::in_order::UNLOCKED_PAUSE;
 use super::message::UnreadableBody;
 use super::process_queue::ProcessQueue;
 use super::subscription::wants;
@@ -48,7 +49,7 @@ pub(super) async fn pull_queue<R: Runtime, L: Listener>(
         () = async {
             inner.shared.rt.sleep(inner.config.takeover_delay).await;
             let start = find_start(&inner, &queue).await;
-            inner.offsets.set(&queue, start);
+            inner.offsets.begin(&queue, start);
             let mut pull = Pull { inner: &inner, queue: &queue, next: start, broker_id: 0 };
             while let Some(process) = inner.process(&queue) {
                 let pause = pull.once(&process).await;
@@ -89,6 +90,9 @@ impl<R: Runtime, L: Listener> Pull<'_, R, L> {
         if process.is_full() {
             return FULL_PAUSE;
         }
+        if !self.inner.may_consume(self.queue) {
+            return UNLOCKED_PAUSE;
+        }
         let shared = &self.inner.shared;
         let Some(addr) = shared.routes.readable(&self.queue.broker_name, self.broker_id) else {
             // Whoever asks next finds what this has learned.
@@ -110,9 +114,9 @@ impl<R: Runtime, L: Listener> Pull<'_, R, L> {
 
     fn request(&self) -> RemotingCommand {
         let config = &self.inner.config;
-        // Only the master keeps offsets.
-        let committed =
-            self.inner.offsets.get(self.queue).filter(|offset| *offset > 0 && self.broker_id == 0);
+        // Only the master keeps offsets, and none of a broadcasting consumer.
+        let is_kept_there = self.broker_id == 0 && config.broadcast.is_none();
+        let committed = self.inner.offsets.to_tell(self.queue).filter(|offset| *offset > 0 && is_kept_there);
         let subscription = self.subscription();
         let header = PullMessageHeader {
             consumer_group: config.group.clone(),

@@ -8,6 +8,9 @@ use crate::remoting::codes::{request, response};
 use crate::remoting::headers::ConsumerSendMsgBackHeader;
 use crate::runtime::Runtime;
 
+/// The delay level of a message that nobody is to try again.
+pub(super) const DEAD_LETTER: i32 = -1;
+
 /// Whose messages are handed back, and how often they may come.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Terms<'a> {

@@ -171,7 +171,7 @@ async fn consume(args: ConsumeArgs) -> Outcome {
 }
 
 async fn latency(args: LatencyArgs) -> Outcome {
-    let client = client::start(&args.namesrv);
+    let client = client::start(&args.namesrv, None);
     let options = LatencyOptions {
         topic: args.topic.clone(),
         rate: args.rate,

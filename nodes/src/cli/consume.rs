@@ -35,6 +35,15 @@ pub struct Args {
     /// Properties to print by, as in "price > 5 AND colour IN ('red', 'blue')"; the broker needs enablePropertyFilter=true
     #[arg(long, value_name = "EXPR", conflicts_with = "tag")]
     sql: Option<String>,
+    /// The messages of a queue one after the other, while no other member of the group may consume it
+    #[arg(long)]
+    orderly: bool,
+    /// All messages to each member of the group; how far this one is stands in a file of this machine
+    #[arg(long)]
+    broadcast: bool,
+    /// That file [default: ~/.rocketmq_offsets/CLIENT/GROUP/offsets.json, as Java's]
+    #[arg(long, value_name = "FILE", requires = "broadcast")]
+    offsets: Option<String>,
     /// Where a group without committed offsets begins: earliest, latest, ms since 1970, 2026-01-31T12:00:00 (UTC), or 30s, 5m, 2h, 1d ago
     #[arg(long, value_name = "FROM", default_value = "latest", value_parser = parse_from)]
     from: From,
@@ -85,7 +94,8 @@ pub async fn run(args: Args) -> Outcome {
         last: Mutex::new(Instant::now()),
         ended: Notify::new(),
     });
-    let client = client::start(&args.namesrv);
+    // Java's broadcasting clients have this instance too: an id that stays the same, and with it the file.
+    let client = client::start(&args.namesrv, args.broadcast.then(|| "DEFAULT".to_owned()));
     if let Some(expression) = &args.sql {
         let checked = client.check_filter(&args.group, &args.topic, expression).await;
         if let Err(error) = checked {
@@ -93,8 +103,10 @@ pub async fn run(args: Args) -> Outcome {
             return Err(anyhow::Error::new(error).context("ask a broker about the filter").into());
         }
     }
-    let consumer = PushConsumer::start(&client, config(&args), listener(printer.clone()))
-        .context("start the consumer")?;
+    let broadcast = args.broadcast.then(|| offsets_file(&args, client.client_id())).transpose()?;
+    let config = ConsumerConfig { broadcast, ..config(&args) };
+    let consumer =
+        PushConsumer::start(&client, config, listener(printer.clone())).context("start the consumer")?;
     tokio::select! {
         () = signals.stop() => {}
         () = printer.ended.notified() => {}
@@ -103,6 +115,17 @@ pub async fn run(args: Args) -> Outcome {
     consumer.stop().await;
     client.stop().await;
     Ok(())
+}
+
+/// # Errors
+/// Where no file is given and this user has no home.
+fn offsets_file(args: &Args, client_id: &str) -> anyhow::Result<String> {
+    if let Some(file) = &args.offsets {
+        return Ok(file.clone());
+    }
+    let home =
+        std::env::var("HOME").context("find a place for offsets: HOME is not set, give --offsets FILE")?;
+    Ok(format!("{home}/.rocketmq_offsets/{client_id}/{}/offsets.json", args.group))
 }
 
 fn config(args: &Args) -> ConsumerConfig {
@@ -119,6 +142,7 @@ fn config(args: &Args) -> ConsumerConfig {
             From::At(ms) => ConsumeFrom::Time(ms),
             From::Ago(ago) => ConsumeFrom::Time(moment::now_ms().saturating_sub(moment::whole_ms(ago))),
         },
+        in_order: args.orderly,
         // One batch at a time, so that lines do not mix and a count is exact.
         concurrency: 1,
         consume_batch_max: if args.count.is_some() { 1 } else { BATCH_MAX },

@@ -70,7 +70,7 @@ struct Totals {
 pub async fn run(args: Args) -> Outcome {
     let mut bodies = Bodies::open(&args).await?;
     let total = bodies.total();
-    let client = client::start(&args.namesrv);
+    let client = client::start(&args.namesrv, None);
     let config = ProducerConfig {
         send_timeout: Duration::from_millis(args.timeout),
         ..ProducerConfig::new(&args.group)
