@@ -44,8 +44,8 @@ pub struct Progress {
     pub promotes: bool,
     /// Slaves that serve as masters.
     pub promoted: BTreeSet<String>,
-    /// The cluster is healed: producers send their last messages, which must be answered at once.
-    pub proof: bool,
+    /// The cluster is healed: producers send so many rounds of last messages, which must be answered at once.
+    pub proofs: u32,
 }
 
 /// Shared by the runner and all programs.
@@ -156,10 +156,24 @@ impl Cluster {
         }
     }
 
-    /// The groups that consumers are in.
+    /// The groups that consumers are in and whose offsets brokers keep.
     #[must_use]
     pub fn groups(&self) -> Vec<String> {
-        (0..self.plan.settings.groups).map(consume::group).collect()
+        let settings = &self.plan.settings;
+        (0..settings.groups)
+            .filter(|group| !consume::broadcasts(settings, *group))
+            .map(consume::group)
+            .collect()
+    }
+
+    /// Whoever is to get every message: those groups, and each consumer of one that broadcasts.
+    #[must_use]
+    pub fn readers(&self) -> Vec<String> {
+        let settings = &self.plan.settings;
+        let alone = |consumer: &u32| consume::broadcasts(settings, *consumer % settings.groups);
+        let consumers = (0..settings.consumers).filter(alone);
+        let consumers = consumers.map(|consumer| consume::reader(settings, consumer));
+        self.groups().into_iter().chain(consumers).collect()
     }
 
     #[must_use]

@@ -13,21 +13,38 @@ use hotfire_sim::SimRuntime;
 
 use crate::cluster::Cluster;
 use crate::history::Place;
+use crate::oracle::in_order::Member;
 use crate::oracle::no_phantom::Read;
 use crate::oracle::{Broken, sql_filter};
-use crate::plan::{Settings, names};
+use crate::plan::{Consumption, Settings, names};
 use crate::platter::delayed::RETRY_PREFIX;
 use crate::platter::properties::find;
 use crate::produce::client_config;
-use crate::workload::{Identity, fails, identify};
+use crate::workload::{Identity, fails, identify, trouble};
 
 /// Before a broker is asked once more about a filter.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
+/// Before a message with which a listener has failed comes again.
+const FAILED_PAUSE: Duration = Duration::from_millis(300);
 
 /// The group of a consumer by its number.
 #[must_use]
 pub fn group(index: u32) -> String {
     format!("group-{index}")
+}
+
+/// Whether the group of that number broadcasts.
+#[must_use]
+pub fn broadcasts(settings: &Settings, group: u32) -> bool {
+    let does = settings.consumption.as_ref().is_some_and(|consumption| consumption.broadcast);
+    does && group + 1 == settings.groups
+}
+
+/// For whom a consumer reads: its group, or itself alone where that broadcasts.
+#[must_use]
+pub fn reader(settings: &Settings, consumer: u32) -> String {
+    let of = consumer % settings.groups;
+    if broadcasts(settings, of) { format!("{}@{consumer}", group(of)) } else { group(of) }
 }
 
 /// A consumer's settings: the usual ones, from the first message on.
@@ -53,17 +70,25 @@ pub async fn run(rt: SimRuntime, cluster: Cluster, index: u32) {
     if let Some(delays) = &cluster.plan.settings.delays {
         config.max_reconsume_times = delays.reconsume_max;
     }
-    let (told, told_group) = (cluster.clone(), group.clone());
+    if let Some(consumption) = &cluster.plan.settings.consumption {
+        let alone = broadcasts(&cluster.plan.settings, index % cluster.plan.settings.groups);
+        watched(&mut config, consumption, alone);
+    }
+    let life = cluster.world.boots(cluster.node(&name));
+    let reader = Arc::new(Reader {
+        rt: rt.clone(),
+        cluster: cluster.clone(),
+        name: reader(&cluster.plan.settings, index),
+        member: Member { consumer: index, life },
+    });
     let listener = move |messages: Vec<Received>| {
-        let (cluster, group) = (told.clone(), told_group.clone());
+        let reader = reader.clone();
         async move {
             let mut status = ConsumeStatus::Success;
             for received in &messages {
-                tell(&cluster, &group, &received.broker_name, &received.message);
-                if let Identity::Whole(id) = identify(&received.message.body)
-                    && received.message.reconsume_times < fails(&cluster.plan, id)
-                {
-                    status = ConsumeStatus::Retry;
+                match reader.read(received).await {
+                    ConsumeStatus::Success => {}
+                    failed => status = failed,
                 }
             }
             status
@@ -75,6 +100,47 @@ pub async fn run(rt: SimRuntime, cluster: Cluster, index: u32) {
     rt.stop_requested().await;
     consumer.stop().await;
     client.stop().await;
+}
+
+/// What makes the turns of consumers worth watching.
+fn watched(config: &mut ConsumerConfig, consumption: &Consumption, alone: bool) {
+    config.in_order = consumption.in_order;
+    config.commit_interval = Duration::from_millis(consumption.commit_interval_ms);
+    (config.suspend, config.retry_delay) = (FAILED_PAUSE, FAILED_PAUSE);
+    if alone {
+        config.broadcast = Some(format!("offsets/{}/offsets.json", config.group));
+    } else if consumption.from_last {
+        config.from = ConsumeFrom::Last;
+    }
+}
+
+/// A consumer's application.
+struct Reader {
+    rt: SimRuntime,
+    cluster: Cluster,
+    name: String,
+    member: Member,
+}
+
+impl Reader {
+    async fn read(&self, received: &Received) -> ConsumeStatus {
+        let (cluster, plan) = (&self.cluster, &self.cluster.plan);
+        tell(cluster, &self.name, &received.broker_name, &received.message);
+        let Identity::Whole(id) = identify(&received.message.body) else { return ConsumeStatus::Success };
+        let tries = received.message.reconsume_times;
+        if plan.settings.consumption.is_none() {
+            let fails = tries < fails(plan, id);
+            return if fails { ConsumeStatus::Retry } else { ConsumeStatus::Success };
+        }
+        let place = place(&received.broker_name, &received.message, &self.name);
+        let is_new = cluster.witness.begins(self.member, &self.name, &place, id);
+        // What is known takes no time, so that a queue is caught up with soon.
+        let (times, takes_ms) = if is_new { trouble(plan, id) } else { (0, 0) };
+        self.rt.sleep(Duration::from_millis(takes_ms)).await;
+        let is_consumed = tries >= times;
+        cluster.witness.ends(self.member, &self.name, &place, id, is_consumed);
+        if is_consumed { ConsumeStatus::Success } else { ConsumeStatus::Later }
+    }
 }
 
 /// The number of the expression by which a group subscribes, if it does.
@@ -106,21 +172,24 @@ async fn check_filter(
     }
 }
 
-/// Tells the witness what was read from a broker.
-pub fn tell(cluster: &Cluster, group: &str, broker: &str, message: &StoredMessage) {
+fn place(broker: &str, message: &StoredMessage, group: &str) -> Place {
     // What comes again is read from the group's retry topic, and shown with the topic that it was sent to.
     let topic = match find(&message.properties, "RETRY_TOPIC") {
         Some(_) => format!("{RETRY_PREFIX}{group}"),
         None => message.topic.clone(),
     };
-    let place = Place {
+    Place {
         broker: broker.to_owned(),
         topic,
         queue: message.queue_id,
         queue_offset: message.queue_offset,
         physical_offset: Some(message.physical_offset),
-    };
+    }
+}
+
+/// Tells the witness what was read from a broker.
+pub fn tell(cluster: &Cluster, group: &str, broker: &str, message: &StoredMessage) {
     let property = |name: &str| find(&message.properties, name);
     let read = Read { topic: &message.topic, body: &message.body, property: &property };
-    cluster.witness.delivered(group, &read, place, message.reconsume_times);
+    cluster.witness.delivered(group, &read, place(broker, message, group), message.reconsume_times);
 }

@@ -9,7 +9,7 @@
 //! | `platter` | an independent reader of a broker's raw disk |
 //! | `oracle` | the promises, one file each |
 //! | `scenario` | the list |
-//! | `runner`, `routes`, `commits` | one plan, from boot to verdict; what name servers know; which offsets are on disk, and when they must be |
+//! | `runner`, `routes`, `commits`, `shares` | one plan, from boot to verdict; what name servers know; which offsets are on disk, and when they must be; who holds which queue |
 //! | `report`, `command` | how it is told, exit codes; the command line |
 //!
 //! Invariant: oracles judge by what clients saw and by raw bytes. What the code under test says about itself is a claim to be
@@ -33,6 +33,7 @@ pub mod report;
 pub mod routes;
 pub mod runner;
 pub mod scenario;
+pub mod shares;
 pub mod store_alone;
 pub mod transact;
 pub mod witness;

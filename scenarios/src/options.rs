@@ -6,8 +6,8 @@
 use crate::draw::{Draw, Key};
 use crate::faults;
 use crate::oracle::sql_filter::FORMS;
-use crate::plan::{Delays, Deletion, Plan, Pool, Replication, Settings, Transactions, Workload};
-use crate::scenario::{self, Profile, delay, retry_dlq, transaction};
+use crate::plan::{Consumption, Delays, Deletion, Plan, Pool, Replication, Settings, Transactions, Workload};
+use crate::scenario::{self, Profile, delay, ordered, rebalance, retry_dlq, transaction};
 
 /// Messages of one batch, at most.
 pub const BATCH_MAX: u32 = 5;
@@ -23,7 +23,17 @@ pub fn draw(scenario: &str, seed: u64) -> Option<Plan> {
     let random = Draw::new(seed);
     let knob = |name: &str| random.key(name, 0);
     let mut settings = settings(&profile, &knob);
-    let workload = workload(&profile, &settings, &knob);
+    let mut workload = workload(&profile, &settings, &knob);
+    if [ordered::NAME, rebalance::NAME].contains(&scenario) {
+        settings.consumers = knob("members").range(2, 5) as u32;
+        settings.consumption = Some(consumption(scenario == ordered::NAME, &settings, &knob));
+    }
+    if scenario == ordered::NAME {
+        // One message of a key is answered before the next is sent.
+        (workload.in_flight, workload.batch_percent, workload.one_way_percent) = (1, 0, 0);
+        let senders = u64::from(settings.producers);
+        workload.gap_ms = (workload.load_ms * senders / u64::from(workload.messages)).max(1);
+    }
     settings.transactions = (scenario == transaction::NAME).then(|| transactions(&knob));
     settings.delays = match scenario {
         delay::NAME => Some(Delays { failing_percent: 0, ..delays(&knob) }),
@@ -34,7 +44,8 @@ pub fn draw(scenario: &str, seed: u64) -> Option<Plan> {
     let batch_bytes =
         u64::from(BATCH_MAX * (workload.body_bytes + workload.property_bytes + RECORD_OVERHEAD));
     settings.commit_log_file_bytes = settings.commit_log_file_bytes.max(batch_bytes.next_multiple_of(4_096));
-    settings.sql = (settings.groups > 1 && knob("sql").percent(50))
+    let may_filter = settings.groups > 1 && settings.consumption.is_none();
+    settings.sql = (may_filter && knob("sql").percent(50))
         .then(|| knob("sql_form").range(0, FORMS.len() as u64 - 1) as u32);
     settings.deletion = profile.deletes.then(|| deletion(&settings, &workload, &knob));
     let faults = faults::draw(&profile, &settings, &workload, random);
@@ -91,7 +102,21 @@ fn settings(profile: &Profile, knob: &impl Fn(&str) -> Key) -> Settings {
         sql: None,
         transactions: None,
         delays: None,
+        consumption: None,
         undisturbed: false,
+    }
+}
+
+/// Offsets are saved often, so that what comes again tells something.
+fn consumption(in_order: bool, settings: &Settings, knob: &impl Fn(&str) -> Key) -> Consumption {
+    let broadcast = !in_order && settings.groups > 1 && knob("broadcast").percent(60);
+    Consumption {
+        in_order,
+        broadcast,
+        from_last: knob("from_last").percent(50),
+        commit_interval_ms: knob("commit_interval_ms").pick(&[200, 500, 5_000]),
+        slow_percent: knob("slow_percent").pick(&[0, 2, 5]) as u32,
+        failing_percent: knob("consumers_fail_percent").pick(&[0, 5, 20]) as u32,
     }
 }
 

@@ -75,6 +75,9 @@ pub struct Settings {
     /// What is delivered later; none: nothing, and consumers never fail.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delays: Option<Delays>,
+    /// How consumers consume, where that is what the run is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub consumption: Option<Consumption>,
     /// Nothing disturbs the run: no read or write is cut in two, and at its end brokers stop in order instead of failing
     /// once more.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -161,6 +164,22 @@ pub struct Delays {
     pub failing_percent: u32,
     /// Tries after the first.
     pub reconsume_max: i32,
+}
+
+/// Consumers whose turns are watched.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Consumption {
+    /// One message of a queue after the other; messages have keys, and those of one key go to one queue.
+    pub in_order: bool,
+    /// The last group broadcasts.
+    pub broadcast: bool,
+    /// A group without an offset begins at the end. Brokers know one for each group of these runs: 0, while a queue begins there.
+    pub from_last: bool,
+    pub commit_interval_ms: u64,
+    /// Messages for which listeners take seconds.
+    pub slow_percent: u32,
+    /// Messages with which listeners fail once or twice.
+    pub failing_percent: u32,
 }
 
 /// What clients do. Each message's own choices are keyed draws from the seed.

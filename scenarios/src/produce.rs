@@ -8,11 +8,14 @@ use std::time::Duration;
 
 use hotfire_core::client::producer::{Producer, ProducerConfig, SendOutcome, SendResult, SendStatus};
 use hotfire_core::client::transaction_producer::TransactionProducer;
-use hotfire_core::client::{Client, ClientConfig, Message};
+use hotfire_core::client::{Client, ClientConfig, DEFAULT_TOPIC, Message};
+use hotfire_core::remoting::RemotingCommand;
+use hotfire_core::remoting::codes::{request, response};
+use hotfire_core::remoting::headers::CreateTopicHeader;
 use hotfire_core::runtime::Runtime as _;
 use hotfire_sim::SimRuntime;
 
-use crate::cluster::{Cluster, address, name_servers};
+use crate::cluster::{Cluster, address, broker_socket, name_servers};
 use crate::history::{Outcome, Place, Status};
 use crate::oracle::transaction::HALF_TOPIC;
 use crate::plan::names;
@@ -33,13 +36,30 @@ pub enum Series {
 
 /// How often a sender looks whether the cluster is healed.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
+/// A broker makes a topic within this, or is asked again.
+const MAKE_TIMEOUT: Duration = Duration::from_secs(1);
 
 pub async fn run(rt: SimRuntime, cluster: Cluster, index: u32) {
     let name = names::producer(index);
     let slow = cluster.plan.settings.producers;
     cluster.witness.abandoned(|id| id.producer() == index || (index == 0 && id.producer() == slow));
     let client = Client::start(rt.clone(), client_config(&cluster, &name));
-    let producer = Arc::new(Producers::start(&rt, &cluster, &client, &name));
+    if cluster.plan.settings.consumption.as_ref().is_some_and(|consumption| consumption.in_order) {
+        let made = make_topics(rt.clone(), cluster.clone(), client.clone());
+        let (rt, cluster, client) = (rt.clone(), cluster.clone(), client.clone());
+        rt.clone().spawn("senders", async move {
+            made.await;
+            start_senders(&rt, &cluster, &client, index);
+        });
+    } else {
+        start_senders(&rt, &cluster, &client, index);
+    }
+    rt.stop_requested().await;
+    client.stop().await;
+}
+
+fn start_senders(rt: &SimRuntime, cluster: &Cluster, client: &Client<SimRuntime>, index: u32) {
+    let producer = Arc::new(Producers::start(rt, cluster, client, &names::producer(index)));
     for _ in 0..cluster.plan.workload.in_flight {
         rt.spawn("sender", send_usual(rt.clone(), cluster.clone(), producer.clone(), index));
     }
@@ -47,8 +67,33 @@ pub async fn run(rt: SimRuntime, cluster: Cluster, index: u32) {
         rt.spawn("slow sender", send_slow(rt.clone(), cluster.clone(), producer.clone()));
     }
     rt.spawn("proof sender", send_proof(rt.clone(), cluster.clone(), producer.clone(), index));
-    rt.stop_requested().await;
-    client.stop().await;
+}
+
+/// Who sends to queues of his choice has made his topics everywhere before.
+async fn make_topics(rt: SimRuntime, cluster: Cluster, client: Client<SimRuntime>) {
+    let queues = cluster.plan.settings.queues_per_topic as i32;
+    for topic in cluster.topics() {
+        let header = CreateTopicHeader {
+            topic,
+            default_topic: DEFAULT_TOPIC.to_owned(),
+            read_queue_nums: queues,
+            write_queue_nums: queues,
+            perm: 6,
+            topic_filter_type: "SINGLE_TAG".to_owned(),
+            ..CreateTopicHeader::default()
+        };
+        let make = RemotingCommand::request(request::UPDATE_AND_CREATE_TOPIC).with_header(&header);
+        for broker in names::brokers(&cluster.plan.settings) {
+            let addr = broker_socket(&broker).to_string();
+            let is_made = || async {
+                let answer = client.peers().call(&addr, make.clone(), MAKE_TIMEOUT).await;
+                answer.is_ok_and(|answer| answer.code == response::SUCCESS)
+            };
+            while !is_made().await {
+                rt.sleep(LOOK_AGAIN).await;
+            }
+        }
+    }
 }
 
 /// What a producer's program sends with.
@@ -122,13 +167,16 @@ async fn send_slow(rt: SimRuntime, cluster: Cluster, producer: Arc<Producers>) {
 }
 
 async fn send_proof(rt: SimRuntime, cluster: Cluster, producer: Arc<Producers>, index: u32) {
-    while !cluster.progress(|progress| progress.proof) {
-        rt.sleep(LOOK_AGAIN).await;
-    }
-    let end = cluster.plan.workload.proof_messages;
-    let draw = |next| workload::proof_operation(&cluster.plan, index, next);
-    while let Some(operation) = take(&rt, &cluster, index, Series::Proof, end, &draw).await {
-        send(&cluster, &producer, operation).await;
+    let rounds = if cluster.plan.settings.consumption.is_some() { 2 } else { 1 };
+    for round in 1..=rounds {
+        while cluster.progress(|progress| progress.proofs) < round {
+            rt.sleep(LOOK_AGAIN).await;
+        }
+        let end = cluster.plan.workload.proof_messages * round;
+        let draw = |next| workload::proof_operation(&cluster.plan, index, next);
+        while let Some(operation) = take(&rt, &cluster, index, Series::Proof, end, &draw).await {
+            send(&cluster, &producer, operation).await;
+        }
     }
 }
 
@@ -165,7 +213,13 @@ async fn send(cluster: &Cluster, producers: &Producers, operation: Operation) {
             drop(producer.send_oneway(&messages[0]).await);
             None
         }
-        Kind::Single => Some(producer.send(&messages[0]).await),
+        Kind::Single => Some(match workload::key(&cluster.plan, operation.drafts[0].id) {
+            Some(key) => {
+                let queue = workload::queue_of(&cluster.plan, &messages[0].topic, key);
+                producer.send_to_queue(&messages[0], &queue).await
+            }
+            None => producer.send(&messages[0]).await,
+        }),
         Kind::Batch(_) => Some(producer.send_batch(&messages).await),
         Kind::Transaction => {
             let transactions = producers.transactions.as_ref().expect("the plan has transactions");

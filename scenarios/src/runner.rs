@@ -31,6 +31,7 @@ use crate::platter::BrokerDisk;
 use crate::report::{Failure, Outcome, VerdictKind};
 use crate::routes::RouteWatch;
 use crate::scenario::{self, promote_by_hand};
+use crate::shares::shares;
 use crate::witness::CONFIG;
 use crate::workload;
 
@@ -183,12 +184,14 @@ impl Run {
     async fn phases(&mut self) -> Phase {
         self.faults().await?;
         self.striker.heal();
+        let healed_ms = self.cluster.world.now_ms();
         let mut routes = RouteWatch::start(&self.cluster);
         self.healed(&mut routes).await?;
         let healthy_from_ms = self.proof(&mut routes).await?;
         self.judge_running(healthy_from_ms)?;
         self.look_ups().await?;
         self.rest(&mut routes).await?;
+        self.settled(&mut routes, healed_ms).await?;
         self.last_blow().await?;
         self.judge()?;
         let scenario = scenario::find(&self.cluster.plan.scenario);
@@ -273,7 +276,7 @@ impl Run {
         let disks =
             brokers.into_iter().map(|name| (name.clone(), self.cluster.witness.cached(&name).1)).collect();
         let sync_flush = self.cluster.plan.settings.sync_flush;
-        self.cluster.groups().into_iter().find_map(|group| {
+        self.cluster.readers().into_iter().find_map(|group| {
             let sql = consume::sql_of(&self.cluster.plan.settings, &group);
             let found = self.cluster.witness.history(|history| {
                 let asks_for = |id| sql.is_none_or(|form| sql_filter::wants(form, id));
@@ -330,19 +333,14 @@ impl Run {
         let begun_ms = self.cluster.world.now_ms();
         let mut holders = Holders::default();
         holders.look(begun_ms, self.cluster.held());
-        self.cluster.progress(|progress| progress.proof = true);
+        self.cluster.progress(|progress| progress.proofs = 1);
         let expected = self.cluster.plan.workload.proof_messages * self.cluster.plan.settings.producers;
         loop {
             self.cluster.world.sleep(Duration::from_millis(LOOK_MS)).await;
             self.check()?;
             routes.look(&self.cluster);
             holders.look(self.cluster.world.now_ms(), self.cluster.held());
-            let sent = self.cluster.progress(|progress| {
-                let proof = |(key, next): (&(u32, crate::produce::Series), &u32)| {
-                    if key.1 == crate::produce::Series::Proof { *next } else { 0 }
-                };
-                progress.next.iter().map(proof).sum::<u32>()
-            });
+            let sent = self.proofs_sent();
             let missing = if sent < expected {
                 let detail = format!("{sent} of {expected} messages sent on the healed cluster");
                 Some(Broken::new("I19", detail))
@@ -397,6 +395,47 @@ impl Run {
         }
     }
 
+    /// Where consumption is watched: all members have had the time to agree; then each queue has one holder, and a few more
+    /// messages are given to it alone.
+    async fn settled(&mut self, routes: &mut RouteWatch, healed_ms: u64) -> Phase {
+        if self.cluster.plan.settings.consumption.is_none() {
+            return Ok(());
+        }
+        let settled_ms = healed_ms + commits::held_within(&self.cluster).as_millis() as u64;
+        self.cluster.world.sleep_until_ms(settled_ms).await;
+        let begun_ms = self.cluster.world.now_ms();
+        let shares = shares(&self.cluster);
+        shares.one_holder().map_err(|broken| self.broken(broken))?;
+        self.cluster.progress(|progress| progress.proofs = 2);
+        let expected = 2 * self.cluster.plan.workload.proof_messages * self.cluster.plan.settings.producers;
+        loop {
+            self.cluster.world.sleep(Duration::from_millis(LOOK_MS)).await;
+            self.check()?;
+            routes.look(&self.cluster);
+            let sent = self.proofs_sent();
+            if sent == expected && self.missing(routes).is_none() {
+                break;
+            }
+            if self.cluster.world.now_ms() > begun_ms + PROOF_MS {
+                let late = || Broken::new("I19", format!("{sent} of {expected} last messages are sent"));
+                return Err(self.broken(self.missing(routes).unwrap_or_else(late)));
+            }
+        }
+        let verdict = shares.given_since(&self.cluster, begun_ms);
+        let verdict = verdict.and_then(|()| self.cluster.witness.judge_keys(&self.cluster));
+        verdict.map_err(|broken| self.broken(broken))
+    }
+
+    /// Messages that producers have begun on the healed cluster.
+    fn proofs_sent(&self) -> u32 {
+        self.cluster.progress(|progress| {
+            let proof = |(key, next): (&(u32, crate::produce::Series), &u32)| {
+                if key.1 == crate::produce::Series::Proof { *next } else { 0 }
+            };
+            progress.next.iter().map(proof).sum::<u32>()
+        })
+    }
+
     /// Clients stop; brokers fail once more, start, recover and stop in order.
     async fn last_blow(&mut self) -> Phase {
         let settings = self.cluster.plan.settings.clone();
@@ -415,6 +454,7 @@ impl Run {
             "slave_restart",
             "delay",
             "retry_dlq",
+            "rebalance",
         ]
         .contains(&self.cluster.plan.scenario.as_str());
         if settings.undisturbed {

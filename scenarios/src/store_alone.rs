@@ -120,7 +120,7 @@ async fn put_series(
         ),
         Series::Slow => return,
         Series::Proof => {
-            while !cluster.progress(|progress| progress.proof) {
+            while cluster.progress(|progress| progress.proofs) == 0 {
                 rt.sleep(Duration::from_millis(100)).await;
             }
             (

@@ -5,6 +5,7 @@
 
 mod deletion;
 mod slave;
+mod turns;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
@@ -65,6 +66,7 @@ struct Inner {
     history: History,
     brokers: BTreeMap<String, Watched>,
     slaves: BTreeMap<String, slave::Followed>,
+    turns: turns::Watched,
     /// The cluster is well and idle.
     resting: bool,
     first: Option<(u64, Broken)>,
@@ -86,6 +88,7 @@ impl Witness {
             history: History::default(),
             brokers: BTreeMap::new(),
             slaves: BTreeMap::new(),
+            turns: turns::Watched::default(),
             resting: false,
             first: None,
         };

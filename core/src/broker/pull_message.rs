@@ -13,7 +13,7 @@ use crate::remoting::body::{MessageModel, SubscriptionGroupConfig, TopicConfig};
 use crate::remoting::codes::{request, response};
 use crate::remoting::connection::{Answer, ConnectionHandle};
 use crate::remoting::headers::{PullMessageHeader, PullMessageResponse};
-use crate::runtime::Runtime;
+use crate::runtime::{Mutant, Runtime};
 use crate::store::{GetStatus, MessageStore, Read, ReadFilter};
 
 use super::client_table::{ClientTable, LiveGroup};
@@ -159,7 +159,10 @@ pub(crate) async fn read<R: Runtime>(rt: &R, store: &MessageStore<R>, pull: &Che
     let by_properties = |raw: &str| expression.is_none_or(|expression| is_wanted(rt, expression, raw));
     let by_properties: &(dyn Fn(&str) -> bool + Sync) = &by_properties;
     let filter = ReadFilter { by_tag: &by_tag, by_properties: expression.map(|_| by_properties) };
-    let read = store.get_filtered(&pull.topic, pull.queue, pull.offset, pull.count_max, filter).await;
+    let mut read = store.get_filtered(&pull.topic, pull.queue, pull.offset, pull.count_max, filter).await;
+    if read.status == GetStatus::OffsetOverflowBadly && rt.mutant(Mutant::OverflowGoesToMin) {
+        read.next_begin = read.min;
+    }
     if let Some(counts) = &pull.counts {
         counts.got(read.count, read.messages.iter().map(|run| run.len()).sum());
     }

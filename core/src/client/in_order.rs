@@ -29,7 +29,7 @@ use crate::remoting::RemotingCommand;
 use crate::remoting::body::{LockBatchRequestBody, LockBatchResponseBody, MessageQueue, ProcessQueueInfo};
 use crate::remoting::codes::{request, response};
 use crate::runtime::sync::Receiver;
-use crate::runtime::{Mono, Runtime};
+use crate::runtime::{Mono, Mutant, Runtime};
 
 /// How long a granted lock counts here; the broker keeps it for twice as long.
 const LOCK_LIFE: Duration = Duration::from_secs(30);
@@ -131,7 +131,9 @@ impl<R: Runtime, L: Listener> Inner<R, L> {
 
     /// Whether the queue may be consumed, and its offset committed.
     pub(super) fn may_consume(&self, queue: &MessageQueue) -> bool {
-        !self.locks_queues() || self.locks.is_held(queue, self.shared.rt.now())
+        !self.locks_queues()
+            || self.locks.is_held(queue, self.shared.rt.now())
+            || self.shared.rt.mutant(Mutant::OrderlyIgnoresLocks)
     }
 
     /// Those of `queues` that may be taken now.
@@ -149,7 +151,7 @@ impl<R: Runtime, L: Listener> Inner<R, L> {
                 locked.push(queue);
             }
         }
-        locked
+        if self.shared.rt.mutant(Mutant::OrderlyIgnoresLocks) { queues.to_vec() } else { locked }
     }
 
     /// What the broker grants; `None`: it has not answered.
@@ -204,7 +206,10 @@ impl<R: Runtime, L: Listener> Inner<R, L> {
     pub(super) async fn hand_over(self: Arc<Self>, queue: MessageQueue, process: Arc<ProcessQueue>) {
         let rt = self.shared.rt.clone();
         let turn = self.locks.turn(&queue);
-        let _turn = turn.lock_owned().await;
+        let _turn = match rt.mutant(Mutant::OrderlyUnlocksEarly) {
+            true => None,
+            false => Some(turn.lock_owned().await),
+        };
         process.drop_queue();
         if self.may_consume(&queue) {
             self.offsets.persist(&queue).await;

@@ -19,7 +19,7 @@ use crate::remoting::body::{MessageQueue, SubscriptionData};
 use crate::remoting::codes::{request, response, response_name};
 use crate::remoting::headers::{PullMessageHeader, PullMessageResponse};
 use crate::runtime::sync::Receiver;
-use crate::runtime::{Mono, Runtime};
+use crate::runtime::{Mono, Mutant, Runtime};
 
 /// While consumption is behind.
 const FULL_PAUSE: Duration = Duration::from_millis(50);
@@ -171,6 +171,11 @@ impl<R: Runtime, L: Listener> Pull<'_, R, L> {
                     let time = (begun, self.inner.shared.rt.now());
                     self.inner.counts.pulled(&self.queue.topic, time, messages.len());
                     process.put(&messages, next);
+                    if self.inner.config.broadcast.is_some()
+                        && self.inner.shared.rt.mutant(Mutant::BroadcastKeepsPulled)
+                    {
+                        self.inner.offsets.raise(self.queue, next);
+                    }
                     self.next = next;
                     self.inner.dispatch(self.queue, process, messages);
                 }

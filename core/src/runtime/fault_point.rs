@@ -124,6 +124,16 @@ mutants! {
     RecoverForgetsDueTime = "store: recovery",
     /// A send-back is answered before the flush that covers it, as in Java.
     SendBackUnflushed = "broker: send-back",
+    /// A consumer that is not told its group's offset begins as if there were none.
+    OffsetErrorIsNone = "O-06",
+    /// A broker sends a consumer that asks beyond the end of a queue to its beginning.
+    OverflowGoesToMin = "O-08",
+    /// A broadcasting consumer keeps for consumed what it has pulled.
+    BroadcastKeepsPulled = "client: broadcasting",
+    /// A consumer gives the lock of a queue back while its listener runs.
+    OrderlyUnlocksEarly = "client: in order",
+    /// A consumer takes and consumes a queue whose lock its broker has refused or that has run out.
+    OrderlyIgnoresLocks = "client: in order",
     /// Configuration files are overwritten in place, and flushed afterwards.
     ConfigInPlace = "S-22",
     /// A message of which a filter says "unknown" is given to the consumer.

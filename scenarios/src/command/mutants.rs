@@ -132,6 +132,8 @@ pub fn scenario_of(mutant: Mutant) -> &'static str {
         | Mutant::DelayLevelDozes
         | Mutant::RecoverForgetsDueTime => "delay",
         Mutant::SendBackUnflushed => "retry_dlq",
+        Mutant::OrderlyUnlocksEarly | Mutant::OrderlyIgnoresLocks => "ordered",
+        Mutant::OffsetErrorIsNone | Mutant::OverflowGoesToMin | Mutant::BroadcastKeepsPulled => "rebalance",
         _ => "power_loss",
     }
 }
@@ -161,6 +163,10 @@ pub fn seen_undisturbed(mutant: Mutant) -> Option<&'static str> {
         Mutant::OverflowOneIsIllegal => Some("every round comes to the end of the op records"),
         Mutant::OpBeforeFinal => Some("I14 reads the order of records in the log"),
         Mutant::ArrivalWakesNobody => Some("any message on a quiet cluster comes late"),
+        Mutant::OrderlyUnlocksEarly => Some("members that start one after the other hand queues over"),
+        Mutant::OrderlyIgnoresLocks => {
+            Some("the last owner of a queue is still at it when the next one comes")
+        }
         Mutant::DelayLevelDozes => Some("an idle level is all that it needs"),
         Mutant::OpOfPassedHalfStays => Some("local transactions take longer than the broker waits"),
         _ => None,

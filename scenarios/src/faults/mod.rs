@@ -52,6 +52,7 @@ pub fn draw(profile: &Profile, settings: &Settings, workload: &Workload, random:
 fn fault(kind: &str, settings: &Settings, key: Key, left_ms: u64) -> Fault {
     let brokers = names::stores(settings);
     let (name_servers, slaves) = (names::name_servers(settings), names::slaves(settings));
+    let consumers: Vec<String> = (0..settings.consumers).map(names::consumer).collect();
     let any = names::all(settings);
     let some = |nodes: &[String], label: &str| {
         nodes[key.branch(label).range(0, nodes.len() as u64 - 1) as usize].clone()
@@ -88,6 +89,10 @@ fn fault(kind: &str, settings: &Settings, key: Key, left_ms: u64) -> Fault {
             },
             down_ms: lasts(900).max(left_ms.min(200)),
         },
+        "consumer_crash" => Fault::Crash { node: some(&consumers, "consumer"), down_ms: lasts(1_500) },
+        "consumer_restart" => {
+            Fault::Restart { node: some(&consumers, "consumer"), down_ms: lasts(2_000).max(left_ms.min(200)) }
+        }
         "slave_restart" => {
             Fault::Restart { node: some(&slaves, "slave"), down_ms: lasts(1_500).max(left_ms.min(200)) }
         }
@@ -231,8 +236,8 @@ mod tests {
             }
             for kind in profile.kinds.iter().chain([&profile.always]) {
                 let kind = match *kind {
-                    "name_server_crash" | "slave_crash" => "crash",
-                    "slave_restart" => "restart",
+                    "name_server_crash" | "slave_crash" | "consumer_crash" => "crash",
+                    "slave_restart" | "consumer_restart" => "restart",
                     "slave_power_loss" => "power_loss",
                     "slave_in_step" => "crash_in_step",
                     "clock_leap" => "clock_jump",

@@ -15,6 +15,7 @@
 //! | I15 DELAY | `delay` | at each delivery, before each start, at the end |
 //! | DLQ, by README: dead exactly after too many tries | `dead_letters` | on the healed cluster, at the end |
 //! | I16 COFFSET | `consumer_offset` | before each start, on the healed cluster after its rest, and at the end |
+//! | ORDER, by README: in order, by one member; SHARE: one holder for each queue | `in_order` | when a listener is called, and when all have settled |
 //! | I17 ROUTE | `routes_converge` | while the healed cluster rests |
 //! | I18 META, of the abort marker | `abort_marker` | at each append, on the raw disk |
 //! | INDEX, by README: each record is found by its keys, once | `index_matches_log` | at each checkpoint on the raw disk, on the healed cluster by requests, at the end |
@@ -28,6 +29,7 @@ pub mod acked_not_lost;
 pub mod consumer_offset;
 pub mod dead_letters;
 pub mod delay;
+pub mod in_order;
 pub mod index_matches_log;
 pub mod no_phantom;
 pub mod position_order;

@@ -4,9 +4,11 @@ pub mod broker_crash;
 pub mod canary;
 pub mod delay;
 pub mod disk_trouble;
+pub mod ordered;
 pub mod partition;
 pub mod power_loss;
 pub mod promote_by_hand;
+pub mod rebalance;
 pub mod replication;
 pub mod retention;
 pub mod retry_dlq;
@@ -70,6 +72,8 @@ pub const ALL: &[&dyn Scenario] = &[
     &promote_by_hand::PromoteByHand,
     &delay::Delay,
     &retry_dlq::RetryDlq,
+    &ordered::Ordered,
+    &rebalance::Rebalance,
 ];
 
 #[must_use]

@@ -4,11 +4,12 @@
 //! consumer or from a raw disk, knows which message it is and whether a byte of it has changed.
 
 use bytes::Bytes;
+use hotfire_core::remoting::body::MessageQueue;
 
 use crate::draw::{Draw, Key};
 use crate::history::Decision;
 use crate::options::BATCH_MAX;
-use crate::plan::Plan;
+use crate::plan::{Plan, names};
 
 /// The message's number: producer and counter. Never 0.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
@@ -290,6 +291,53 @@ pub fn fails(plan: &Plan, id: MessageId) -> i32 {
         return 0;
     }
     key.branch("times").range(1, delays.reconsume_max as u64 + 1) as i32
+}
+
+/// Whether it is sent on the healed cluster.
+fn is_proof(plan: &Plan, id: MessageId) -> bool {
+    let producer = id.producer();
+    producer < plan.settings.producers && id.0 >= MessageId::new(producer, messages_of(plan, producer)).0
+}
+
+/// How often a listener fails with a message that is new to it, where consumption is watched, and how long it takes for it, in
+/// ms.
+#[must_use]
+pub fn trouble(plan: &Plan, id: MessageId) -> (i32, u64) {
+    let Some(consumption) = plan.settings.consumption.as_ref().filter(|_| !is_proof(plan, id)) else {
+        return (0, 0);
+    };
+    let key = Draw::new(plan.seed).key("trouble", id.0);
+    let fails = key.branch("fails").percent(u64::from(consumption.failing_percent));
+    let slow = key.branch("slow").percent(u64::from(consumption.slow_percent));
+    if slow {
+        return (0, key.branch("slow for").range(500, 2_500));
+    }
+    let times = if fails { key.branch("times").range(1, 2) as i32 } else { 0 };
+    (times, key.branch("takes").range(0, 20))
+}
+
+/// Keys of one producer's messages.
+const KEYS: u64 = 4;
+
+/// What a message is about, where order matters; the messages of one key are of one producer.
+#[must_use]
+pub fn key(plan: &Plan, id: MessageId) -> Option<u64> {
+    let is_keyed = plan.settings.consumption.as_ref().is_some_and(|consumption| consumption.in_order);
+    let producer = u64::from(id.producer());
+    let draw = || Draw::new(plan.seed).key("about", id.0).range(0, KEYS - 1);
+    (is_keyed && producer < u64::from(plan.settings.producers)).then(|| producer * KEYS + draw())
+}
+
+/// Where the messages of a key go, whatever the routes say at the time.
+#[must_use]
+pub fn queue_of(plan: &Plan, topic: &str, key: u64) -> MessageQueue {
+    let settings = &plan.settings;
+    let brokers = u64::from(settings.brokers.max(1));
+    MessageQueue {
+        broker_name: names::broker((key % brokers) as u32),
+        queue_id: (key / brokers % u64::from(settings.queues_per_topic.max(1))) as i32,
+        topic: topic.to_owned(),
+    }
 }
 
 fn draft(plan: &Plan, id: MessageId, topic: &str, wait: bool) -> Draft {
