@@ -380,33 +380,6 @@ fn offsets_are_kept_within_their_queues() {
     });
 }
 
-fn heartbeat(client_id: &str, topics: &[&str]) -> RemotingCommand {
-    let subscription = |topic: &&str| SubscriptionData {
-        class_filter_mode: false,
-        code_set: BTreeSet::new(),
-        expression_type: "TAG".to_owned(),
-        sub_string: "*".to_owned(),
-        sub_version: 1,
-        tags_set: BTreeSet::new(),
-        topic: (*topic).to_owned(),
-    };
-    let consumer = ConsumerData {
-        consume_from_where: ConsumeFromWhere::LastOffset,
-        consume_type: ConsumeType::Passively,
-        group_name: "CG".to_owned(),
-        message_model: MessageModel::Clustering,
-        subscription_data_set: topics.iter().map(subscription).collect(),
-        unit_mode: false,
-    };
-    let body = HeartbeatData {
-        client_id: client_id.to_owned(),
-        consumer_data_set: vec![consumer],
-        producer_data_set: vec![ProducerData { group_name: "PG".to_owned() }],
-        ..Default::default()
-    };
-    RemotingCommand::request(ask::HEART_BEAT).with_body(body.to_json())
-}
-
 fn consumer_list() -> RemotingCommand {
     let header = GetConsumerListHeader { consumer_group: "CG".to_owned() };
     RemotingCommand::request(ask::GET_CONSUMER_LIST_BY_GROUP).with_header(&header)

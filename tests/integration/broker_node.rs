@@ -5,13 +5,17 @@ use hotfire_core::broker::Broker;
 use hotfire_core::config::{BrokerConfig, FlushDisk};
 use hotfire_core::message::StoredMessage;
 use hotfire_core::remoting::RemotingCommand;
-use hotfire_core::remoting::body::TopicConfig;
+use hotfire_core::remoting::body::{
+    ConsumeFromWhere, ConsumeType, ConsumerData, HeartbeatData, MessageModel, ProducerData, SubscriptionData,
+    TopicConfig,
+};
 use hotfire_core::remoting::codes::{request as ask, response};
 use hotfire_core::remoting::connection::{Answer, ConnectionHandle, ConnectionLimits, Handler};
 use hotfire_core::remoting::headers::*;
 use hotfire_core::remoting::peer::Peers;
 use hotfire_runtime::TokioRuntime;
 use hotfire_tests::TempDir;
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -206,4 +210,32 @@ pub async fn topic(client: &Client, name: &str) -> Option<TopicConfig> {
             None
         }
     }
+}
+
+/// A client of the groups CG, which consumes `topics`, and PG.
+pub fn heartbeat(client_id: &str, topics: &[&str]) -> RemotingCommand {
+    let subscription = |topic: &&str| SubscriptionData {
+        class_filter_mode: false,
+        code_set: BTreeSet::new(),
+        expression_type: "TAG".to_owned(),
+        sub_string: "*".to_owned(),
+        sub_version: 1,
+        tags_set: BTreeSet::new(),
+        topic: (*topic).to_owned(),
+    };
+    let consumer = ConsumerData {
+        consume_from_where: ConsumeFromWhere::LastOffset,
+        consume_type: ConsumeType::Passively,
+        group_name: "CG".to_owned(),
+        message_model: MessageModel::Clustering,
+        subscription_data_set: topics.iter().map(subscription).collect(),
+        unit_mode: false,
+    };
+    let body = HeartbeatData {
+        client_id: client_id.to_owned(),
+        consumer_data_set: vec![consumer],
+        producer_data_set: vec![ProducerData { group_name: "PG".to_owned() }],
+        ..Default::default()
+    };
+    RemotingCommand::request(ask::HEART_BEAT).with_body(body.to_json())
 }

@@ -12,6 +12,7 @@ mod config_file;
 mod consumer;
 mod golden;
 mod known_answers;
+mod held_pulls;
 mod malformed;
 mod name_server;
 mod name_server_faults;

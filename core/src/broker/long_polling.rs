@@ -1,8 +1,8 @@
 //! Holding pulls that have nothing to read, and waking them.
 //!
-//! What wakes a held pull: an entry of its queue that its filter wants (at once); every five seconds, any growth of its
-//! queue or the end of its time. A woken pull is read again and answered whatever it finds, on a task of its own, so
-//! that dispatch does not wait for it.
+//! What wakes a held pull: an entry of its queue that its filter wants (at once); at each look of the table, any growth of
+//! its queue or the end of its time. A woken pull is checked and read as if it had just come, and answered whatever that
+//! gives, on a task of its own, so that dispatch does not wait for it.
 //!
 //! Invariant: a pull is put into the table before the queue's end is looked at for the last time, so an entry that
 //! arrives in between is seen by one of the two.
@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
+use crate::config::PullSettings;
 use crate::filter::Expression;
 use crate::remoting::connection::{ConnectionHandle, RequestKey};
 use crate::runtime::sync::Receiver;
@@ -21,15 +22,16 @@ use crate::store::{ArrivalListener, MessageStore};
 
 use super::filter::is_wanted;
 use super::held_pulls::{Held, HeldPulls};
-use super::pull_message::{CheckedPull, read, respond};
+use super::pull_message::{Asked, PullMessage};
 
+/// Between two looks of the table, where a pull may be held for as long as its client says.
 const CHECK_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Where the answer to a held pull goes, and what is read for it.
+/// Where the answer to a held pull goes, and what was asked: what it may read is decided when it is answered.
 pub(crate) struct HeldAnswer {
     pub connection: ConnectionHandle,
     pub key: RequestKey,
-    pub pull: CheckedPull,
+    pub asked: Asked,
 }
 
 struct Tables {
@@ -41,12 +43,19 @@ pub(crate) struct LongPolling<R> {
     rt: R,
     tables: Mutex<Tables>,
     wake: Notify,
+    check_interval: Duration,
 }
 
 impl<R: Runtime> LongPolling<R> {
-    pub fn new(rt: R, held_max: usize) -> Self {
-        let tables = Tables { held: HeldPulls::new(held_max), woken: Vec::new() };
-        LongPolling { rt, tables: Mutex::new(tables), wake: Notify::new() }
+    /// # Source
+    /// apache/rocketmq 4.9.7, `PullRequestHoldService#run`: with short polling the table is looked at as often as a pull is held.
+    pub fn new(rt: R, settings: &PullSettings) -> Self {
+        let tables = Tables { held: HeldPulls::new(settings.held_max), woken: Vec::new() };
+        let check_interval = match settings.long_polling {
+            true => CHECK_INTERVAL,
+            false => Duration::from_millis(settings.short_polling_ms.max(1)),
+        };
+        LongPolling { rt, tables: Mutex::new(tables), wake: Notify::new(), check_interval }
     }
 
     fn tables(&self) -> MutexGuard<'_, Tables> {
@@ -74,27 +83,28 @@ impl<R: Runtime> LongPolling<R> {
     }
 
     /// Answers pulls as they wake, until `stop` is true.
-    pub async fn run(self: Arc<Self>, store: Arc<MessageStore<R>>, mut stop: Receiver<bool>) {
-        let mut next_check = self.rt.now().after(CHECK_INTERVAL);
+    pub async fn run(self: Arc<Self>, pulls: Arc<PullMessage<R>>, mut stop: Receiver<bool>) {
+        let mut next_check = self.rt.now().after(self.check_interval);
         loop {
             crate::select! {
                 _ = stop.wait_for(|stop| *stop) => return,
                 () = self.wake.notified() => {}
                 () = self.rt.sleep_until(next_check) => {
-                    next_check = self.rt.now().after(CHECK_INTERVAL);
+                    next_check = self.rt.now().after(self.check_interval);
                     let mut tables = self.tables();
-                    let due = tables.held.due(self.rt.now(), |topic, queue| store.max_offset(topic, queue));
+                    let max_offset = |topic: &str, queue| pulls.store.max_offset(topic, queue);
+                    let due = tables.held.due(self.rt.now(), max_offset);
                     tables.woken.extend(due);
                 }
             }
             let woken = std::mem::take(&mut self.tables().woken);
-            for Held { payload: HeldAnswer { connection, key, pull }, .. } in woken {
+            for Held { payload: HeldAnswer { connection, key, asked }, .. } in woken {
                 if connection.is_closed() {
                     continue;
                 }
-                let found = read(&self.rt, &store, &pull).await;
+                let answer = pulls.answer_woken(&asked).await;
                 // A client that is gone asks again elsewhere.
-                let _ = connection.respond(&key, respond(&pull, found));
+                let _ = connection.respond(&key, answer);
             }
         }
     }

@@ -111,7 +111,7 @@ struct BrokerHandler<R: Runtime> {
     sends: Arc<SendMessage<R>>,
     send_backs: SendBack<R>,
     replies: Replies<R>,
-    pulls: PullMessage<R>,
+    pulls: Arc<PullMessage<R>>,
     offsets: OffsetRequests<R>,
     clients: Arc<ClientRequests<R>>,
     topics: TopicRequests<R>,

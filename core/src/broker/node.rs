@@ -152,7 +152,7 @@ impl<R: Runtime> Broker<R> {
         ip: std::net::IpAddr,
         store: Arc<MessageStore<R>>,
     ) -> Result<Broker<R>, StartError> {
-        let held = Arc::new(LongPolling::new(rt.clone(), config.pull.held_max));
+        let held = Arc::new(LongPolling::new(rt.clone(), &config.pull));
         store.set_arrival_listener(held.clone());
         store.start();
         // Offsets are cut to the ends of their queues: these must stand where the log ends. A dispatch that has failed has
@@ -181,7 +181,7 @@ impl<R: Runtime> Broker<R> {
             other.master.clone(),
             name_servers,
         ));
-        let mut tasks = background(&rt, config, &store, &tables, &handler, &stopping);
+        let mut tasks = background(&rt, config, &tables, &handler, &stopping);
         if let Some(master) = &other.master {
             let followed = (master, &other.link);
             tasks.extend(replication::follow(&rt, config, &store, &tables, &peers, followed, &stopping));
@@ -441,7 +441,7 @@ fn handler<R: Runtime>(
             stored: config.send.store_replies,
         },
         sends,
-        pulls: PullMessage {
+        pulls: Arc::new(PullMessage {
             rt: rt.clone(),
             store: store.clone(),
             topics: topics.clone(),
@@ -525,7 +525,6 @@ async fn listen<R: Runtime>(
 fn background<R: Runtime>(
     rt: &R,
     config: &BrokerConfig,
-    store: &Arc<MessageStore<R>>,
     tables: &Tables<R>,
     handler: &Arc<BrokerHandler<R>>,
     stop: &Receiver<bool>,
@@ -534,7 +533,7 @@ fn background<R: Runtime>(
     let save_interval = Duration::from_millis(config.delay.offset_flush_interval_ms.max(1));
     let clients = handler.clients.clone();
     let mut tasks = vec![
-        rt.spawn("answer held pulls", handler.held.clone().run(store.clone(), stop.clone())),
+        rt.spawn("answer held pulls", handler.held.clone().run(handler.pulls.clone(), stop.clone())),
         rt.spawn("write offsets", tables.offset_file.clone().run(interval, stop.clone())),
         rt.spawn("look at counts", handler.admin.counts.clone().run(rt.clone(), stop.clone())),
         rt.spawn("write filters", tables.filters.clone().run(stop.clone())),

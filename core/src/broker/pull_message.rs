@@ -2,6 +2,8 @@
 //!
 //! The messages of an answer are views of the log. An answer with nothing new is held when the client allows it; see
 //! `long_polling` for what wakes it. Offset, minimum and maximum stand in every answer that a read has given.
+//!
+//! Invariant: no pull is answered by what was allowed when it was held.
 
 use std::sync::Arc;
 
@@ -27,14 +29,20 @@ use super::refusal::{Refusal, answer};
 use super::subscription_group::SubscriptionGroups;
 use super::topic_config::{Topics, perm};
 
-/// A pull that has passed its checks: what is read, and again when it wakes.
-#[derive(Clone)]
-pub(crate) struct CheckedPull {
-    pub topic: String,
-    pub queue: i32,
-    pub offset: i64,
-    pub count_max: usize,
-    pub filter: Filter,
+/// A pull as it was asked for.
+pub(crate) struct Asked {
+    header: PullMessageHeader,
+    /// By LITE_PULL_MESSAGE.
+    lite: bool,
+}
+
+/// A pull that has passed its checks: what is read.
+struct CheckedPull {
+    topic: String,
+    queue: i32,
+    offset: i64,
+    count_max: usize,
+    filter: Filter,
     topic_sys_flag: i32,
     group_sys_flag: i32,
     suggest: Suggest,
@@ -97,7 +105,7 @@ impl<R: Runtime> PullMessage<R> {
             can_read: self.permission.get().can_read(),
             is_slave: self.is_slave,
             slave_read: self.settings.slave_read,
-            lite: request.code == request::LITE_PULL_MESSAGE,
+            lite: *lite,
             lite_enabled: self.settings.lite_pull,
             group: group.as_deref(),
             topic: topic.as_deref(),
@@ -105,41 +113,30 @@ impl<R: Runtime> PullMessage<R> {
             registered: registered.as_ref(),
             property_filter: self.property_filter,
         };
-        let mut pull = check(&header, &facts)?;
+        let mut pull = check(header, &facts)?;
         pull.counts = Some(self.counts.group(&header.topic, &header.consumer_group));
-        let read = read(&self.rt, &self.store, &pull).await;
-        if header.sys_flag & flags::COMMIT_OFFSET != 0 {
-            let max = self.store.max_offset(&header.topic, header.queue_id);
-            let (topic, group) = (&header.topic, &header.consumer_group);
-            self.offsets.commit(topic, group, header.queue_id, header.commit_offset, max);
-            self.rt.probe("broker.offset_committed", header.commit_offset.unsigned_abs(), 0);
-        }
-        let may_hold = header.sys_flag & flags::SUSPEND != 0 && !request.is_oneway();
-        if code_of(&read, pull.offset) == response::PULL_NOT_FOUND && may_hold {
-            return Ok(self.hold(connection, request, &header, pull));
-        }
-        Ok(Answer::Now(respond(&pull, read)))
+        Ok(pull)
     }
 
     fn hold(
         &self,
         connection: &ConnectionHandle,
         request: &RemotingCommand,
-        header: &PullMessageHeader,
+        asked: Asked,
         pull: CheckedPull,
     ) -> Answer {
         let wait_ms = match self.settings.long_polling {
-            true => u64::try_from(header.suspend_timeout_millis).unwrap_or(0),
+            true => u64::try_from(asked.header.suspend_timeout_millis).unwrap_or(0),
             false => self.settings.short_polling_ms,
         };
         let held = Held {
-            topic: pull.topic.clone(),
+            topic: pull.topic,
             queue: pull.queue,
             offset: pull.offset,
-            filter: pull.filter.clone(),
+            filter: pull.filter,
             deadline: self.rt.now().after_ms(wait_ms),
             connection: connection.id(),
-            payload: HeldAnswer { connection: connection.clone(), key: request.key(), pull },
+            payload: HeldAnswer { connection: connection.clone(), key: request.key(), asked },
         };
         if self.held.hold(held, &self.store) {
             return Answer::Held;
@@ -153,7 +150,7 @@ impl<R: Runtime> PullMessage<R> {
 }
 
 /// Reads what a checked pull asks for.
-pub(crate) async fn read<R: Runtime>(rt: &R, store: &MessageStore<R>, pull: &CheckedPull) -> Read {
+async fn read<R: Runtime>(rt: &R, store: &MessageStore<R>, pull: &CheckedPull) -> Read {
     let by_tag = |tags_code| pull.filter.matches_entry(tags_code);
     let expression = pull.filter.by_record();
     let by_properties = |raw: &str| expression.is_none_or(|expression| is_wanted(rt, expression, raw));
@@ -205,7 +202,7 @@ fn keeps_offset(status: GetStatus) -> bool {
 ///
 /// # Source
 /// Broker semantics 10.2, behind the table.
-pub(crate) fn respond(pull: &CheckedPull, mut read: Read) -> RemotingCommand {
+fn respond(pull: &CheckedPull, mut read: Read) -> RemotingCommand {
     let mut code = code_of(&read, pull.offset);
     if pull.of_slave && keeps_offset(read.status) {
         read.next_begin = pull.offset;
