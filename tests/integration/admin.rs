@@ -3,12 +3,12 @@
 
 use crate::broker_node::*;
 use hotfire_core::broker::Broker;
-use hotfire_core::remoting::RemotingCommand;
 use hotfire_core::remoting::body::*;
 use hotfire_core::remoting::codes::{request as ask, response};
 use hotfire_core::remoting::connection::{Answer, ConnectionHandle, ConnectionLimits, Handler};
 use hotfire_core::remoting::headers::*;
 use hotfire_core::remoting::peer::Peers;
+use hotfire_core::remoting::{LanguageCode, RemotingCommand, V5_0_0};
 use hotfire_runtime::TokioRuntime;
 use hotfire_tests::TempDir;
 use std::collections::BTreeMap;
@@ -160,6 +160,15 @@ fn who_consumes_what_and_how_far_is_told() {
         let [of_group] = list.consume_stats_list.as_slice() else { panic!("one group has committed") };
         let offsets = &of_group["Other"][0].offset_table[&queue(TOPIC, 1)];
         assert_eq!((offsets.broker_offset, offsets.consumer_offset), (3, 2));
+        // Who asks for ordered topics is told of those only, who asks for all of those too.
+        for (order, is_order, groups) in [(false, true, 0), (true, true, 1), (true, false, 1)] {
+            let header = CreateTopicHeader { order, ..create_topic(TOPIC, 2).header().expect("a topic") };
+            client.done(request(ask::UPDATE_AND_CREATE_TOPIC, &header)).await;
+            let header = GetBrokerConsumeStatsHeader { is_order };
+            let answer = client.done(request(ask::GET_BROKER_CONSUME_STATS, &header)).await;
+            let list = ConsumeStatsList::parse(&answer.body.to_bytes()).expect("consume stats");
+            assert_eq!(list.consume_stats_list.len(), groups, "topic {order}, asked {is_order}");
+        }
 
         let of = QueryConsumeQueueHeader {
             topic: TOPIC.to_owned(),
@@ -263,7 +272,11 @@ fn offsets_are_reset_by_the_groups_clients_and_copied_to_another_group() {
             queue_id: None,
             offset: None,
         };
-        let ask_reset = |header: &ResetOffsetHeader| request(ask::INVOKE_BROKER_TO_RESET_OFFSET, header);
+        // In C++ too: the list form of offsets is for clients, no tool reads it.
+        let ask_reset = |header: &ResetOffsetHeader| RemotingCommand {
+            language: LanguageCode::CPP,
+            ..request(ask::INVOKE_BROKER_TO_RESET_OFFSET, header)
+        };
         assert_eq!(client.ask(ask_reset(&reset)).await.code, response::CONSUMER_NOT_ONLINE);
         let consumer = Consumer::default();
         let _online = consumer.online(&broker, "one").await;
@@ -280,8 +293,14 @@ fn offsets_are_reset_by_the_groups_clients_and_copied_to_another_group() {
         // To the end; a single queue; to an offset; and not forth without force.
         let end = ResetOffsetHeader { timestamp: -1, queue_id: Some(1), ..reset.clone() };
         assert_eq!(offsets(&client.done(ask_reset(&end)).await), BTreeMap::from([(queue(TOPIC, 1), 3)]));
+        assert_eq!(
+            committed(&client, GROUP, TOPIC, 1).await,
+            Some(3),
+            "the clients commit it, not the broker"
+        );
         let to = ResetOffsetHeader { offset: Some(2), ..end.clone() };
         assert_eq!(offsets(&client.done(ask_reset(&to)).await)[&queue(TOPIC, 1)], 2);
+        assert_eq!(committed(&client, GROUP, TOPIC, 1).await, Some(2), "one queue and its offset: set here");
         commit(&client, GROUP, TOPIC, 1, 1).await;
         let not_forth = ResetOffsetHeader { is_force: false, ..end.clone() };
         assert_eq!(offsets(&client.done(ask_reset(&not_forth)).await)[&queue(TOPIC, 1)], 1);

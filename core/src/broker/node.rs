@@ -416,6 +416,7 @@ fn handler<R: Runtime>(
     BrokerHandler {
         send_backs: SendBack {
             rt: rt.clone(),
+        is_slave,
             store: store.clone(),
             topics: topics.clone(),
             groups: groups.clone(),

@@ -41,6 +41,9 @@ pub const FLAG_ONEWAY: i32 = 0x2;
 /// requests we do not serve.
 pub const OUR_VERSION: i32 = 409;
 
+/// The version that V5_0_0 reports. Some requests of callers from there on mean something else.
+pub const V5_0_0: i32 = 413;
+
 /// How a header is written; the upper byte of a frame's header word.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SerializeType {

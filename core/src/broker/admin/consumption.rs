@@ -1,12 +1,13 @@
 //! Who consumes what, and how far they are.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use crate::remoting::RemotingCommand;
 use crate::remoting::body::{
     ConsumeQueueData, ConsumeStats, ConsumeStatsList, GroupList, OffsetWrapper, ProducerInfo,
     ProducerTableInfo, QueryConsumeQueueBody, QueryConsumeTimeSpanBody, QuerySubscriptionBody, QueueTimeSpan,
-    TopicList,
+    TopicConfig, TopicList,
 };
 use crate::remoting::codes::response;
 use crate::remoting::headers::{
@@ -96,6 +97,8 @@ impl<R: Runtime> AdminRequests<R> {
         Ok(done().with_body(QueryConsumeTimeSpanBody { consume_time_span_set }.to_json()))
     }
 
+    /// Asked for ordered topics it tells of those only, else of all.
+    ///
     /// # Source
     /// apache/rocketmq 4.9.7, `AdminBrokerProcessor#fetchAllConsumeStatsInBroker`.
     pub(super) async fn all_consume_stats(&self, request: &RemotingCommand) -> Result<RemotingCommand> {
@@ -106,9 +109,8 @@ impl<R: Runtime> AdminRequests<R> {
             let subscribed = subscribed.filter(|subscriptions| !subscriptions.is_empty());
             let mut of_group = Vec::new();
             for topic in self.offsets.topics_of(&group) {
-                let Some(config) = self.topics.get(&topic).filter(|config| config.order == is_order) else {
-                    continue;
-                };
+                let asked_for = |config: &Arc<TopicConfig>| config.order || !is_order;
+                let Some(config) = self.topics.get(&topic).filter(asked_for) else { continue };
                 if subscribed.as_ref().is_some_and(|all| all.iter().all(|data| data.topic != topic)) {
                     continue;
                 }

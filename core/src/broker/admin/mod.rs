@@ -52,6 +52,7 @@ pub(crate) struct AdminRequests<R: Runtime> {
     pub counts: Arc<Counts>,
     pub settings: Settings<R>,
     pub broker_name: String,
+    pub is_slave: bool,
     /// When the broker began, by the wall clock and by the other one.
     pub began: (i64, Mono),
 }

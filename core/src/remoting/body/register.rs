@@ -12,7 +12,7 @@
 //! Integers are big-endian. Order and sysFlag of topics are lost in it.
 
 use super::{BodyError, DataVersion, TopicConfig, TopicConfigSerializeWrapper, TopicFilterType, json_body};
-use crate::remoting::json;
+use crate::remoting::{V5_0_0, json};
 use flate2::{Compression, read::ZlibDecoder, write::ZlibEncoder};
 use serde::{Deserialize, Serialize};
 use std::io::{Read, Write};
@@ -22,9 +22,6 @@ pub const INFLATED_BYTES_MAX: usize = 32 * 1024 * 1024;
 
 /// First byte of a zlib stream with the usual window.
 const ZLIB_FIRST: u8 = 0x78;
-
-/// The ordinal of V5_0_0: from here on a compressed registration has topic attributes and mappings.
-const V5_0_0: i32 = 413;
 
 /// The ordinal of V3_0_11: before it the body was the topics alone.
 const V3_0_11: i32 = 37;
