@@ -36,4 +36,5 @@ mod store_pool;
 mod store_repair;
 mod store_retention;
 mod transaction;
+mod topics;
 mod transcripts;

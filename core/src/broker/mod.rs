@@ -11,6 +11,7 @@
 
 mod address;
 mod admin;
+mod attributes;
 mod client_requests;
 mod client_table;
 mod committed_offsets;

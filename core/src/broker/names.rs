@@ -11,7 +11,24 @@ pub(crate) const SCHEDULE_TOPIC: &str = "SCHEDULE_TOPIC_XXXX";
 pub(crate) const HALF_TOPIC: &str = "RMQ_SYS_TRANS_HALF_TOPIC";
 pub(crate) const OP_HALF_TOPIC: &str = "RMQ_SYS_TRANS_OP_HALF_TOPIC";
 pub(crate) const CHECK_MAX_TIME_TOPIC: &str = "TRANS_CHECK_MAX_TIME_TOPIC";
+const TRACE_TOPIC: &str = "RMQ_SYS_TRACE_TOPIC";
 const SYSTEM_PREFIX: &str = "rmq_sys_";
+
+/// Topics that are a broker's on each broker, whether or not they are there.
+///
+/// # Source
+/// apache/rocketmq, `TopicValidator`.
+pub(crate) const SYSTEM_TOPICS: [&str; 9] = [
+    AUTO_CREATE_TOPIC,
+    SCHEDULE_TOPIC,
+    BENCHMARK_TOPIC,
+    HALF_TOPIC,
+    TRACE_TOPIC,
+    OP_HALF_TOPIC,
+    CHECK_MAX_TIME_TOPIC,
+    SELF_TEST_TOPIC,
+    OFFSET_MOVED_TOPIC,
+];
 
 /// Topics that only the broker itself writes to.
 const NOT_SENDABLE: [&str; 6] =
@@ -78,8 +95,7 @@ pub(crate) fn is_system_group(group: &str) -> bool {
 
 /// By name alone; topics named like the broker and its cluster are known to `topic_config`.
 pub(crate) fn is_system_topic(topic: &str) -> bool {
-    const OTHERS: [&str; 2] = [AUTO_CREATE_TOPIC, BENCHMARK_TOPIC];
-    !is_sendable(topic) || OTHERS.contains(&topic) || topic.starts_with(SYSTEM_PREFIX)
+    SYSTEM_TOPICS.contains(&topic) || topic.starts_with(SYSTEM_PREFIX)
 }
 
 pub(crate) fn retry_topic(group: &str) -> String {
@@ -121,6 +137,9 @@ mod tests {
     fn the_brokers_own_topics_take_no_sends() {
         assert!(!is_sendable("SCHEDULE_TOPIC_XXXX"));
         assert!(is_sendable("TBW102"));
+        // Clients write their traces to it, and it is created as they do.
+        assert!(is_sendable("RMQ_SYS_TRACE_TOPIC") && is_system_topic("RMQ_SYS_TRACE_TOPIC"));
+        assert!(NOT_SENDABLE.iter().all(|topic| is_system_topic(topic)));
         assert!(is_system_topic("rmq_sys_wheel_timer"));
         assert!(!is_system_topic("TopicTest"));
     }

@@ -168,7 +168,8 @@ impl<R: Runtime> Topics<R> {
     ) -> Result<Self, TableError> {
         let table = DurableTable::open(rt.clone(), path).await?;
         let boot = boot_topics(identity, settings);
-        let system = boot.iter().map(|topic| topic.topic_name.clone()).collect();
+        let own = boot.iter().map(|topic| topic.topic_name.clone());
+        let system = names::SYSTEM_TOPICS.iter().map(|&name| name.to_owned()).chain(own).collect();
         table
             .change(|existing| {
                 let absent = boot.into_iter().filter(|topic| !existing.contains_key(&topic.topic_name));

@@ -1,6 +1,5 @@
 //! Requests about topics and groups: 17, 18, 21, 200, 201, 225, 305, 351 and 352.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::remoting::RemotingCommand;
@@ -11,6 +10,7 @@ use crate::remoting::codes::response;
 use crate::remoting::headers::{CreateTopicHeader, GetSubscriptionGroupConfigHeader, GetTopicConfigHeader};
 use crate::runtime::Runtime;
 
+use super::attributes::{self, OF_GROUPS, OF_TOPICS};
 use super::names;
 use super::refusal::{Refusal, answer};
 use super::subscription_group::SubscriptionGroups;
@@ -43,8 +43,8 @@ impl<R: Runtime> TopicRequests<R> {
 
     /// All of them or none.
     pub async fn create_or_update_list(&self, request: &RemotingCommand) -> Result<RemotingCommand> {
-        let list = TopicConfigList::parse(&request.body.to_bytes())?.topic_config_list;
-        for topic in &list {
+        let mut list = TopicConfigList::parse(&request.body.to_bytes())?.topic_config_list;
+        for topic in &mut list {
             if self.topics.is_system(&topic.topic_name) {
                 return Err(invalid(format!(
                     "The topic[{}] is conflict with system topic.",
@@ -52,6 +52,9 @@ impl<R: Runtime> TopicRequests<R> {
                 )));
             }
             check_shape(&topic.topic_name, (topic.read_queue_nums, topic.write_queue_nums), topic.perm)?;
+            let old = self.topics.get(&topic.topic_name);
+            let current = old.as_ref().map(|old| &old.attributes);
+            topic.attributes = attributes::alter(OF_TOPICS, current, &topic.attributes)?;
         }
         self.topics.put_all(list).await?;
         Ok(answer(response::SUCCESS))
@@ -78,22 +81,30 @@ impl<R: Runtime> TopicRequests<R> {
     }
 
     pub async fn create_or_update_group(&self, request: &RemotingCommand) -> Result<RemotingCommand> {
-        let group = SubscriptionGroupConfig::parse(&request.body.to_bytes())?;
-        names::check_group(&group.group_name)
-            .map_err(|error| invalid(format!("the group's name {error}")))?;
+        let mut group = SubscriptionGroupConfig::parse(&request.body.to_bytes())?;
+        self.check_group(&mut group)?;
         self.groups.put(group).await?;
         Ok(answer(response::SUCCESS))
     }
 
     /// All of them or none.
     pub async fn create_or_update_groups(&self, request: &RemotingCommand) -> Result<RemotingCommand> {
-        let list = SubscriptionGroupList::parse(&request.body.to_bytes())?.group_config_list;
-        for group in &list {
-            names::check_group(&group.group_name)
-                .map_err(|error| invalid(format!("the name of the group {}: {error}", group.group_name)))?;
+        let mut list = SubscriptionGroupList::parse(&request.body.to_bytes())?.group_config_list;
+        for group in &mut list {
+            self.check_group(group)?;
         }
         self.groups.put_all(list).await?;
         Ok(answer(response::SUCCESS))
+    }
+
+    /// Checks a group's name and turns what it says of attributes into those that it then has.
+    fn check_group(&self, group: &mut SubscriptionGroupConfig) -> Result<()> {
+        let name = &group.group_name;
+        names::check_group(name).map_err(|error| invalid(format!("the name of the group {name} {error}")))?;
+        let old = self.groups.get(name);
+        let current = old.as_ref().map(|old| &old.attributes);
+        group.attributes = attributes::alter(OF_GROUPS, current, &group.attributes)?;
+        Ok(())
     }
 
     pub fn all_groups(&self) -> RemotingCommand {
@@ -126,8 +137,8 @@ fn check_shape(name: &str, (read, write): (i32, i32), perm: i32) -> Result<()> {
 /// The topic that UPDATE_AND_CREATE_TOPIC asks for.
 fn requested_topic(header: CreateTopicHeader, old: Option<&TopicConfig>) -> Result<TopicConfig> {
     check_shape(&header.topic, (header.read_queue_nums, header.write_queue_nums), header.perm)?;
-    let mut attributes = old.map(|topic| topic.attributes.clone()).unwrap_or_default();
-    change_attributes(&mut attributes, header.attributes.as_deref().unwrap_or_default())?;
+    let changes = attributes::parse(header.attributes.as_deref().unwrap_or_default())?;
+    let attributes = attributes::alter(OF_TOPICS, old.map(|topic| &topic.attributes), &changes)?;
     Ok(TopicConfig {
         attributes,
         order: header.order,
@@ -141,25 +152,6 @@ fn requested_topic(header: CreateTopicHeader, old: Option<&TopicConfig>) -> Resu
         topic_sys_flag: header.topic_sys_flag.unwrap_or(0),
         write_queue_nums: header.write_queue_nums,
     })
-}
-
-/// Applies `+key=value,-key`.
-fn change_attributes(attributes: &mut BTreeMap<String, String>, changes: &str) -> Result<()> {
-    for change in changes.split(',').filter(|change| !change.is_empty()) {
-        let set = change.strip_prefix('+').and_then(|set| set.split_once('='));
-        match (set, change.strip_prefix('-')) {
-            (Some((key, value)), _) => {
-                attributes.insert(key.to_owned(), value.to_owned());
-            }
-            (None, Some(key)) => {
-                attributes.remove(key);
-            }
-            (None, None) => {
-                return Err(invalid(format!("attributes: expected +key=value or -key, found {change}")));
-            }
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -183,21 +175,11 @@ mod tests {
             (CreateTopicHeader { read_queue_nums: -1, ..header() }, "readQueueNums"),
             (CreateTopicHeader { write_queue_nums: 1 << 20, ..header() }, "writeQueueNums"),
             (CreateTopicHeader { perm: 64, ..header() }, "perm"),
-            (CreateTopicHeader { attributes: Some("x".to_owned()), ..header() }, "attributes"),
         ];
         for (header, word) in cases {
             let refusal = requested_topic(header, None).expect_err("refused");
             assert_eq!(refusal.code, response::INVALID_PARAMETER);
             assert!(refusal.remark.contains(word), "{} names {word}", refusal.remark);
         }
-    }
-
-    #[test]
-    fn attributes_are_set_and_taken_away() {
-        let first = CreateTopicHeader { attributes: Some("+a=1,+b=2".to_owned()), ..header() };
-        let first = requested_topic(first, None).expect("a topic");
-        let second = CreateTopicHeader { attributes: Some("-a".to_owned()), ..header() };
-        let second = requested_topic(second, Some(&first)).expect("a topic");
-        assert_eq!(second.attributes, BTreeMap::from([("b".to_owned(), "2".to_owned())]));
     }
 }
