@@ -4,9 +4,10 @@ use crate::broker_node::*;
 use hotfire_core::config::BrokerConfig;
 use hotfire_core::message::{StoredMessage, id, properties, sys_flag};
 use hotfire_core::remoting::RemotingCommand;
-use hotfire_core::remoting::body::{HeartbeatData, ProducerData};
+use hotfire_core::remoting::body::{BrokerStatsData, HeartbeatData, ProducerData};
 use hotfire_core::remoting::codes::{request as ask, response};
 use hotfire_core::remoting::headers::*;
+use hotfire_core::store::DelayLevels;
 use hotfire_tests::TempDir;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -237,6 +238,47 @@ fn what_nobody_settles_is_discarded_where_it_can_be_found_and_progress_survives_
         let client = Client::of(&broker);
         let answer = client.done(passed).await;
         assert_eq!(answer.header::<OffsetResponse>().expect("an offset").offset, 3);
+        broker.stop().await.expect("a clean stop");
+    });
+}
+
+/// Messages that came into each topic within the last minute.
+async fn counted(client: &Client, topics: [&str; 3]) -> [i64; 3] {
+    let mut counts = [0; 3];
+    for (count, topic) in counts.iter_mut().zip(topics) {
+        let header =
+            ViewBrokerStatsHeader { stats_name: "TOPIC_PUT_NUMS".to_owned(), stats_key: topic.to_owned() };
+        let answer =
+            client.ask(RemotingCommand::request(ask::VIEW_BROKER_STATS_DATA).with_header(&header)).await;
+        if answer.code == response::SUCCESS {
+            let data = BrokerStatsData::parse(&answer.body.to_bytes()).expect("rates");
+            *count = data.stats_minute.sum;
+        }
+    }
+    counts
+}
+
+#[test]
+fn a_message_counts_where_it_is_stored_while_it_waits_and_in_its_topic_afterwards() {
+    run(async {
+        let dir = TempDir::new("counted");
+        let mut config = config();
+        config.delay.levels = DelayLevels::parse("1s 1s").expect("levels");
+        let broker = start(&dir, &config).await;
+        let client = Client::of(&broker);
+        client.done(create_topic("Orders", 4)).await;
+        let topics = ["Orders", "SCHEDULE_TOPIC_XXXX", "RMQ_SYS_TRANS_HALF_TOPIC"];
+        assert_eq!(counted(&client, topics).await, [0, 0, 0]);
+        let half = send_half(&client, 0, "half").await;
+        assert_eq!(counted(&client, topics).await, [0, 0, 1]);
+        client.done(end(&half, COMMIT)).await;
+        assert_eq!(counted(&client, topics).await, [1, 0, 1]);
+        client.done(send(&send_header("Orders", 1, "DELAY\u{1}2"), "late")).await;
+        assert_eq!(counted(&client, topics).await, [1, 1, 1]);
+        // It is counted when it has been delivered, which a consumer may notice first.
+        while counted(&client, topics).await != [2, 1, 1] {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
         broker.stop().await.expect("a clean stop");
     });
 }

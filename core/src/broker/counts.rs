@@ -226,7 +226,7 @@ impl Counts {
         }
     }
 
-    /// So many messages were put into `topic`.
+    /// So many messages were put into `topic`: where they are stored, be it to wait there for their delay or their commit.
     pub fn put(&self, topic: &str, messages: usize, bytes: usize) {
         let (messages, bytes) = (messages as u64, bytes as u64);
         self.totals.put_times.fetch_add(1, Ordering::Relaxed);

@@ -115,6 +115,7 @@ pub(super) struct Tables<R: Runtime> {
     filters: Arc<ConsumerFilters<R>>,
     pub(super) schedule: Arc<Schedule<R>>,
 }
+    counts: Arc<Counts>,
 
 impl<R: Runtime> Broker<R> {
     /// Starts a broker and returns once it serves requests and has told, or tried to tell, the name servers.
@@ -360,8 +361,9 @@ async fn open_tables<R: Runtime>(
     let filters = ConsumerFilters::open(rt.clone(), path.clone(), &config.filters);
     let filters = filters.await.map_err(io("read", &path))?;
     let path = file("delayOffset");
-    let schedule =
-        Schedule::open(rt.clone(), path.clone(), store.clone()).await.map_err(io("read", &path))?;
+    let counts = Arc::new(Counts::new(rt.clone(), config.identity.cluster.clone()));
+    let schedule = Schedule::open(rt.clone(), path.clone(), store.clone(), counts.clone());
+    let schedule = schedule.await.map_err(io("read", &path))?;
     Ok(Tables {
         topics: Arc::new(topics),
         groups: Arc::new(groups),
@@ -371,6 +373,7 @@ async fn open_tables<R: Runtime>(
         schedule: Arc::new(schedule),
     })
 }
+        counts,
 
 fn handler<R: Runtime>(
     rt: &R,
@@ -380,11 +383,10 @@ fn handler<R: Runtime>(
     (clients, held): (&Arc<ClientTable>, &Arc<LongPolling<R>>),
     other: &OtherSide,
 ) -> BrokerHandler<R> {
-    let Tables { topics, groups, offsets, .. } = tables;
+    let Tables { topics, groups, offsets, counts, .. } = tables;
     let is_slave = config.identity.role == Role::Slave;
     let wait = SlaveWait::new(config, other.slaves.as_ref());
     let permission: Live<Permission> = Live::new(config.identity.permission);
-    let counts = Arc::new(Counts::new(rt.clone(), config.identity.cluster.clone()));
     let counted = (permission.clone(), counts.clone());
     let sends =
         SendMessage::new(rt.clone(), store.clone(), topics.clone(), groups.clone(), wait, counted, config);
@@ -482,7 +484,7 @@ fn handler<R: Runtime>(
             clients: clients.clone(),
             offsets: offsets.clone(),
             broker_name: config.identity.name.clone(),
-            counts,
+            counts: counts.clone(),
         },
         admin,
         schedule: tables.schedule.clone(),

@@ -110,11 +110,11 @@ impl<R: Runtime> SendBack<R> {
             properties: &properties,
             wait_for_flush: true,
         };
-        let put = match Delayed::by_property(&back, self.store.config().delay_levels_ms.len()) {
-            Some(delayed) => self.store.put(&delayed.message(&back)).await,
-            None => self.store.put(&back).await,
-        };
+        let delayed = Delayed::by_property(&back, self.store.config().delay_levels_ms.len());
+        let back = delayed.as_ref().map_or(back, |delayed| delayed.message(&back));
+        let put = self.store.put(&back).await;
         let put = put.map_err(|error| Refusal::new(response::SYSTEM_ERROR, error.to_string()))?;
+        self.counts.put(back.topic, 1, back.body.len());
         self.counts.sent_back(&message.topic, &header.group);
         if !self.store.must_wait() || self.rt.mutant(Mutant::SendBackUnflushed) {
             return Ok(Answer::Now(answer(response::SUCCESS)));

@@ -217,11 +217,10 @@ impl<R: Runtime> SendMessage<R> {
                 }
                 id::push_offset_message_id(&mut ids, store_host, *offset);
             }
-            self.counts.put(header.topic, put.physical_offsets.len(), body.len());
+            self.counts.put(&target.0, put.physical_offsets.len(), body.len());
             (put.queue_offset, put.end)
         } else {
             let put = self.put(&message, wants.delay_level > 0).await?;
-            self.counts.put(header.topic, 1, body.len());
             ids = id::offset_message_id(store_host, put.physical_offset);
             (put.queue_offset, put.end)
         };
@@ -293,7 +292,8 @@ impl<R: Runtime> SendMessage<R> {
         JsonAnswer { code: response::SUCCESS, remark: None, fields }
     }
 
-    /// Stores `message`, where it waits if it is delayed; its properties are looked at only when `may_be_delayed`.
+    /// Stores `message`, where it waits if it is delayed, and counts it there; its properties are looked at only when
+    /// `may_be_delayed`.
     ///
     /// # Errors
     /// As of a put.
@@ -303,10 +303,11 @@ impl<R: Runtime> SendMessage<R> {
         may_be_delayed: bool,
     ) -> Result<Appended, PutError> {
         let level_count = self.store.config().delay_levels_ms.len();
-        match may_be_delayed.then(|| Delayed::by_property(message, level_count)).flatten() {
-            Some(delayed) => self.store.put(&delayed.message(message)).await,
-            None => self.store.put(message).await,
-        }
+        let delayed = may_be_delayed.then(|| Delayed::by_property(message, level_count)).flatten();
+        let stored = delayed.as_ref().map_or(*message, |delayed| delayed.message(message));
+        let put = self.store.put(&stored).await?;
+        self.counts.put(stored.topic, 1, stored.body.len());
+        Ok(put)
     }
 
     async fn put_batch(&self, message: MessageToStore<'_>, raw: &str) -> Result<AppendedBatch, Refusal> {

@@ -31,6 +31,7 @@ use crate::runtime::sync::Receiver;
 use crate::runtime::{Mono, Mutant, Runtime};
 use crate::store::{ConfigFile, Entry, MessageStore};
 
+use super::counts::Counts;
 use super::names;
 use super::offset_requests::table_version;
 use super::refusal::answer;
@@ -48,6 +49,7 @@ const READ_AGAIN: Duration = Duration::from_secs(10);
 pub(crate) struct Schedule<R: Runtime> {
     rt: R,
     store: Arc<MessageStore<R>>,
+    counts: Arc<Counts>,
     offsets: DelayOffsets,
     path: String,
     /// The count of changes that the file holds.
@@ -95,7 +97,12 @@ impl<R: Runtime> Schedule<R> {
     ///
     /// # Errors
     /// Of reading or writing; `InvalidData` when neither the file nor its backup can be decoded.
-    pub async fn open(rt: R, path: String, store: Arc<MessageStore<R>>) -> io::Result<Schedule<R>> {
+    pub async fn open(
+        rt: R,
+        path: String,
+        store: Arc<MessageStore<R>>,
+        counts: Arc<Counts>,
+    ) -> io::Result<Schedule<R>> {
         let offsets = DelayOffsets::default();
         let good = |bytes: &[u8]| DelayOffsetWrapper::parse(bytes).is_ok();
         if let Some((bytes, _)) = ConfigFile::load_checked(&rt, &path, good).await? {
@@ -106,6 +113,7 @@ impl<R: Runtime> Schedule<R> {
         let schedule = Schedule {
             rt,
             store,
+            counts,
             offsets,
             path,
             written: AtomicU64::new(0),
@@ -310,6 +318,7 @@ impl<R: Runtime> Schedule<R> {
         match self.store.put(&due(&message, destination)).await {
             Ok(put) => {
                 self.rt.probe("schedule.delivered", at, put.physical_offset);
+                self.counts.put(destination.0, 1, message.body.len());
                 Delivery::Stored(put.end)
             }
             Err(error) => {
