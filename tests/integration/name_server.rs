@@ -6,13 +6,15 @@ use std::time::Duration;
 
 use hotfire_core::config::NameServerConfig;
 use hotfire_core::name_server::NameServer;
-use hotfire_core::remoting::body::{DataVersion, RegisterBrokerBody, TopicConfig, TopicList, TopicRouteData};
+use hotfire_core::remoting::body::{
+    DataVersion, KvTable, RegisterBrokerBody, TopicConfig, TopicList, TopicRouteData,
+};
 use hotfire_core::remoting::codes::{request as ask, response};
 use hotfire_core::remoting::connection::{ConnectionLimits, NoHandler};
 use hotfire_core::remoting::headers::{
-    GetKvConfigHeader, GetKvConfigResponse, GetRouteInfoHeader, PutKvConfigHeader, QueryDataVersionHeader,
-    QueryDataVersionResponse, RegisterBrokerHeader, UnregisterBrokerHeader, WipeWritePermHeader,
-    WipeWritePermResponse,
+    DeleteKvConfigHeader, GetKvConfigHeader, GetKvConfigResponse, GetKvListHeader, GetRouteInfoHeader,
+    PutKvConfigHeader, QueryDataVersionHeader, QueryDataVersionResponse, RegisterBrokerHeader,
+    UnregisterBrokerHeader, WipeWritePermHeader, WipeWritePermResponse,
 };
 use hotfire_core::remoting::{RemotingCommand, json, peer::Peers};
 use hotfire_runtime::TokioRuntime;
@@ -259,6 +261,30 @@ fn kv_configuration_outlives_a_restart() {
         let value = answer.header::<GetKvConfigResponse>().expect("the answer's header").value;
         assert_eq!(value.as_deref(), Some("golden-a:2"));
         assert_eq!(bench.ask(get("absent")).await.code, response::QUERY_NOT_FOUND);
+        bench.stop().await;
+    });
+}
+
+#[test]
+fn a_namespace_that_was_emptied_is_answered_empty() {
+    let dir = TempDir::new("name-server-empty");
+    runtime().block_on(async {
+        let bench = Bench::start(&dir).await;
+        let list = |namespace: &str| {
+            let header = GetKvListHeader { namespace: namespace.to_owned() };
+            RemotingCommand::request(ask::GET_KVLIST_BY_NAMESPACE).with_header(&header)
+        };
+        put_order_config(&bench).await;
+        let full = KvTable::parse(&bench.ask(list("ORDER_TOPIC_CONFIG")).await.body.to_bytes());
+        for key in full.expect("a table").table.into_keys() {
+            let header = DeleteKvConfigHeader { namespace: "ORDER_TOPIC_CONFIG".to_owned(), key };
+            let answer =
+                bench.ask(RemotingCommand::request(ask::DELETE_KV_CONFIG).with_header(&header)).await;
+            assert_eq!(answer.code, response::SUCCESS);
+        }
+        let empty = bench.ask(list("ORDER_TOPIC_CONFIG")).await;
+        assert_eq!((empty.code, &empty.body.to_bytes()[..]), (response::SUCCESS, &b"{\"table\":{}}"[..]));
+        assert_eq!(bench.ask(list("never")).await.code, response::QUERY_NOT_FOUND);
         bench.stop().await;
     });
 }

@@ -64,10 +64,10 @@ impl<R: Runtime> KvConfig<R> {
         self.read(|table| table.get(namespace)?.get(key).cloned())
     }
 
-    /// All keys of a namespace; `None` when there is no such namespace or it is empty.
+    /// All keys of a namespace; `None` when there never was a key in it.
     #[must_use]
     pub fn namespace(&self, namespace: &str) -> Option<BTreeMap<String, String>> {
-        self.read(|table| table.get(namespace).filter(|keys| !keys.is_empty()).cloned())
+        self.read(|table| table.get(namespace).cloned())
     }
 
     /// # Errors
