@@ -3,6 +3,7 @@
 
 mod admin;
 mod admin_commands;
+mod assignment;
 mod broker;
 mod broker_node;
 mod broker_stats;

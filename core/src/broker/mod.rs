@@ -1,7 +1,7 @@
 //! The broker: request code to handler.
 //!
 //! `node` is a running broker. `send_message`, `send_back`, `reply`, `pull_message` (with `long_polling` and `held_pulls`),
-//! `offset_requests`, `client_requests`, `topic_requests`, `stats_requests`, `admin` and `transaction` carry requests out; `schedule` delivers what waits;
+//! `offset_requests`, `client_requests`, `topic_requests`, `stats_requests`, `assignment`, `admin` and `transaction` carry requests out; `schedule` delivers what waits;
 //! `topic_config`, `subscription_group` (both in a `durable_table`), `committed_offsets`, `consumer_filters`, `client_table`, `lock_table` and `counts` hold what
 //! they look at; `registration` tells the name servers; `replication` and `slave_sync` are what a role adds.
 //!
@@ -11,6 +11,7 @@
 
 mod address;
 mod admin;
+mod assignment;
 mod attributes;
 mod client_requests;
 mod client_table;
@@ -55,6 +56,7 @@ use crate::runtime::Runtime;
 
 use admin::{AdminRequests, is_admin};
 use client_requests::ClientRequests;
+use assignment::Assignments;
 use long_polling::LongPolling;
 use offset_requests::OffsetRequests;
 use pull_message::PullMessage;
@@ -81,6 +83,7 @@ enum Class {
     EndTransaction,
     Admin,
     Other,
+    Assignment,
 }
 
 impl Class {
@@ -94,6 +97,7 @@ impl Class {
             codes::HEART_BEAT => Class::Heartbeat,
             codes::END_TRANSACTION => Class::EndTransaction,
             code if is_admin(code) => Class::Admin,
+            codes::QUERY_ASSIGNMENT => Class::Assignment,
             _ => Class::Other,
         }
     }
@@ -116,6 +120,7 @@ struct BrokerHandler<R: Runtime> {
     offsets: OffsetRequests<R>,
     clients: Arc<ClientRequests<R>>,
     topics: TopicRequests<R>,
+    assignments: Arc<Assignments<R>>,
     views: ViewMessage<R>,
     stats: StatsRequests<R>,
     admin: Arc<AdminRequests<R>>,
@@ -154,6 +159,10 @@ impl<R: Runtime> BrokerHandler<R> {
             codes::GET_ALL_DELAY_OFFSET => Ok(self.schedule.all()),
             codes::GET_BROKER_HA_STATUS => Ok(self.ha.status()),
             codes::GET_ALL_MESSAGE_REQUEST_MODE => Ok(self.ha.request_modes()),
+            codes::RESET_MASTER_FLUSH_OFFSET => {
+                Ok(self.ha.reset_master_flush_offset().unwrap_or_else(|| unsupported(request)))
+            }
+            codes::SET_MESSAGE_REQUEST_MODE => self.assignments.set_mode(request).await,
             codes::GET_MAX_OFFSET => self.offsets.max(request),
             codes::GET_MIN_OFFSET => self.offsets.min(request),
             codes::SEARCH_OFFSET_BY_TIMESTAMP => self.offsets.by_time(request).await,
@@ -215,7 +224,7 @@ impl<R: Runtime> Handler<R> for BrokerHandler<R> {
             Class::LitePull => Some(limits.lite_pull),
             Class::Heartbeat => Some(limits.heartbeat),
             Class::EndTransaction => Some(limits.end_transaction),
-            Class::SendBack | Class::Reply | Class::Admin | Class::Other => None,
+            Class::SendBack | Class::Reply | Class::Admin | Class::Assignment | Class::Other => None,
         }
     }
 
@@ -244,6 +253,11 @@ impl<R: Runtime> Handler<R> for BrokerHandler<R> {
             }
             Class::Heartbeat | Class::Other => {
                 Answer::Now(answer_of(self.dispatch(connection, &request).await))
+            // It may wait for a name server.
+            Class::Assignment => {
+                let assignments = self.assignments.clone();
+                Answer::Later(Box::pin(async move { answer_of(assignments.query(&request).await) }))
+            }
             }
         }
     }

@@ -26,6 +26,7 @@ use crate::store::{
 };
 
 use super::admin::{AdminRequests, Changeable, Settings};
+use super::assignment::Assignments;
 use super::client_requests::ClientRequests;
 use super::client_table::ClientTable;
 use super::committed_offsets::CommittedOffsets;
@@ -164,6 +165,10 @@ impl<R: Runtime> Broker<R> {
         let ha = replication::listen(&rt, config, &store).await?;
         let other = OtherSide::new(config, ha.as_ref());
         let handler = Arc::new(handler(&rt, config, &store, &tables, (&clients, &held), &other));
+        let peers = Peers::new(rt.clone(), Arc::new(NoHandler), limits.clone());
+        let handler = handler(&rt, config, &store, &tables, (&clients, &held), &other, &peers);
+        let handler = Arc::new(handler);
+
 
         let limits = ConnectionLimits::default();
         let (stop, stopping) = watch(false);
@@ -173,7 +178,6 @@ impl<R: Runtime> Broker<R> {
         handler.sends.set_store_host(address);
         handler.admin.settings.set_address(address.to_string());
 
-        let peers = Peers::new(rt.clone(), Arc::new(NoHandler), limits);
         let registration = Arc::new(Registration::new(
             rt.clone(),
             peers.clone(),
@@ -380,6 +384,7 @@ fn handler<R: Runtime>(
     config: &BrokerConfig,
     store: &Arc<MessageStore<R>>,
     tables: &Tables<R>,
+    peers: &Peers<R>,
     (clients, held): (&Arc<ClientTable>, &Arc<LongPolling<R>>),
     other: &OtherSide,
 ) -> BrokerHandler<R> {
@@ -476,6 +481,14 @@ fn handler<R: Runtime>(
             property_filter: config.filters.by_property,
             settings: config.clients.clone(),
         }),
+        assignments: Arc::new(Assignments::new(
+            rt.clone(),
+            peers.clone(),
+            &config.registration.name_servers,
+            topics.clone(),
+            groups.clone(),
+            clients.clone(),
+        )),
         topics: TopicRequests { topics: topics.clone(), groups: groups.clone() },
         views: ViewMessage { store: store.clone(), unique_count_max: config.index.unique_count_max },
         stats: StatsRequests {

@@ -136,7 +136,7 @@ pub(super) fn follow<R: Runtime>(
     ]
 }
 
-/// What is asked about replication: code 907, and 402, which slaves of Java 5.x ask.
+/// What is asked about replication: codes 907 and 908, and 402, which slaves of Java 5.x ask.
 pub(crate) struct HaRequests<R: Runtime> {
     pub store: Arc<MessageStore<R>>,
     pub other: OtherSide,
@@ -172,6 +172,14 @@ impl<R: Runtime> HaRequests<R> {
             ha_client_runtime_info: of_slave.unwrap_or_default(),
         };
         answer(response::SUCCESS).with_body(body.to_json())
+    }
+
+    /// Of a master nothing is to be set. `None` on a slave, which believes no caller about its master.
+    ///
+    /// # Source
+    /// apache/rocketmq 5.3, `AdminBrokerProcessor#resetMasterFlushOffset`.
+    pub fn reset_master_flush_offset(&self) -> Option<RemotingCommand> {
+        self.other.slaves.as_ref().map(|_| answer(response::SUCCESS))
     }
 
     /// By which groups a topic is popped instead of pulled: by none, as nobody can ask for it here.

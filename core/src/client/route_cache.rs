@@ -112,7 +112,7 @@ pub struct RouteCache<R: Runtime> {
 }
 
 impl<R: Runtime> RouteCache<R> {
-    pub(super) fn new(rt: &R, peers: Peers<R>, name_servers: Vec<String>, timeout: Duration) -> Self {
+    pub(crate) fn new(rt: &R, peers: Peers<R>, name_servers: Vec<String>, timeout: Duration) -> Self {
         let first = usize::try_from(rt.random_u64() >> 33).unwrap_or(0) % name_servers.len().max(1);
         RouteCache {
             peers,

@@ -10,6 +10,7 @@
 //! equal bytes.
 
 mod admin;
+mod assignment;
 mod filter;
 mod group;
 mod ha;
@@ -24,6 +25,7 @@ mod topic;
 
 use super::json::{self, JsonError};
 pub use admin::*;
+pub use assignment::*;
 pub use filter::*;
 pub use group::*;
 pub use ha::*;
