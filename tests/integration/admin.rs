@@ -325,6 +325,105 @@ fn offsets_are_reset_by_the_groups_clients_and_copied_to_another_group() {
     });
 }
 
+#[test]
+fn a_tool_of_5x_resets_offsets_whether_or_not_somebody_is_online() {
+    run(async {
+        let dir = TempDir::new("reset-5x");
+        let broker = start(&dir, &config()).await;
+        let client = Client::of(&broker);
+        fill(&client, 3).await;
+        let reset = ResetOffsetHeader {
+            topic: TOPIC.to_owned(),
+            group: GROUP.to_owned(),
+            timestamp: -1,
+            is_force: true,
+            queue_id: Some(-1),
+            offset: Some(-1),
+        };
+        let ask_reset = |header: &ResetOffsetHeader| RemotingCommand {
+            version: V5_0_0,
+            ..request(ask::INVOKE_BROKER_TO_RESET_OFFSET, header)
+        };
+        let nobody = ResetOffsetHeader { group: "nobody".to_owned(), ..reset.clone() };
+        assert_eq!(client.ask(ask_reset(&nobody)).await.code, response::SUBSCRIPTION_GROUP_NOT_EXIST);
+        let nowhere = ResetOffsetHeader { topic: "Nowhere".to_owned(), ..reset.clone() };
+        assert_eq!(client.ask(ask_reset(&nowhere)).await.code, response::TOPIC_NOT_EXIST);
+        let offsets = |answer: &RemotingCommand| {
+            ResetOffsetBody::parse(&answer.body.to_bytes()).expect("offsets").offset_table
+        };
+        let answer = client.done(ask_reset(&reset)).await;
+        assert_eq!(offsets(&answer), BTreeMap::from([(queue(TOPIC, 0), 0), (queue(TOPIC, 1), 3)]));
+        assert_eq!(committed(&client, GROUP, TOPIC, 1).await, Some(3), "nobody was online");
+
+        let consumer = Consumer::default();
+        let _online = consumer.online(&broker, "one").await;
+        let back = ResetOffsetHeader { timestamp: 0, ..reset };
+        let answer = client.done(ask_reset(&back)).await;
+        assert_eq!(committed(&client, GROUP, TOPIC, 1).await, Some(0));
+        while consumer.asked_for(ask::RESET_CONSUMER_CLIENT_OFFSET).is_none() {
+            tokio::task::yield_now().await;
+        }
+        let told = consumer.asked_for(ask::RESET_CONSUMER_CLIENT_OFFSET).expect("it was just there");
+        assert_eq!(offsets(&told), offsets(&answer));
+        broker.stop().await.expect("a clean stop");
+    });
+}
+
+#[test]
+fn the_smallest_offset_of_all_groups_is_told_and_no_group_is_deleted_for_it() {
+    run(async {
+        let dir = TempDir::new("correction");
+        let broker = start(&dir, &config()).await;
+        let client = Client::of(&broker);
+        fill(&client, 3).await;
+        for (group, offset) in [("Slow", 1), ("Fast", 3), ("Between", 2)] {
+            commit(&client, group, TOPIC, 1, offset).await;
+        }
+        let correction = async |filter_groups: Option<&str>, compare_group: &str| {
+            let header = QueryCorrectionOffsetHeader {
+                filter_groups: filter_groups.map(str::to_owned),
+                compare_group: compare_group.to_owned(),
+                topic: TOPIC.to_owned(),
+            };
+            let answer = client.done(request(ask::QUERY_CORRECTION_OFFSET, &header)).await;
+            QueryCorrectionOffsetBody::parse(&answer.body.to_bytes()).expect("offsets").correction_offsets
+        };
+        assert_eq!(correction(None, "Fast").await, BTreeMap::from([(1, 1)]));
+        assert_eq!(correction(Some("Slow,nobody"), "Fast").await, BTreeMap::from([(1, 2)]));
+        // The group to compare with is behind all of the others: they do not limit it.
+        assert_eq!(correction(Some("Slow"), "Slow").await, BTreeMap::from([(1, i64::MAX)]));
+        assert_eq!(committed(&client, "Slow", TOPIC, 1).await, Some(1));
+        let reset = RemotingCommand::request(ask::RESET_MASTER_FLUSH_OFFSET);
+        client.done(reset).await;
+        broker.stop().await.expect("a clean stop");
+    });
+}
+
+#[test]
+fn a_consumer_that_is_sent_elsewhere_leaves_a_message_about_it() {
+    run(async {
+        let dir = TempDir::new("moved");
+        let broker = start(&dir, &config()).await;
+        let client = Client::of(&broker);
+        fill(&client, 3).await;
+        let far = client.ask(pull(&pull_header(TOPIC, 1, 100, "*"))).await;
+        let next = far.header::<PullMessageResponse>().expect("offsets").next_begin_offset;
+        assert_eq!((far.code, next), (response::PULL_OFFSET_MOVED, 3));
+        let mut wait = pull_header("OFFSET_MOVED_EVENT", 0, 0, GROUP);
+        (wait.sys_flag, wait.suspend_timeout_millis) = (6, 15_000);
+        let noted = messages(&client.done(pull(&wait)).await).remove(0);
+        let event = OffsetMovedEvent::parse(&noted.body).expect("an event");
+        let expect = OffsetMovedEvent {
+            consumer_group: GROUP.to_owned(),
+            message_queue: queue(TOPIC, 1),
+            offset_new: 3,
+            offset_request: 100,
+        };
+        assert_eq!(event, expect);
+        broker.stop().await.expect("a clean stop");
+    });
+}
+
 async fn max_offset(client: &Client, topic: &str, queue_id: i32) -> i64 {
     let header = GetMaxOffsetHeader { topic: topic.to_owned(), queue_id, committed: None };
     let answer = client.done(request(ask::GET_MAX_OFFSET, &header)).await;

@@ -93,6 +93,11 @@ impl CommittedOffsets {
         self.table().topics.get(topic).map(|groups| groups.keys().cloned().collect()).unwrap_or_default()
     }
 
+    /// What each group has committed on `topic`.
+    pub fn on_topic(&self, topic: &str) -> BTreeMap<String, QueueOffsets> {
+        self.table().topics.get(topic).cloned().unwrap_or_default()
+    }
+
     /// The topics on which `group` has committed something.
     pub fn topics_of(&self, group: &str) -> Vec<String> {
         let table = self.table();

@@ -23,6 +23,7 @@ mod filter;
 mod held_pulls;
 mod lock_table;
 mod long_polling;
+mod moved_offsets;
 mod names;
 mod node;
 mod offset_file;
@@ -55,8 +56,8 @@ use crate::remoting::connection::{Answer, ConnectionHandle, Handler, InFlightLim
 use crate::runtime::Runtime;
 
 use admin::{AdminRequests, is_admin};
-use client_requests::ClientRequests;
 use assignment::Assignments;
+use client_requests::ClientRequests;
 use long_polling::LongPolling;
 use offset_requests::OffsetRequests;
 use pull_message::PullMessage;
@@ -82,8 +83,8 @@ enum Class {
     Heartbeat,
     EndTransaction,
     Admin,
-    Other,
     Assignment,
+    Other,
 }
 
 impl Class {
@@ -96,8 +97,8 @@ impl Class {
             codes::LITE_PULL_MESSAGE => Class::LitePull,
             codes::HEART_BEAT => Class::Heartbeat,
             codes::END_TRANSACTION => Class::EndTransaction,
-            code if is_admin(code) => Class::Admin,
             codes::QUERY_ASSIGNMENT => Class::Assignment,
+            code if is_admin(code) => Class::Admin,
             _ => Class::Other,
         }
     }
@@ -119,8 +120,8 @@ struct BrokerHandler<R: Runtime> {
     pulls: Arc<PullMessage<R>>,
     offsets: OffsetRequests<R>,
     clients: Arc<ClientRequests<R>>,
-    topics: TopicRequests<R>,
     assignments: Arc<Assignments<R>>,
+    topics: TopicRequests<R>,
     views: ViewMessage<R>,
     stats: StatsRequests<R>,
     admin: Arc<AdminRequests<R>>,
@@ -158,11 +159,12 @@ impl<R: Runtime> BrokerHandler<R> {
             codes::GET_ALL_CONSUMER_OFFSET => Ok(self.offsets.all()),
             codes::GET_ALL_DELAY_OFFSET => Ok(self.schedule.all()),
             codes::GET_BROKER_HA_STATUS => Ok(self.ha.status()),
-            codes::GET_ALL_MESSAGE_REQUEST_MODE => Ok(self.ha.request_modes()),
             codes::RESET_MASTER_FLUSH_OFFSET => {
                 Ok(self.ha.reset_master_flush_offset().unwrap_or_else(|| unsupported(request)))
             }
             codes::SET_MESSAGE_REQUEST_MODE => self.assignments.set_mode(request).await,
+            codes::GET_ALL_MESSAGE_REQUEST_MODE => Ok(self.ha.request_modes()),
+            codes::QUERY_CORRECTION_OFFSET => self.offsets.correction(request),
             codes::GET_MAX_OFFSET => self.offsets.max(request),
             codes::GET_MIN_OFFSET => self.offsets.min(request),
             codes::SEARCH_OFFSET_BY_TIMESTAMP => self.offsets.by_time(request).await,
@@ -251,13 +253,13 @@ impl<R: Runtime> Handler<R> for BrokerHandler<R> {
                 let admin = self.admin.clone();
                 Answer::Later(Box::pin(async move { answer_of(admin.dispatch(&request).await) }))
             }
-            Class::Heartbeat | Class::Other => {
-                Answer::Now(answer_of(self.dispatch(connection, &request).await))
             // It may wait for a name server.
             Class::Assignment => {
                 let assignments = self.assignments.clone();
                 Answer::Later(Box::pin(async move { answer_of(assignments.query(&request).await) }))
             }
+            Class::Heartbeat | Class::Other => {
+                Answer::Now(answer_of(self.dispatch(connection, &request).await))
             }
         }
     }

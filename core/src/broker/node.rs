@@ -115,8 +115,8 @@ pub(super) struct Tables<R: Runtime> {
     offset_file: Arc<OffsetFile<R>>,
     filters: Arc<ConsumerFilters<R>>,
     pub(super) schedule: Arc<Schedule<R>>,
-}
     counts: Arc<Counts>,
+}
 
 impl<R: Runtime> Broker<R> {
     /// Starts a broker and returns once it serves requests and has told, or tried to tell, the name servers.
@@ -164,13 +164,11 @@ impl<R: Runtime> Broker<R> {
         let clients = Arc::new(ClientTable::default());
         let ha = replication::listen(&rt, config, &store).await?;
         let other = OtherSide::new(config, ha.as_ref());
-        let handler = Arc::new(handler(&rt, config, &store, &tables, (&clients, &held), &other));
+        let limits = ConnectionLimits::default();
         let peers = Peers::new(rt.clone(), Arc::new(NoHandler), limits.clone());
         let handler = handler(&rt, config, &store, &tables, (&clients, &held), &other, &peers);
         let handler = Arc::new(handler);
 
-
-        let limits = ConnectionLimits::default();
         let (stop, stopping) = watch(false);
         let servers = listen(&rt, config, &handler, &limits).await?;
         let local = servers.first().expect("the main port is listened on").local_addr();
@@ -375,18 +373,18 @@ async fn open_tables<R: Runtime>(
         offset_file: Arc::new(offset_file),
         filters: Arc::new(filters),
         schedule: Arc::new(schedule),
+        counts,
     })
 }
-        counts,
 
 fn handler<R: Runtime>(
     rt: &R,
     config: &BrokerConfig,
     store: &Arc<MessageStore<R>>,
     tables: &Tables<R>,
-    peers: &Peers<R>,
     (clients, held): (&Arc<ClientTable>, &Arc<LongPolling<R>>),
     other: &OtherSide,
+    peers: &Peers<R>,
 ) -> BrokerHandler<R> {
     let Tables { topics, groups, offsets, counts, .. } = tables;
     let is_slave = config.identity.role == Role::Slave;
@@ -418,12 +416,12 @@ fn handler<R: Runtime>(
         counts: counts.clone(),
         settings: Settings::new(config, changeable, rt.wall_ms()),
         broker_name: config.identity.name.clone(),
+        is_slave,
         began: (rt.wall_ms(), rt.now()),
     });
     BrokerHandler {
         send_backs: SendBack {
             rt: rt.clone(),
-        is_slave,
             store: store.clone(),
             topics: topics.clone(),
             groups: groups.clone(),
@@ -462,8 +460,10 @@ fn handler<R: Runtime>(
             property_filter: config.filters.by_property,
             permission,
             counts: counts.clone(),
+            moved: (!is_slave).then(Arc::default),
+            broker_name: config.identity.name.clone(),
             is_slave,
-        },
+        }),
         offsets: OffsetRequests {
             rt: rt.clone(),
             store: store.clone(),
@@ -555,6 +555,10 @@ fn background<R: Runtime>(
         rt.spawn("write filters", tables.filters.clone().run(stop.clone())),
         rt.spawn("expire clients", expire_clients(rt.clone(), clients, stop.clone())),
     ];
+    if let Some(moved) = &handler.pulls.moved {
+        let writes = moved.clone().run(rt.clone(), handler.sends.clone(), stop.clone());
+        tasks.push(rt.spawn("note moved offsets", writes));
+    }
     if config.identity.role != Role::Slave {
         tasks.push(rt.spawn("check transactions", handler.transactions.clone().run(stop.clone())));
         tasks.extend(tables.schedule.start(save_interval, stop));

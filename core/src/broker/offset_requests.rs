@@ -1,18 +1,19 @@
-//! Requests about offsets: what groups have committed (14, 15, 43), and where queues begin and end (29 to 32).
+//! Requests about offsets: what groups have committed (14, 15, 43, 308), and where queues begin and end (29 to 32).
 
 use std::sync::Arc;
 
 use crate::remoting::RemotingCommand;
-use crate::remoting::body::{ConsumerOffsetWrapper, DataVersion};
+use crate::remoting::body::{ConsumerOffsetWrapper, DataVersion, QueryCorrectionOffsetBody};
 use crate::remoting::codes::response;
 use crate::remoting::headers::{
     self, GetEarliestStoreTimeHeader, GetMaxOffsetHeader, GetMinOffsetHeader, OffsetResponse,
-    QueryConsumerOffsetHeader, SearchOffsetHeader, StoreTimeResponse, UpdateConsumerOffsetHeader,
+    QueryConsumerOffsetHeader, QueryCorrectionOffsetHeader, SearchOffsetHeader, StoreTimeResponse,
+    UpdateConsumerOffsetHeader,
 };
 use crate::runtime::Runtime;
 use crate::store::{Boundary, GetStatus, MessageStore};
 
-use super::committed_offsets::CommittedOffsets;
+use super::committed_offsets::{CommittedOffsets, QueueOffsets};
 use super::refusal::{Refusal, answer};
 use super::subscription_group::SubscriptionGroups;
 use super::topic_config::Topics;
@@ -98,6 +99,34 @@ impl<R: Runtime> OffsetRequests<R> {
         let version = table_version(changes, self.rt.wall_ms());
         let body = ConsumerOffsetWrapper { data_version: Some(version), offset_table };
         answer(response::SUCCESS).with_body(body.to_json())
+    }
+
+    /// The smallest offset that some group has committed on each queue, of those that still are in the queue; without a limit
+    /// where the group to compare with is behind it.
+    ///
+    /// # Source
+    /// apache/rocketmq 4.9.7, `ConsumerOffsetManager#queryMinOffsetInAllGroup`, but for the groups that do not count: there
+    /// their offsets are deleted.
+    pub fn correction(&self, request: &RemotingCommand) -> Result<RemotingCommand> {
+        let header: QueryCorrectionOffsetHeader = request.header()?;
+        let left_out: Vec<&str> = header.filter_groups.iter().flat_map(|groups| groups.split(',')).collect();
+        let committed = self.offsets.on_topic(&header.topic);
+        let mut correction_offsets = QueueOffsets::new();
+        for (_, queues) in committed.iter().filter(|(group, _)| !left_out.contains(&group.as_str())) {
+            for (queue, offset) in queues {
+                if *offset >= self.store.min_offset(&header.topic, *queue) {
+                    let smallest = correction_offsets.entry(*queue).or_insert(*offset);
+                    *smallest = (*smallest).min(*offset);
+                }
+            }
+        }
+        for (queue, offset) in committed.get(&header.compare_group).into_iter().flatten() {
+            if let Some(correction) = correction_offsets.get_mut(queue).filter(|known| **known > *offset) {
+                *correction = i64::MAX;
+            }
+        }
+        let body = QueryCorrectionOffsetBody { correction_offsets };
+        Ok(answer(response::SUCCESS).with_body(body.to_json()))
     }
 
     pub fn max(&self, request: &RemotingCommand) -> Result<RemotingCommand> {

@@ -11,7 +11,9 @@ use crate::config::{Live, Permission, PullSettings};
 use crate::filter::{Expression, SQL92};
 use crate::message::sys_flag::pull as flags;
 use crate::remoting::RemotingCommand;
-use crate::remoting::body::{MessageModel, SubscriptionGroupConfig, TopicConfig};
+use crate::remoting::body::{
+    MessageModel, MessageQueue, OffsetMovedEvent, SubscriptionGroupConfig, TopicConfig,
+};
 use crate::remoting::codes::{request, response};
 use crate::remoting::connection::{Answer, ConnectionHandle};
 use crate::remoting::headers::{PullMessageHeader, PullMessageResponse};
@@ -25,6 +27,7 @@ use super::counts::{Counts, GroupCounts};
 use super::filter::{Filter, TagFilter, is_tag_type, is_wanted};
 use super::held_pulls::Held;
 use super::long_polling::{HeldAnswer, LongPolling};
+use super::moved_offsets::MovedOffsets;
 use super::refusal::{Refusal, answer};
 use super::subscription_group::SubscriptionGroups;
 use super::topic_config::{Topics, perm};
@@ -74,6 +77,9 @@ pub(crate) struct PullMessage<R: Runtime> {
     pub property_filter: bool,
     pub permission: Live<Permission>,
     pub counts: Arc<Counts>,
+    /// Where it is noted that a consumer was sent elsewhere; `None` on a slave, which does not send it.
+    pub moved: Option<Arc<MovedOffsets>>,
+    pub broker_name: String,
     pub is_slave: bool,
 }
 
@@ -90,7 +96,57 @@ impl<R: Runtime> PullMessage<R> {
         connection: &ConnectionHandle,
         request: &RemotingCommand,
     ) -> Result<Answer, Refusal> {
-        let header: PullMessageHeader = request.header()?;
+        let lite = request.code == request::LITE_PULL_MESSAGE;
+        let asked = Asked { header: request.header()?, lite };
+        let pull = self.checked(&asked).await?;
+        let read = read(&self.rt, &self.store, &pull).await;
+        let header = &asked.header;
+        if header.sys_flag & flags::COMMIT_OFFSET != 0 {
+            let max = self.store.max_offset(&header.topic, header.queue_id);
+            let (topic, group) = (&header.topic, &header.consumer_group);
+            self.offsets.commit(topic, group, header.queue_id, header.commit_offset, max);
+            self.rt.probe("broker.offset_committed", header.commit_offset.unsigned_abs(), 0);
+        }
+        let may_hold = header.sys_flag & flags::SUSPEND != 0 && !request.is_oneway();
+        if code_of(&read, pull.offset) == response::PULL_NOT_FOUND && may_hold {
+            return Ok(self.hold(connection, request, asked, pull));
+        }
+        Ok(Answer::Now(self.answered(header, &pull, read)))
+    }
+
+    /// The answer to a pull that was held: by what is allowed now, without a commit, and not held again.
+    ///
+    /// # Source
+    /// apache/rocketmq 4.9.7, `PullMessageProcessor#executeRequestWhenWakeup`.
+    pub async fn answer_woken(&self, asked: &Asked) -> RemotingCommand {
+        match self.checked(asked).await {
+            Ok(pull) => {
+                let read = read(&self.rt, &self.store, &pull).await;
+                self.answered(&asked.header, &pull, read)
+            }
+            Err(refusal) => refusal.answer(),
+        }
+    }
+
+    fn answered(&self, header: &PullMessageHeader, pull: &CheckedPull, read: Read) -> RemotingCommand {
+        let offset_new = read.next_begin;
+        let answer = respond(pull, read);
+        if answer.code == response::PULL_OFFSET_MOVED
+            && let Some(moved) = &self.moved
+        {
+            let (broker_name, queue_id) = (self.broker_name.clone(), header.queue_id);
+            moved.note(OffsetMovedEvent {
+                consumer_group: header.consumer_group.clone(),
+                message_queue: MessageQueue { broker_name, queue_id, topic: header.topic.clone() },
+                offset_new,
+                offset_request: header.queue_offset,
+            });
+        }
+        answer
+    }
+
+    /// Checks a pull against what is known now.
+    async fn checked(&self, Asked { header, lite }: &Asked) -> Result<CheckedPull, Refusal> {
         let group = self.groups.get_or_create(&header.consumer_group).await?;
         let topic = self.topics.get(&header.topic);
         let live = self.clients.live_group(&header.consumer_group, &header.topic);
