@@ -7,6 +7,11 @@ pub enum ConfigError {
     BadValue { file: String, line: usize, key: String, expected: String, found: String },
     #[error("{file}:{line}: expected key=value, found {text}")]
     NotASetting { file: String, line: usize, text: String },
+    /// Started all the same, the server would let in whom its operator means to keep out.
+    #[error(
+        "{file}:{line}: {key}=true: this server has no access control and would serve everybody; remove the line to have that"
+    )]
+    NoAccessControl { file: String, line: usize, key: String },
     #[error("{key}: expected {expected}, found {found}")]
     BadFlag { key: String, expected: String, found: String },
     #[error("unknown setting {key}{}", did_you_mean(*nearest))]

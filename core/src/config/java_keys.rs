@@ -1,5 +1,8 @@
 //! Keys of Java's servers (4.9.7 whole, the common ones of 5.x) that do nothing here. Sorted.
 
+/// Of these those that, when they are true, keep people out.
+pub(super) const ACCESS_CONTROL: [&str; 3] = ["aclEnable", "authenticationEnabled", "authorizationEnabled"];
+
 /// Broker, its store and its network.
 pub(super) const BROKER: &[&str] = &[
     "ackMessageThreadPoolNums",

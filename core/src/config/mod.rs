@@ -2,7 +2,8 @@
 //!
 //! Each setting has one owner, a group of [`groups`], and there one field, typed, with its unit in its name and Java's key
 //! in its doc line. A key that is read acts. A key that Java knows and we do not implement gets one warning that names it,
-//! an unknown one gets one warning with the nearest known key, a bad value is an error and nothing is started.
+//! an unknown one gets one warning with the nearest known key. A bad value is an error and nothing is started; so is a key
+//! that asks for access control.
 //!
 //! Invariant: after `read` every value is valid; nobody checks it again.
 
@@ -316,6 +317,10 @@ fn read<C: Groups>(file: &str, text: &str) -> Result<(C, Vec<Warning>), ConfigEr
                     found: entry.value,
                 });
             }
+            None if keeps_people_out(&entry.key, &entry.value) => {
+                let (file, line) = place();
+                return Err(ConfigError::NoAccessControl { file, line, key: entry.key });
+            }
             None => {
                 let (file, line) = place();
                 warnings.push(not_ours::<C>(file, line, entry.key, &config));
@@ -323,6 +328,10 @@ fn read<C: Groups>(file: &str, text: &str) -> Result<(C, Vec<Warning>), ConfigEr
         }
     }
     Ok((config, warnings))
+}
+
+fn keeps_people_out(key: &str, value: &str) -> bool {
+    java_keys::ACCESS_CONTROL.contains(&key) && value.eq_ignore_ascii_case("true")
 }
 
 async fn take_changes<C: Groups, R: Runtime>(config: &mut C, rt: &R, path: &str) -> io::Result<()> {

@@ -36,6 +36,10 @@ fn a_bad_value_names_file_line_key_and_what_was_expected() {
             "broker.conf:1: brokerRole: expected ASYNC_MASTER, SYNC_MASTER or SLAVE, found FOLLOWER",
         ),
         ("nothing", "broker.conf:1: expected key=value, found nothing"),
+        (
+            "brokerName=a\naclEnable = TRUE",
+            "broker.conf:2: aclEnable=true: this server has no access control and would serve everybody; remove the line to have that",
+        ),
     ];
     for (text, expect) in cases {
         assert_eq!(broker_error(text), expect);
@@ -44,13 +48,14 @@ fn a_bad_value_names_file_line_key_and_what_was_expected() {
 
 #[test]
 fn a_key_that_does_nothing_gets_one_warning() {
-    let (_, warnings) = broker("brokerNme=x\nwarmMapedFileEnable=true\nqqqqqqqqqqqq=1\n");
+    let (_, warnings) = broker("brokerNme=x\nwarmMapedFileEnable=true\nqqqqqqqqqqqq=1\naclEnable=false\n");
     assert_eq!(
         warnings,
         [
             "broker.conf:1: unknown setting brokerNme is ignored; did you mean brokerName?",
             "broker.conf:2: warmMapedFileEnable is a setting of the Java server that is not implemented here; it is ignored",
             "broker.conf:3: unknown setting qqqqqqqqqqqq is ignored",
+            "broker.conf:4: aclEnable is a setting of the Java server that is not implemented here; it is ignored",
         ]
     );
 }
