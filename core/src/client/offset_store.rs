@@ -2,7 +2,7 @@
 //! broadcasting consumer, in a file of its own.
 //!
 //! Only what was consumed or decided here is told: an offset that was read and that nothing has come of yet may be behind
-//! what another member has told since, and would put it back.
+//! what another member has told since, and would put it back. Once its broker was lost it is told all the same.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -83,6 +83,13 @@ impl<R: Runtime> OffsetStore<R> {
     /// Where a queue that was taken over begins, as it was read.
     pub(super) fn begin(&self, queue: &MessageQueue, offset: i64) {
         self.offsets().insert(queue.clone(), Known { offset, is_only_read: true });
+    }
+
+    /// The broker may have died, and with it what it had not saved: also what was only read is told again.
+    pub(super) fn doubt_broker(&self, queue: &MessageQueue) {
+        if let Some(known) = self.offsets().get_mut(queue) {
+            known.is_only_read = false;
+        }
     }
 
     pub(super) fn forget(&self, queue: &MessageQueue) {

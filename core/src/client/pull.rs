@@ -106,6 +106,7 @@ impl<R: Runtime, L: Listener> Pull<'_, R, L> {
             Ok(answer) => self.take(process, &addr, &answer, begun).await,
             Err(error) => {
                 tracing::debug!(topic = self.queue.topic, queue = self.queue.queue_id, %error, "pull failed");
+                self.inner.offsets.doubt_broker(self.queue);
                 let _ = shared.routes.refresh(&self.queue.topic).await;
                 RETRY_PAUSE
             }
