@@ -37,6 +37,8 @@ impl Cluster {
         config.identity.role = role;
         config.identity.id = u32::from(role == Role::Slave);
         config.registration.name_servers = self.name_server.local_addr().to_string();
+        // One that begins anew counts when twice this is over.
+        config.ha.slave_timeout_ms = 500;
         config
     }
 

@@ -501,11 +501,7 @@ fn handler<R: Runtime>(
         },
         admin,
         schedule: tables.schedule.clone(),
-        ha: HaRequests {
-            store: store.clone(),
-            other: other.clone(),
-            fall_behind_max: config.ha.fall_behind_max,
-        },
+        ha: HaRequests { store: store.clone(), other: other.clone(), rule: replication::rule(config) },
         held: held.clone(),
         wait_limits: BrokerHandler::<R>::wait_limits(config),
         sends_in_flight: InFlightLimit::new(config.send.in_flight_max),

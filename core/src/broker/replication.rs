@@ -3,7 +3,7 @@
 //! | role | listens on the HA port | takes sends | a send is answered |
 //! |---|---|---|---|
 //! | ASYNC_MASTER | yes | yes | by its own flush |
-//! | SYNC_MASTER | yes | yes | when one slave has it too |
+//! | SYNC_MASTER | yes | yes | when one slave has it too, or as many as [`Rule`] says |
 //! | SLAVE | no | no: code 14 | |
 //!
 //! # Source
@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::{BrokerConfig, Role};
+use crate::ha::copies::{InSync, Need, Rule, SLAVES_MAX, TooFew};
 use crate::ha::master::{FeedSettings, HaServer, Replication};
 use crate::ha::slave::{FollowSettings, LinkState, MasterPlace, Slave};
 use crate::remoting::RemotingCommand;
@@ -29,12 +30,18 @@ use super::node::{StartError, Tables};
 use super::refusal::answer;
 use super::slave_sync::SlaveSync;
 
-/// Whether role and number agree: a broker that is half a slave must not start as a second master.
+/// Whether role and number agree: a broker that is half a slave must not start as a second master. And whether as many
+/// slaves can be counted as are asked for.
 ///
 /// # Errors
 /// [`StartError::Role`].
 pub(super) fn check(config: &BrokerConfig) -> Result<(), StartError> {
     let (role, id) = (config.identity.role, config.identity.id);
+    let copies = config.ha.in_sync_replicas.max(config.ha.in_sync_min) as usize;
+    if copies > 1 + SLAVES_MAX {
+        let why = format!("{copies} copies cannot be waited for, at most {}", 1 + SLAVES_MAX);
+        return Err(StartError::Role(why));
+    }
     match (role, id) {
         (Role::Slave, 0) => Err(StartError::Role("a SLAVE needs a brokerId above 0".to_owned())),
         (Role::AsyncMaster | Role::SyncMaster, 1..) => {
@@ -72,6 +79,7 @@ pub(super) async fn listen<R: Runtime>(
         heartbeat: Duration::from_millis(config.ha.heartbeat_ms.max(1)),
         housekeeping: Duration::from_millis(config.ha.housekeeping_ms.max(1)),
         batch_bytes: config.ha.batch_bytes as usize,
+        wait_ms: config.ha.slave_timeout_ms,
     };
     let server = HaServer::bind(rt.clone(), address, store.clone(), settings).await;
     server.map(Some).map_err(|source| StartError::Listen { address, source })
@@ -140,7 +148,7 @@ pub(super) fn follow<R: Runtime>(
 pub(crate) struct HaRequests<R: Runtime> {
     pub store: Arc<MessageStore<R>>,
     pub other: OtherSide,
-    pub fall_behind_max: u64,
+    pub rule: Rule,
 }
 
 impl<R: Runtime> HaRequests<R> {
@@ -154,7 +162,7 @@ impl<R: Runtime> HaRequests<R> {
         let described = connections.into_iter().map(|(peer, acknowledged)| HaConnectionRuntimeInfo {
             addr: peer.to_string(),
             diff: signed(end.saturating_sub(acknowledged)),
-            in_sync: end.saturating_sub(acknowledged) < self.fall_behind_max,
+            in_sync: end.saturating_sub(acknowledged) < self.rule.behind_max(),
             slave_ack_offset: signed(acknowledged),
         });
         let ha_connection_info: Vec<_> = described.collect();
@@ -188,36 +196,58 @@ impl<R: Runtime> HaRequests<R> {
     }
 }
 
+/// Which copies a SYNC_MASTER of these settings asks for.
+#[must_use]
+pub(super) fn rule(config: &BrokerConfig) -> Rule {
+    let ha = &config.ha;
+    if ha.in_sync_replicas == 0 && ha.in_sync_min == 0 && !ha.ack_by_all_in_sync {
+        return Rule::OneSlave { fall_behind_max: ha.fall_behind_max };
+    }
+    Rule::InSync(InSync {
+        replicas: ha.in_sync_replicas.max(1) as usize,
+        min: ha.in_sync_min.max(1) as usize,
+        all: ha.ack_by_all_in_sync,
+        gap_max: ha.in_sync_gap_max,
+    })
+}
+
 /// What sends to a SYNC_MASTER wait for.
 pub(crate) struct SlaveWait {
-    pub replication: Arc<Replication>,
-    pub fall_behind_max: u64,
-    pub timeout_ms: u64,
+    replication: Arc<Replication>,
+    rule: Rule,
+    timeout_ms: u64,
 }
 
 impl SlaveWait {
     pub fn new(config: &BrokerConfig, server: Option<&Arc<Replication>>) -> Option<SlaveWait> {
         let replication = server.filter(|_| config.identity.role == Role::SyncMaster)?.clone();
-        Some(SlaveWait {
-            replication,
-            fall_behind_max: config.ha.fall_behind_max,
-            timeout_ms: config.ha.slave_timeout_ms,
-        })
+        Some(SlaveWait { replication, rule: rule(config), timeout_ms: config.ha.slave_timeout_ms })
     }
 
-    /// Whether there is a slave to wait for, by a put that ends at `end`.
-    pub fn has_slave(&self, end: u64) -> bool {
-        self.replication.is_available(end, self.fall_behind_max)
+    /// What a send will wait for that is to be stored in a log which ends at `end`.
+    ///
+    /// # Errors
+    /// It must not be stored.
+    pub fn need(&self, end: u64) -> Result<Need, TooFew> {
+        self.rule.need(|| self.replication.in_sync(end, self.rule.behind_max()))
     }
 
-    /// `answer` when a slave has the log up to `end`. A slave is given flushed bytes only where the master waits for its
-    /// flush, so that one wait stands for both.
+    /// How many slaves a send waits for that is stored up to `end`; `None` when it would wait in vain.
+    pub fn slaves(&self, need: Need, end: u64) -> Option<usize> {
+        match need {
+            Need::Slaves(slaves) => Some(slaves),
+            Need::OneIfNear => self.replication.is_available(end, self.rule.behind_max()).then_some(1),
+        }
+    }
+
+    /// `answer` when so many `slaves` have the log up to `end`. A slave is given flushed bytes only where the master waits
+    /// for its flush, so that one wait stands for both.
     pub fn answer<R: Runtime>(
         &self,
         rt: &R,
         store: &Arc<MessageStore<R>>,
         answer: Response,
-        end: u64,
+        (slaves, end): (usize, u64),
     ) -> Answer {
         if rt.mutant(Mutant::AckBeforeSlave) {
             return now(answer);
@@ -229,13 +259,13 @@ impl SlaveWait {
             Reached::TimedOut | Reached::Failed => with_status(
                 answer,
                 response::FLUSH_SLAVE_TIMEOUT,
-                "stored, but no slave has said that it has it",
+                "stored, but not enough slaves have said that they have it",
             ),
         };
         let early = rt.mutant(Mutant::SlaveWaitEndsEarly);
         let timeout_ms = if early { self.timeout_ms / 8 } else { self.timeout_ms };
         Answer::WhenReached {
-            mark: self.replication.confirmed().clone(),
+            mark: self.replication.confirmed(slaves).clone(),
             position: end,
             deadline: rt.now().after_ms(timeout_ms),
             finish: Box::new(finish),
@@ -265,6 +295,7 @@ pub(super) fn now(answer: Response) -> Answer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::HaSettings;
 
     #[test]
     fn role_and_number_must_agree() {
@@ -275,6 +306,25 @@ mod tests {
         };
         assert!(of(Role::AsyncMaster, 0) && of(Role::SyncMaster, 0) && of(Role::Slave, 1));
         assert!(!of(Role::AsyncMaster, 1) && !of(Role::SyncMaster, 1) && !of(Role::Slave, 0));
+    }
+
+    #[test]
+    fn one_slave_is_waited_for_unless_a_setting_of_java_5_is_there() {
+        let of = |set: &[(&str, &str)]| {
+            let mut config = BrokerConfig::default();
+            set.iter().for_each(|(key, value)| config.set(key, value).expect("a key with its value"));
+            (check(&config).is_ok(), rule(&config))
+        };
+        let in_sync = |replicas, min, all| {
+            let gap_max = HaSettings::default().in_sync_gap_max;
+            (true, Rule::InSync(InSync { replicas, min, all, gap_max }))
+        };
+        assert_eq!(of(&[("haSlaveFallbehindMax", "7")]), (true, Rule::OneSlave { fall_behind_max: 7 }));
+        assert_eq!(of(&[("inSyncReplicas", "1")]), in_sync(1, 1, false));
+        assert_eq!(of(&[("inSyncReplicas", "3")]), in_sync(3, 1, false));
+        assert_eq!(of(&[("minInSyncReplicas", "2")]), in_sync(1, 2, false));
+        assert_eq!(of(&[("allAckInSyncStateSet", "true")]), in_sync(1, 1, true));
+        assert!(!of(&[("minInSyncReplicas", "17")]).0);
     }
 
     #[test]

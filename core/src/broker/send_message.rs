@@ -3,7 +3,8 @@
 //! A SUCCESS means: stored, and in SYNC_FLUSH mode on stable storage. FLUSH_DISK_TIMEOUT means: stored, but nobody knows
 //! whether durably. That is also the answer when the flush that was to cover the message has failed, since its bytes
 //! may have reached the disk and the next start may find them. With SYNC_MASTER a SUCCESS means that a slave has it too,
-//! and FLUSH_SLAVE_TIMEOUT and SLAVE_NOT_AVAILABLE mean: stored, and nobody knows whether on a slave. Every other code means: not stored, and it never will be.
+//! or as many have as the settings ask for, and FLUSH_SLAVE_TIMEOUT and SLAVE_NOT_AVAILABLE mean: stored, and nobody knows
+//! on how many slaves. Every other code means: not stored, and it never will be.
 //!
 //! A half message is stored in the half topic (`transaction`), a delayed one in the delay topic, and one that its group has
 //! tried too often in the group's dead letter queue.
@@ -13,6 +14,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 
 use crate::config::{BrokerConfig, Live, Permission, Role, SendSettings};
+use crate::ha::copies::Need;
 use crate::message::batch;
 use crate::message::properties::{self, NAME_SEPARATOR, PROPERTY_SEPARATOR, Segment};
 use crate::message::{MessageToStore, id, sys_flag};
@@ -207,6 +209,7 @@ impl<R: Runtime> SendMessage<R> {
                     sys_flag::with_transaction_type(message.sys_flag, sys_flag::TRANSACTION_NONE);
             }
         }
+        let need = self.need(wants.flush)?;
         let mut ids = String::new();
         let (queue_offset, end) = if header.batch {
             let put = self.put_batch(message, raw).await?;
@@ -230,7 +233,7 @@ impl<R: Runtime> SendMessage<R> {
                 SerializeType::Json => Response::Json(self.sent_json(place, &wants)),
                 SerializeType::RocketMq => Response::Command(self.sent(place, &wants)),
             };
-            return Ok(self.when_safe(answer, end, wants.flush));
+            return Ok(self.when_safe(answer, end, (wants.flush, need)));
         }
         Ok(match request.serialize_type {
             SerializeType::Json => Answer::NowJson(self.sent_json(place, &wants)),
@@ -359,14 +362,28 @@ impl<R: Runtime> SendMessage<R> {
         if self.store.must_wait() { self.when_kept(answer.into(), end) } else { Answer::Now(answer) }
     }
 
+    /// What a send needs of slaves, before it is stored; `None` when it does not wait for any.
+    ///
+    /// # Errors
+    /// When too few are in sync. The code is Java's.
+    fn need(&self, waits: bool) -> Result<Option<Need>, Refusal> {
+        let Some(slaves) = self.slave_wait.as_ref().filter(|_| waits) else { return Ok(None) };
+        let need = slaves.need(self.store.commit_log_max());
+        need.map(Some).map_err(|few| Refusal::new(response::SYSTEM_ERROR, few.to_string()))
+    }
+
     /// `answer` when the log up to `end` is as safe as the settings say; a message that does not wait is safe when it
     /// outlives the process.
-    fn when_safe(&self, mut answer: Response, end: u64, waits: bool) -> Answer {
-        if let Some(slaves) = self.slave_wait.as_ref().filter(|_| waits) {
-            if slaves.has_slave(end) {
-                return slaves.answer(&self.rt, &self.store, answer, end);
+    fn when_safe(&self, mut answer: Response, end: u64, (waits, need): (bool, Option<Need>)) -> Answer {
+        if let (Some(slave_wait), Some(need)) = (&self.slave_wait, need) {
+            match slave_wait.slaves(need, end) {
+                Some(0) => {}
+                Some(slaves) => return slave_wait.answer(&self.rt, &self.store, answer, (slaves, end)),
+                None => {
+                    answer =
+                        with_status(answer, response::SLAVE_NOT_AVAILABLE, "stored, but no slave is near");
+                }
             }
-            answer = with_status(answer, response::SLAVE_NOT_AVAILABLE, "stored, but no slave is near");
         }
         match (self.store.must_wait(), waits) {
             (true, true) => self.when_durable(answer, end),

@@ -89,6 +89,15 @@ settings! {
         "haTransferBatchSize" batch_bytes: u32 = 32 * 1024;
         /// A slave that is so many bytes behind is not waited for.
         "haSlaveFallbehindMax" fall_behind_max: u64 = 256 * 1024 * 1024;
+        /// Copies that a send to a SYNC_MASTER waits for, the master's among them. 0, here and at `minInSyncReplicas`: not
+        /// set; where neither is, nor `allAckInSyncStateSet`, one slave is waited for, as Java 4.x does.
+        "inSyncReplicas" in_sync_replicas: u32 = 0;
+        /// While fewer copies are in sync, sends to a SYNC_MASTER are refused.
+        "minInSyncReplicas" in_sync_min: u32 = 0;
+        /// Whether a send to a SYNC_MASTER waits for all copies that are in sync.
+        "allAckInSyncStateSet" ack_by_all_in_sync: bool = false;
+        /// A slave that is so many bytes behind is not in sync.
+        "haMaxGapNotInSync" in_sync_gap_max: u64 = 256 * 1024 * 1024;
         /// How long a send waits for a slave.
         "slaveTimeout" slave_timeout_ms: u64 = 3_000;
     }

@@ -12,6 +12,7 @@ use super::follower::{Follower, Ready};
 use super::replicas::{Extent, Replicas, Reported};
 use crate::message::MessageToStore;
 use crate::message::codec::{self, BLANK_BYTES, Check, Place};
+use crate::runtime::Mono;
 
 /// Two records fit into a file, and three into no two frames.
 const FILE_BYTES: u64 = 512;
@@ -105,7 +106,7 @@ impl State {
     }
 
     fn extent(&self) -> Extent {
-        Extent { min: 0, end: self.log.len() as u64, file_bytes: FILE_BYTES }
+        Extent { min: 0, end: self.log.len() as u64, file_bytes: FILE_BYTES, now: Mono(0), wait_ms: 0 }
     }
 
     fn disconnect(&mut self) {
@@ -203,7 +204,7 @@ impl State {
         let Some(link) = &mut self.link else { return };
         let Some(value) = link.report.take() else { return };
         let heard = match self.rules {
-            Rules::Unchecked if value > log.end => Ok(self.replicas.believed(CONNECTION, value)),
+            Rules::Unchecked if value > log.end => Ok(self.replicas.believed(CONNECTION, value, log.now)),
             _ => self.replicas.reported(CONNECTION, value as i64, log),
         };
         match heard {
@@ -253,7 +254,7 @@ impl State {
 
     /// What must hold in every state.
     fn check(&self) -> Result<(), &'static str> {
-        let confirmed = self.replicas.confirmed();
+        let confirmed = self.replicas.confirmed(1);
         if confirmed > self.log.len() as u64 {
             return Err("more is confirmed than there is");
         }
@@ -281,7 +282,7 @@ fn explore(rules: Rules) -> Result<(usize, bool), &'static str> {
     let mut complete = false;
     while let Some(state) = open.pop() {
         state.check()?;
-        complete |= state.appended == APPENDS_MAX && state.replicas.confirmed() == state.log.len() as u64;
+        complete |= state.appended == APPENDS_MAX && state.replicas.confirmed(1) == state.log.len() as u64;
         for next in state.next() {
             if seen.insert(next.clone()) {
                 open.push(next);

@@ -7,13 +7,14 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 
+use super::copies::SLAVES_MAX;
 use super::replicas::{Extent, Refused, Replicas, Reported};
 use super::wire::{self, BODY_BYTES_MAX};
 use crate::runtime::sync::{Receiver, Sender, Watermark, watch};
@@ -29,7 +30,8 @@ pub struct Replication {
     replicas: Mutex<Replicas>,
     /// As `replicas` has them, for who must not wait for its lock.
     slaves: AtomicUsize,
-    confirmed: Watermark,
+    /// At place `n`: what `n + 1` slaves have.
+    confirmed: [Watermark; SLAVES_MAX],
     /// Who is at the other end of each connection.
     peers: Mutex<BTreeMap<u64, SocketAddr>>,
     next_connection: AtomicU64,
@@ -40,7 +42,7 @@ impl Default for Replication {
         Replication {
             replicas: Mutex::default(),
             slaves: AtomicUsize::new(0),
-            confirmed: Watermark::new(0),
+            confirmed: std::array::from_fn(|_| Watermark::new(0)),
             peers: Mutex::default(),
             next_connection: AtomicU64::new(1),
         }
@@ -48,16 +50,25 @@ impl Default for Replication {
 }
 
 impl Replication {
-    /// Some slave has everything below, as its flush mode promises.
+    /// So many slaves have everything below, as their flush modes promise.
+    ///
+    /// # Panics
+    /// For none, and for more than [`SLAVES_MAX`].
     #[must_use]
-    pub fn confirmed(&self) -> &Watermark {
-        &self.confirmed
+    pub fn confirmed(&self, slaves: usize) -> &Watermark {
+        &self.confirmed[slaves - 1]
     }
 
     /// Whether a put into a log that ends at `end` may wait for a slave: one is connected, and not `behind_max` bytes behind.
     #[must_use]
     pub fn is_available(&self, end: u64, behind_max: u64) -> bool {
-        self.slaves.load(Ordering::Acquire) > 0 && end.saturating_sub(self.confirmed.get()) < behind_max
+        self.slaves.load(Ordering::Acquire) > 0 && end.saturating_sub(self.confirmed(1).get()) < behind_max
+    }
+
+    /// As [`Replicas::in_sync`].
+    #[must_use]
+    pub fn in_sync(&self, end: u64, gap_max: u64) -> usize {
+        self.replicas().in_sync(end, gap_max)
     }
 
     /// Slaves that are connected and have reported.
@@ -86,9 +97,11 @@ impl Replication {
         let mut replicas = self.replicas();
         let answer = change(&mut replicas);
         self.slaves.store(replicas.slaves(), Ordering::Release);
-        let confirmed = replicas.confirmed();
+        let confirmed: [u64; SLAVES_MAX] = std::array::from_fn(|nth| replicas.confirmed(nth + 1));
         drop(replicas);
-        self.confirmed.advance(confirmed);
+        for (mark, position) in self.confirmed.iter().zip(confirmed) {
+            mark.advance(position);
+        }
         answer
     }
 }
@@ -112,6 +125,8 @@ pub struct FeedSettings {
     pub heartbeat: Duration,
     pub housekeeping: Duration,
     pub batch_bytes: usize,
+    /// So long a send waits for slaves.
+    pub wait_ms: u64,
 }
 
 /// The listening HA port.
@@ -206,6 +221,11 @@ async fn accept_loop<R: Runtime>(
     }
 }
 
+/// A host for each connection: a planted bug.
+fn somebody(connection: u64) -> IpAddr {
+    IpAddr::V6(Ipv6Addr::from(u128::from(connection)))
+}
+
 struct Feeder<R: Runtime> {
     rt: R,
     store: Arc<MessageStore<R>>,
@@ -216,7 +236,8 @@ struct Feeder<R: Runtime> {
 impl<R: Runtime> Feeder<R> {
     async fn serve(&self, read: R::Read, write: R::Write, peer: SocketAddr, mut stop: Receiver<bool>) {
         let connection = self.replication.next_connection.fetch_add(1, Ordering::Relaxed);
-        self.replication.change(|replicas| replicas.connected(connection, peer.ip()));
+        let host = if self.rt.mutant(Mutant::SlaveCountsTwice) { somebody(connection) } else { peer.ip() };
+        self.replication.change(|replicas| replicas.connected(connection, host));
         self.replication.peers().insert(connection, peer);
         let _counted = Counted { replication: self.replication.clone(), connection };
         crate::select! {
@@ -236,6 +257,8 @@ impl<R: Runtime> Feeder<R> {
             min: self.store.commit_log_min(),
             end: self.pushable().get(),
             file_bytes: self.store.config().commit_log_file_bytes,
+            now: self.rt.now(),
+            wait_ms: if self.rt.mutant(Mutant::EmptySlaveCounts) { 0 } else { self.settings.wait_ms },
         }
     }
 
@@ -303,7 +326,7 @@ impl<R: Runtime> Feeder<R> {
         if let Err(Refused::Ahead { value, .. }) = reported
             && self.rt.mutant(Mutant::SlaveAheadGoesOn)
         {
-            return Ok(self.replication.change(|replicas| replicas.believed(connection, value)));
+            return Ok(self.replication.change(|replicas| replicas.believed(connection, value, log.now)));
         }
         if reported.is_ok() {
             self.rt.probe("ha.reported", connection, value.unsigned_abs());

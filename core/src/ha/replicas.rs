@@ -2,11 +2,17 @@
 //!
 //! Pure: told of connections and reports, it decides. The loop around it is `master`.
 //!
-//! Invariant: `confirmed` never exceeds the master's own end, nor what some slave has reported, and never decreases.
-//! Invariant: connections of one host are one slave, however many there are.
+//! Invariant: what is confirmed by `n` slaves never exceeds the master's own end, nor what `n` of them have reported, and
+//! never decreases.
+//! Invariant: connections of one host are one slave, however many there are: the newest that has reported speaks for it. An
+//! older one, left behind by a slave that lost power, or a disk, says what that no longer has.
+//! Invariant: what is confirmed while a send waits for it is on those slaves, from the record's beginning on: one that begins
+//! anew, behind what may be waited for, does not count before that time is over.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
+
+use crate::runtime::Mono;
 
 /// What the master's log holds, of one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,7 +22,13 @@ pub struct Extent {
     /// First byte behind what may be pushed.
     pub end: u64,
     pub file_bytes: u64,
+    pub now: Mono,
+    /// So long a send waits for slaves.
+    pub wait_ms: u64,
 }
+
+/// For how many times a send's longest wait a slave that begins anew does not count: the wait begins a little after the append.
+const HELD_WAITS: u64 = 2;
 
 /// Why a slave is not followed up: its connection must end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -33,6 +45,9 @@ pub enum Refused {
         "it reports {value}, but this log begins at {min}: it was away for too long and must be set up anew"
     )]
     TooFarBehind { value: u64, min: u64 },
+    /// What it has to say may be from before its slave lost something. A slave that lives connects again.
+    #[error("a newer connection from its host has come and gone")]
+    Outdated,
     #[error("no such connection")]
     Unknown,
 }
@@ -45,23 +60,38 @@ pub enum Reported {
     Continues,
 }
 
+/// Whether a connection speaks for its host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Voice {
+    /// It has not reported, or is held.
+    None,
+    Counts,
+    /// A newer one has reported.
+    Outdated,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Replica {
     host: IpAddr,
     /// `None` before its first report.
     acknowledged: Option<u64>,
+    voice: Voice,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Replicas {
     connections: BTreeMap<u64, Replica>,
-    confirmed: u64,
+    /// At place `n`: everything below has been, at one moment, on `n + 1` slaves.
+    confirmed: Vec<u64>,
+    /// Slaves that have begun anew, and until when they do not count.
+    held: BTreeMap<IpAddr, Mono>,
 }
 
 impl Replicas {
-    /// A slave, or somebody else, has connected. Its number is not that of another open connection.
+    /// A slave, or somebody else, has connected. Numbers rise, and none is that of another open connection.
     pub fn connected(&mut self, connection: u64, host: IpAddr) {
-        let before = self.connections.insert(connection, Replica { host, acknowledged: None });
+        let replica = Replica { host, acknowledged: None, voice: Voice::None };
+        let before = self.connections.insert(connection, replica);
         assert!(before.is_none(), "connection {connection} is opened twice");
     }
 
@@ -74,8 +104,13 @@ impl Replicas {
     /// # Errors
     /// [`Refused`]: it counts for nothing.
     pub fn reported(&mut self, connection: u64, value: i64, log: Extent) -> Result<Reported, Refused> {
-        let replica = self.connections.get_mut(&connection).ok_or(Refused::Unknown)?;
+        let replica = self.connections.get(&connection).ok_or(Refused::Unknown)?;
+        let (host, voice) = (replica.host, replica.voice);
         let value = u64::try_from(value).map_err(|_| Refused::Negative(value))?;
+        if voice == Voice::Outdated && self.speaker(host).is_none() {
+            return Err(Refused::Outdated);
+        }
+        let replica = self.connections.get_mut(&connection).ok_or(Refused::Unknown)?;
         if value > log.end {
             return Err(Refused::Ahead { value, end: log.end });
         }
@@ -85,28 +120,77 @@ impl Replicas {
         }
         let acknowledged = replica.acknowledged.get_or_insert(value);
         *acknowledged = value.max(*acknowledged);
-        self.confirmed = value.max(self.confirmed);
         let begin = match value {
             0 => (log.end - log.end % log.file_bytes).max(log.min),
             value => value,
         };
+        if first && value == 0 && begin > log.min {
+            self.held.retain(|_, until| log.now < *until);
+            self.held.insert(host, log.now.after_ms(HELD_WAITS * log.wait_ms));
+        }
+        self.count(connection, log.now);
         Ok(if first { Reported::Begins(begin) } else { Reported::Continues })
     }
 
     /// Counts a report beyond the log's end as Java 5.x does: a planted bug.
-    pub(super) fn believed(&mut self, connection: u64, value: u64) -> Reported {
+    pub(super) fn believed(&mut self, connection: u64, value: u64, now: Mono) -> Reported {
         if let Some(replica) = self.connections.get_mut(&connection) {
             replica.acknowledged = Some(value);
         }
-        self.confirmed = value.max(self.confirmed);
+        self.count(connection, now);
         Reported::Begins(value)
+    }
+
+    /// The connection that speaks for a host.
+    fn speaker(&self, host: IpAddr) -> Option<u64> {
+        let speaks = |replica: &Replica| replica.host == host && replica.voice == Voice::Counts;
+        self.connections.iter().find(|(_, replica)| speaks(replica)).map(|(number, _)| *number)
+    }
+
+    /// The connection has reported: from now on it speaks for its host, unless a newer one does.
+    fn count(&mut self, connection: u64, now: Mono) {
+        let Some(host) = self.connections.get(&connection).map(|replica| replica.host) else { return };
+        if self.speaker(host).is_some_and(|speaker| speaker > connection) {
+            return;
+        }
+        let is_held = self.held.get(&host).is_some_and(|until| now < *until);
+        for (number, replica) in self.connections.range_mut(..=connection) {
+            match () {
+                () if replica.host != host => {}
+                () if *number < connection => replica.voice = Voice::Outdated,
+                () => replica.voice = if is_held { Voice::None } else { Voice::Counts },
+            }
+        }
+        if is_held {
+            return;
+        }
+        self.held.remove(&host);
+        for (nth, has) in self.have().into_iter().enumerate() {
+            match self.confirmed.get_mut(nth) {
+                Some(confirmed) => *confirmed = has.max(*confirmed),
+                None => self.confirmed.push(has),
+            }
+        }
+    }
+
+    /// What each slave has, from the most to the least.
+    fn have(&self) -> Vec<u64> {
+        let counted = self.connections.values().filter(|replica| replica.voice == Voice::Counts);
+        let mut have: Vec<u64> = counted.filter_map(|replica| replica.acknowledged).collect();
+        have.sort_unstable_by_key(|has| std::cmp::Reverse(*has));
+        have
     }
 
     /// Slaves that have reported and are connected.
     #[must_use]
     pub fn slaves(&self) -> usize {
-        let reporting = self.connections.values().filter(|replica| replica.acknowledged.is_some());
-        reporting.map(|replica| replica.host).collect::<BTreeSet<_>>().len()
+        self.connections.values().filter(|replica| replica.voice == Voice::Counts).count()
+    }
+
+    /// Copies of a log that ends at `end` which are less than `gap_max` bytes short of it, the master's among them.
+    #[must_use]
+    pub fn in_sync(&self, end: u64, gap_max: u64) -> usize {
+        1 + self.have().into_iter().filter(|has| end.saturating_sub(*has) < gap_max).count()
     }
 
     /// What a connection has acknowledged; `None` before its first report.
@@ -115,10 +199,13 @@ impl Replicas {
         self.connections.get(&connection)?.acknowledged
     }
 
-    /// Some slave has everything below.
+    /// So many slaves have had everything below, at one moment.
+    ///
+    /// # Panics
+    /// For none of them.
     #[must_use]
-    pub fn confirmed(&self) -> u64 {
-        self.confirmed
+    pub fn confirmed(&self, slaves: usize) -> u64 {
+        self.confirmed.get(slaves - 1).copied().unwrap_or(0)
     }
 }
 
@@ -127,7 +214,7 @@ mod tests {
     use super::*;
     use std::net::Ipv4Addr;
 
-    const LOG: Extent = Extent { min: 1_000, end: 2_500, file_bytes: 1_000 };
+    const LOG: Extent = Extent { min: 1_000, end: 2_500, file_bytes: 1_000, now: Mono(0), wait_ms: 3_000 };
 
     fn host(last: u8) -> IpAddr {
         IpAddr::V4(Ipv4Addr::new(10, 0, 0, last))
@@ -147,7 +234,7 @@ mod tests {
         let mut replicas = connected();
         replicas.reported(1, 1_700, LOG).expect("inside the log");
         assert_eq!(replicas.reported(1, 1_900, LOG), Ok(Reported::Continues));
-        assert_eq!(replicas.confirmed(), 1_900);
+        assert_eq!(replicas.confirmed(1), 1_900);
     }
 
     #[test]
@@ -157,10 +244,33 @@ mod tests {
         assert_eq!(replicas.reported(1, -1, LOG), Err(Refused::Negative(-1)));
         assert_eq!(replicas.reported(1, 999, LOG), Err(Refused::TooFarBehind { value: 999, min: 1_000 }));
         assert_eq!(replicas.reported(2, 1_700, LOG), Err(Refused::Unknown));
-        assert_eq!((replicas.confirmed(), replicas.slaves()), (0, 0));
+        assert_eq!((replicas.confirmed(1), replicas.slaves()), (0, 0));
         replicas.reported(1, 1_700, LOG).expect("inside the log");
         assert_eq!(replicas.reported(1, 2_501, LOG), Err(Refused::Ahead { value: 2_501, end: 2_500 }));
-        assert_eq!(replicas.confirmed(), 1_700);
+        assert_eq!(replicas.confirmed(1), 1_700);
+    }
+
+    #[test]
+    fn a_slave_that_begins_anew_counts_when_nothing_is_waited_for_that_it_lacks() {
+        let mut replicas = connected();
+        replicas.reported(1, 2_400, LOG).expect("inside the log");
+        // Its disk is lost; the old connection is there still.
+        replicas.connected(2, host(1));
+        assert_eq!(replicas.reported(2, 0, LOG), Ok(Reported::Begins(2_000)));
+        assert_eq!(replicas.reported(2, 2_500, LOG), Ok(Reported::Continues));
+        assert_eq!((replicas.confirmed(1), replicas.slaves()), (2_400, 0));
+        // So does what it says over its next connection.
+        replicas.connected(3, host(1));
+        let at = |ms| Extent { now: Mono(0).after_ms(ms), ..LOG };
+        assert_eq!(replicas.reported(3, 2_500, at(5_999)), Ok(Reported::Begins(2_500)));
+        assert_eq!((replicas.confirmed(1), replicas.slaves()), (2_400, 0));
+        assert_eq!(replicas.reported(3, 2_500, at(6_000)), Ok(Reported::Continues));
+        assert_eq!((replicas.confirmed(1), replicas.slaves()), (2_500, 1));
+        // One that is given the whole log lacks nothing.
+        let mut replicas = connected();
+        let first_file = Extent { min: 2_000, ..LOG };
+        assert_eq!(replicas.reported(1, 0, first_file), Ok(Reported::Begins(2_000)));
+        assert_eq!(replicas.slaves(), 1);
     }
 
     #[test]
@@ -169,15 +279,41 @@ mod tests {
         replicas.connected(2, host(1));
         replicas.connected(3, host(2));
         assert_eq!(replicas.slaves(), 0);
-        replicas.reported(1, 0, LOG).expect("inside the log");
-        replicas.reported(2, 0, LOG).expect("inside the log");
+        replicas.reported(1, 1_000, LOG).expect("inside the log");
+        replicas.reported(2, 1_000, LOG).expect("inside the log");
         assert_eq!(replicas.slaves(), 1);
-        replicas.reported(3, 0, LOG).expect("inside the log");
+        replicas.reported(3, 1_000, LOG).expect("inside the log");
         assert_eq!(replicas.slaves(), 2);
         replicas.closed(1);
         assert_eq!(replicas.slaves(), 2);
         replicas.closed(2);
         assert_eq!(replicas.slaves(), 1);
+    }
+
+    #[test]
+    fn two_connections_of_one_slave_confirm_as_one_and_the_newer_speaks() {
+        let mut replicas = connected();
+        let report = |replicas: &mut Replicas, connection, value| {
+            replicas.reported(connection, value, LOG).expect("inside the log");
+        };
+        report(&mut replicas, 1, 2_200);
+        replicas.connected(2, host(1));
+        report(&mut replicas, 2, 2_200);
+        assert_eq!((replicas.confirmed(1), replicas.confirmed(2)), (2_200, 0));
+        // It has lost what it had: what it said before is no copy.
+        replicas.connected(3, host(1));
+        report(&mut replicas, 3, 1_500);
+        replicas.connected(4, host(2));
+        report(&mut replicas, 4, 2_100);
+        assert_eq!((replicas.confirmed(1), replicas.confirmed(2)), (2_200, 1_500));
+        assert_eq!((replicas.in_sync(2_500, 500), replicas.in_sync(2_500, 1_001)), (2, 3));
+        // A word of the old connection says nothing while there is a newer one, and nothing after it.
+        report(&mut replicas, 2, 2_300);
+        assert_eq!((replicas.confirmed(1), replicas.confirmed(2)), (2_200, 1_500));
+        replicas.closed(3);
+        assert_eq!(replicas.slaves(), 1);
+        assert_eq!(replicas.reported(2, 2_400, LOG), Err(Refused::Outdated));
+        assert_eq!((replicas.confirmed(1), replicas.confirmed(2)), (2_200, 1_500));
     }
 
     #[test]
@@ -187,6 +323,6 @@ mod tests {
         replicas.closed(1);
         replicas.connected(2, host(2));
         replicas.reported(2, 1_500, LOG).expect("inside the log");
-        assert_eq!(replicas.confirmed(), 2_000);
+        assert_eq!(replicas.confirmed(1), 2_000);
     }
 }

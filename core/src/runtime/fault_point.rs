@@ -110,6 +110,10 @@ mutants! {
     PartKeptOverReconnect = "H-09",
     /// A wait for a slave ends when a part of its time is over.
     SlaveWaitEndsEarly = "H-04",
+    /// Slaves are counted by connection, so that one and what its last life has left behind are two.
+    SlaveCountsTwice = "ha: acks",
+    /// A slave that begins anew with the last file confirms what lies before it.
+    EmptySlaveCounts = "ha: first connection",
     /// The delay offsets are saved without waiting for the flush of the copies that they count.
     DelayOffsetAhead = "D-09",
     /// The saved delay offsets count one message more than was delivered.
