@@ -54,7 +54,7 @@ pub fn draw(scenario: &str, seed: u64) -> Option<Plan> {
 
 fn settings(profile: &Profile, knob: &impl Fn(&str) -> Key) -> Settings {
     let alone = profile.store_alone;
-    let brokers = if !alone && !profile.replicates && knob("brokers").percent(35) { 2 } else { 1 };
+    let brokers = if knob("brokers").percent(profile.two_brokers_percent) { 2 } else { 1 };
     let name_servers = match () {
         () if alone => 0,
         () if profile.two_name_servers || knob("name_servers").percent(35) => 2,
@@ -65,7 +65,7 @@ fn settings(profile: &Profile, knob: &impl Fn(&str) -> Key) -> Settings {
     Settings {
         name_servers,
         brokers,
-        replication: profile.replicates.then(|| replication(knob)),
+        replication: profile.replicates().then(|| replication(profile, knob)),
         producers: knob("producers").range(2, 3) as u32,
         consumers,
         store_alone: alone,
@@ -217,7 +217,7 @@ fn workload(profile: &Profile, settings: &Settings, knob: &impl Fn(&str) -> Key)
         no_wait_percent: knob("no_wait_percent").pick(&[0, 10, 40]),
         slow_topic: knob("slow_topic").percent(40),
         proof_messages: 10,
-        faults_end_ms: (load_ms * 7 / 10).max(profile.faults_end_ms_min),
+        faults_end_ms: load_ms * 7 / 10,
         load_ms,
     }
 }

@@ -445,18 +445,8 @@ impl Run {
         }
         self.wait_stopped(&names::clients(&settings)).await?;
         let brokers = names::brokers(&settings);
-        let power = [
-            "power_loss",
-            "store",
-            "retention",
-            "transaction",
-            "replication",
-            "slave_restart",
-            "delay",
-            "retry_dlq",
-            "rebalance",
-        ]
-        .contains(&self.cluster.plan.scenario.as_str());
+        let scenario = scenario::find(&self.cluster.plan.scenario);
+        let power = scenario.is_some_and(|scenario| scenario.profile().ends_by_power_loss);
         if settings.undisturbed {
             brokers.iter().for_each(|name| world.stop(self.cluster.node(name)));
             self.wait_stopped(&brokers).await?;

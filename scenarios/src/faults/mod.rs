@@ -40,7 +40,7 @@ pub fn draw(profile: &Profile, settings: &Settings, workload: &Workload, random:
         let kind = key.branch("kind").pick(&kinds);
         let left_ms = workload.faults_end_ms - at_ms;
         let fault = fault(kind, settings, key, left_ms);
-        let power = profile.always == "power_loss" || profile.deletes || profile.replicates;
+        let power = profile.always == "power_loss" || profile.deletes || profile.replicates();
         let second = second(&fault, at_ms, key, workload.faults_end_ms, power);
         faults.push(Planned { at_ms, fault });
         faults.extend(second);

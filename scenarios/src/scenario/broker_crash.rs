@@ -16,17 +16,8 @@ impl Scenario for BrokerCrash {
     }
 
     fn profile(&self) -> Profile {
-        Profile {
-            kinds: &["crash_in_step", "restart", "pause", "clock_jump", "latency", "slow_disk", "loss"],
-            always: "crash",
-            kind_percent: 45,
-            sync_flush_percent: 50,
-            two_name_servers: false,
-            faults_end_ms_min: 0,
-            rest_ms: 5_000,
-            store_alone: false,
-            deletes: false,
-            replicates: false,
-        }
+        const KINDS: &[&str] =
+            &["crash_in_step", "restart", "pause", "clock_jump", "latency", "slow_disk", "loss"];
+        Profile { kind_percent: 45, ends_by_power_loss: false, ..Profile::of_brokers("crash", KINDS) }
     }
 }

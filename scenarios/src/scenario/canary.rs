@@ -17,18 +17,7 @@ impl Scenario for Canary {
     }
 
     fn profile(&self) -> Profile {
-        Profile {
-            kinds: &[],
-            always: "",
-            kind_percent: 0,
-            sync_flush_percent: 50,
-            two_name_servers: false,
-            faults_end_ms_min: 0,
-            rest_ms: 0,
-            store_alone: false,
-            deletes: false,
-            replicates: false,
-        }
+        Profile { kind_percent: 0, rest_ms: 0, ends_by_power_loss: false, ..Profile::of_brokers("", &[]) }
     }
 
     fn at_end(&self) -> Verdict {

@@ -19,28 +19,18 @@ impl Scenario for DiskTrouble {
     }
 
     fn profile(&self) -> Profile {
-        Profile {
-            kinds: &[
-                "writeback_error",
-                "read_only_disk",
-                "little_room",
-                "little_room",
-                "slow_disk",
-                "stalled_disk",
-                "power_loss",
-                "crash",
-                "crash_in_step",
-                "restart",
-            ],
-            always: "flush_error",
-            kind_percent: 45,
-            sync_flush_percent: 70,
-            two_name_servers: false,
-            faults_end_ms_min: 0,
-            rest_ms: 0,
-            store_alone: true,
-            deletes: false,
-            replicates: false,
-        }
+        const KINDS: &[&str] = &[
+            "writeback_error",
+            "read_only_disk",
+            "little_room",
+            "little_room",
+            "slow_disk",
+            "stalled_disk",
+            "power_loss",
+            "crash",
+            "crash_in_step",
+            "restart",
+        ];
+        Profile { kind_percent: 45, ends_by_power_loss: false, ..Profile::of_store("flush_error", KINDS) }
     }
 }

@@ -18,26 +18,67 @@ pub mod transaction;
 
 use crate::oracle::Verdict;
 
-/// What a scenario draws its plans from.
+/// What a scenario draws its plans from. Each says what is its own, and takes the rest from one of the first three.
 #[derive(Clone, Debug)]
 pub struct Profile {
-    /// Kinds of fault that a seed may put into its run, each in `kind_percent` of the runs.
-    pub kinds: &'static [&'static str],
     /// The kind that gives the scenario its name: it is in every run.
     pub always: &'static str,
+    /// Kinds of fault that a seed may put into its run, each in `kind_percent` of the runs.
+    pub kinds: &'static [&'static str],
     pub kind_percent: u64,
     pub sync_flush_percent: u64,
     pub two_name_servers: bool,
-    /// Faults may go on for at least so long.
-    pub faults_end_ms_min: u64,
+    /// Runs with two brokers, each with its slaves where there are any.
+    pub two_brokers_percent: u64,
     /// How long the healed cluster is watched for routes that vanish again.
     pub rest_ms: u64,
     /// One broker's store, without network and clients.
     pub store_alone: bool,
     /// Files are deleted, on a small disk.
     pub deletes: bool,
-    /// The broker has a slave.
-    pub replicates: bool,
+    /// Slaves of each broker, at most.
+    pub slaves_max: u32,
+    /// The last blow takes the power of all brokers, else their processes die.
+    pub ends_by_power_loss: bool,
+}
+
+impl Profile {
+    /// Brokers and their clients.
+    #[must_use]
+    pub fn of_brokers(always: &'static str, kinds: &'static [&'static str]) -> Profile {
+        Profile {
+            always,
+            kinds,
+            kind_percent: 40,
+            sync_flush_percent: 50,
+            two_name_servers: false,
+            two_brokers_percent: 35,
+            rest_ms: 5_000,
+            store_alone: false,
+            deletes: false,
+            slaves_max: 0,
+            ends_by_power_loss: true,
+        }
+    }
+
+    /// One broker's store, alone.
+    #[must_use]
+    pub fn of_store(always: &'static str, kinds: &'static [&'static str]) -> Profile {
+        let brokers = Profile::of_brokers(always, kinds);
+        Profile { sync_flush_percent: 70, two_brokers_percent: 0, rest_ms: 0, store_alone: true, ..brokers }
+    }
+
+    /// A master with a slave, and their clients.
+    #[must_use]
+    pub fn of_replicas(always: &'static str, kinds: &'static [&'static str]) -> Profile {
+        let brokers = Profile::of_brokers(always, kinds);
+        Profile { kind_percent: 50, two_brokers_percent: 0, rest_ms: 20_000, slaves_max: 1, ..brokers }
+    }
+
+    #[must_use]
+    pub fn replicates(&self) -> bool {
+        self.slaves_max > 0
+    }
 }
 
 pub trait Scenario: Sync {

@@ -21,28 +21,22 @@ impl Scenario for Ordered {
     }
 
     fn profile(&self) -> Profile {
+        const KINDS: &[&str] = &[
+            "consumer_crash",
+            "consumer_crash",
+            "crash",
+            "crash_in_step",
+            "restart",
+            "partition",
+            "pause",
+            "latency",
+            "loss",
+            "slow_disk",
+        ];
         Profile {
-            kinds: &[
-                "consumer_crash",
-                "consumer_crash",
-                "crash",
-                "crash_in_step",
-                "restart",
-                "partition",
-                "pause",
-                "latency",
-                "loss",
-                "slow_disk",
-            ],
-            always: "consumer_restart",
             kind_percent: 35,
-            sync_flush_percent: 50,
-            two_name_servers: false,
-            faults_end_ms_min: 0,
-            rest_ms: 5_000,
-            store_alone: false,
-            deletes: false,
-            replicates: false,
+            ends_by_power_loss: false,
+            ..Profile::of_brokers("consumer_restart", KINDS)
         }
     }
 }

@@ -17,26 +17,22 @@ impl Scenario for Partition {
     }
 
     fn profile(&self) -> Profile {
+        const KINDS: &[&str] = &[
+            "latency",
+            "loss",
+            "name_server_crash",
+            "name_server_crash",
+            "restart",
+            "crash",
+            "power_loss",
+            "pause",
+        ];
         Profile {
-            kinds: &[
-                "latency",
-                "loss",
-                "name_server_crash",
-                "name_server_crash",
-                "restart",
-                "crash",
-                "power_loss",
-                "pause",
-            ],
-            always: "partition",
             kind_percent: 50,
-            sync_flush_percent: 50,
             two_name_servers: true,
-            faults_end_ms_min: 0,
             rest_ms: 160_000,
-            store_alone: false,
-            deletes: false,
-            replicates: false,
+            ends_by_power_loss: false,
+            ..Profile::of_brokers("partition", KINDS)
         }
     }
 }

@@ -19,25 +19,15 @@ impl Scenario for PromoteByHand {
     }
 
     fn profile(&self) -> Profile {
-        Profile {
-            kinds: &[
-                "crash",
-                "crash_in_step",
-                "slave_crash",
-                "slave_power_loss",
-                "slave_in_step",
-                "restart",
-                "latency",
-            ],
-            always: "ha_cut",
-            kind_percent: 50,
-            sync_flush_percent: 50,
-            two_name_servers: false,
-            faults_end_ms_min: 0,
-            rest_ms: 20_000,
-            store_alone: false,
-            deletes: false,
-            replicates: true,
-        }
+        const KINDS: &[&str] = &[
+            "crash",
+            "crash_in_step",
+            "slave_crash",
+            "slave_power_loss",
+            "slave_in_step",
+            "restart",
+            "latency",
+        ];
+        Profile { ends_by_power_loss: false, ..Profile::of_replicas("ha_cut", KINDS) }
     }
 }

@@ -20,28 +20,18 @@ impl Scenario for Rebalance {
     }
 
     fn profile(&self) -> Profile {
-        Profile {
-            kinds: &[
-                "consumer_crash",
-                "consumer_crash",
-                "power_loss",
-                "crash",
-                "restart",
-                "partition",
-                "partition",
-                "pause",
-                "latency",
-                "loss",
-            ],
-            always: "consumer_restart",
-            kind_percent: 40,
-            sync_flush_percent: 50,
-            two_name_servers: false,
-            faults_end_ms_min: 0,
-            rest_ms: 5_000,
-            store_alone: false,
-            deletes: false,
-            replicates: false,
-        }
+        const KINDS: &[&str] = &[
+            "consumer_crash",
+            "consumer_crash",
+            "power_loss",
+            "crash",
+            "restart",
+            "partition",
+            "partition",
+            "pause",
+            "latency",
+            "loss",
+        ];
+        Profile::of_brokers("consumer_restart", KINDS)
     }
 }

@@ -19,28 +19,23 @@ impl Scenario for Replication {
     }
 
     fn profile(&self) -> Profile {
+        const KINDS: &[&str] = &[
+            "crash",
+            "crash_in_step",
+            "power_loss",
+            "partition",
+            "restart",
+            "latency",
+            "loss",
+            "pause",
+            "slow_disk",
+            "stalled_disk",
+        ];
         Profile {
-            kinds: &[
-                "crash",
-                "crash_in_step",
-                "power_loss",
-                "partition",
-                "restart",
-                "latency",
-                "loss",
-                "pause",
-                "slow_disk",
-                "stalled_disk",
-            ],
-            always: "ha_cut",
             kind_percent: 45,
             sync_flush_percent: 60,
-            two_name_servers: false,
-            faults_end_ms_min: 0,
-            rest_ms: 20_000,
-            store_alone: false,
-            deletes: false,
-            replicates: true,
+            slaves_max: 2,
+            ..Profile::of_replicas("ha_cut", KINDS)
         }
     }
 }

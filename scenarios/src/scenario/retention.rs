@@ -20,29 +20,19 @@ impl Scenario for Retention {
     }
 
     fn profile(&self) -> Profile {
-        Profile {
-            kinds: &[
-                "slow_reader",
-                "slow_reader",
-                "clock_leap",
-                "power_loss",
-                "power_loss_in_step",
-                "crash",
-                "crash_in_step",
-                "restart",
-                "slow_disk",
-                "flush_error",
-                "full_disk",
-            ],
-            always: "tight_disk",
-            kind_percent: 40,
-            sync_flush_percent: 70,
-            two_name_servers: false,
-            faults_end_ms_min: 0,
-            rest_ms: 0,
-            store_alone: true,
-            deletes: true,
-            replicates: false,
-        }
+        const KINDS: &[&str] = &[
+            "slow_reader",
+            "slow_reader",
+            "clock_leap",
+            "power_loss",
+            "power_loss_in_step",
+            "crash",
+            "crash_in_step",
+            "restart",
+            "slow_disk",
+            "flush_error",
+            "full_disk",
+        ];
+        Profile { deletes: true, ..Profile::of_store("tight_disk", KINDS) }
     }
 }

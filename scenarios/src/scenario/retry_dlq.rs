@@ -18,26 +18,8 @@ impl Scenario for RetryDlq {
     }
 
     fn profile(&self) -> Profile {
-        Profile {
-            kinds: &[
-                "power_loss_all",
-                "crash",
-                "crash_in_step",
-                "restart",
-                "slow_disk",
-                "latency",
-                "loss",
-                "pause",
-            ],
-            always: "power_loss",
-            kind_percent: 40,
-            sync_flush_percent: 75,
-            two_name_servers: false,
-            faults_end_ms_min: 0,
-            rest_ms: 5_000,
-            store_alone: false,
-            deletes: false,
-            replicates: false,
-        }
+        const KINDS: &[&str] =
+            &["power_loss_all", "crash", "crash_in_step", "restart", "slow_disk", "latency", "loss", "pause"];
+        Profile { sync_flush_percent: 75, ..Profile::of_brokers("power_loss", KINDS) }
     }
 }

@@ -19,26 +19,16 @@ impl Scenario for SlaveRestart {
     }
 
     fn profile(&self) -> Profile {
-        Profile {
-            kinds: &[
-                "slave_crash",
-                "slave_power_loss",
-                "slave_in_step",
-                "crash",
-                "ha_cut",
-                "latency",
-                "pause",
-                "slow_disk",
-            ],
-            always: "slave_restart",
-            kind_percent: 50,
-            sync_flush_percent: 50,
-            two_name_servers: false,
-            faults_end_ms_min: 0,
-            rest_ms: 20_000,
-            store_alone: false,
-            deletes: false,
-            replicates: true,
-        }
+        const KINDS: &[&str] = &[
+            "slave_crash",
+            "slave_power_loss",
+            "slave_in_step",
+            "crash",
+            "ha_cut",
+            "latency",
+            "pause",
+            "slow_disk",
+        ];
+        Profile::of_replicas("slave_restart", KINDS)
     }
 }

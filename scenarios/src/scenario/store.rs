@@ -18,28 +18,18 @@ impl Scenario for Store {
     }
 
     fn profile(&self) -> Profile {
-        Profile {
-            kinds: &[
-                "power_loss_in_step",
-                "restart",
-                "crash",
-                "crash_in_step",
-                "flush_error",
-                "slow_disk",
-                "stalled_disk",
-                "full_disk",
-                "clock_jump",
-                "pause",
-            ],
-            always: "power_loss",
-            kind_percent: 35,
-            sync_flush_percent: 70,
-            two_name_servers: false,
-            faults_end_ms_min: 0,
-            rest_ms: 0,
-            store_alone: true,
-            deletes: false,
-            replicates: false,
-        }
+        const KINDS: &[&str] = &[
+            "power_loss_in_step",
+            "restart",
+            "crash",
+            "crash_in_step",
+            "flush_error",
+            "slow_disk",
+            "stalled_disk",
+            "full_disk",
+            "clock_jump",
+            "pause",
+        ];
+        Profile { kind_percent: 35, ..Profile::of_store("power_loss", KINDS) }
     }
 }

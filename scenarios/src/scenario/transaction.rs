@@ -20,29 +20,19 @@ impl Scenario for Transaction {
     }
 
     fn profile(&self) -> Profile {
-        Profile {
-            kinds: &[
-                "crash",
-                "crash_in_step",
-                "power_loss_all",
-                "restart",
-                "pause",
-                "clock_jump",
-                "full_disk",
-                "stalled_disk",
-                "slow_disk",
-                "partition",
-                "loss",
-            ],
-            always: "power_loss",
-            kind_percent: 35,
-            sync_flush_percent: 50,
-            two_name_servers: false,
-            faults_end_ms_min: 0,
-            rest_ms: 5_000,
-            store_alone: false,
-            deletes: false,
-            replicates: false,
-        }
+        const KINDS: &[&str] = &[
+            "crash",
+            "crash_in_step",
+            "power_loss_all",
+            "restart",
+            "pause",
+            "clock_jump",
+            "full_disk",
+            "stalled_disk",
+            "slow_disk",
+            "partition",
+            "loss",
+        ];
+        Profile { kind_percent: 35, ..Profile::of_brokers("power_loss", KINDS) }
     }
 }
