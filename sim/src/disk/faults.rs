@@ -163,6 +163,18 @@ impl DiskControl<'_> {
         })
     }
 
+    /// The disk is lost with all that is on it, and an empty one is in its place.
+    ///
+    /// # Panics
+    /// While the machine has power.
+    pub fn replace(&self) {
+        let mut inner = self.world.lock();
+        assert!(!inner.node(self.node).powered, "a disk is replaced while its machine is off");
+        inner.disk(self.node).replace();
+        inner.count("disk.replaced");
+        inner.trace("disk.replaced", self.node, 0, 0);
+    }
+
     /// Clean pages leave the cache: reads meet the platter.
     pub fn drop_caches(&self) {
         let mut inner = self.world.lock();

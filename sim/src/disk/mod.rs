@@ -125,6 +125,21 @@ impl Disk {
         std::mem::replace(self, empty)
     }
 
+    /// Another disk, an empty one, in the place of this one. What is drawn goes on, so that the two do not fail alike.
+    fn replace(&mut self) {
+        let lost = self.take();
+        *self = Disk {
+            faults: lost.faults,
+            next_inode: lost.next_inode,
+            next_flight: lost.next_flight,
+            writeback_armed: lost.writeback_armed,
+            writebacks: lost.writebacks,
+            power_losses: lost.power_losses,
+            steps: lost.steps,
+            ..Disk::new(self.node, self.key)
+        };
+    }
+
     fn inode(&mut self, inode: u64) -> &mut Inode {
         self.inodes.get_mut(&inode).expect("a file with a handle exists")
     }
