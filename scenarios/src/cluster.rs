@@ -72,7 +72,7 @@ pub fn address(node: &str) -> Ipv4Addr {
         "broker" => 1,
         "producer" => 2,
         "consumer" => 3,
-        "slave" => 5,
+        "slave" => 5 + 2 * names::nth_of_slave(node) as u8,
         _ => 4,
     };
     Ipv4Addr::new(10, 0, network, number + 1)
@@ -281,21 +281,23 @@ pub fn broker_config(settings: &Settings, name: &str) -> BrokerConfig {
         config.ha.heartbeat_ms = replication.heartbeat_ms;
         config.ha.housekeeping_ms = replication.housekeeping_ms;
         config.ha.slave_timeout_ms = replication.slave_timeout_ms;
+        if let Some(in_sync) = &replication.in_sync {
+            config.ha.in_sync_replicas = in_sync.replicas;
+            config.ha.in_sync_min = in_sync.min;
+            config.ha.ack_by_all_in_sync = in_sync.all;
+        }
     }
     config
 }
 
-/// The broker that `slave` follows.
-#[must_use]
-pub fn master_of(slave: &str) -> String {
-    slave.replacen("slave-", "broker-", 1)
-}
-
 #[must_use]
 pub fn slave_config(settings: &Settings, name: &str) -> BrokerConfig {
-    let mut config = broker_config(settings, &master_of(name));
+    let mut config = broker_config(settings, &names::master_of(name));
     config.identity.role = Role::Slave;
-    config.identity.id = 1;
+    config.identity.id = 1 + names::nth_of_slave(name);
+    let sync_flush = settings.slaves_sync_flush();
+    config.store.flush = if sync_flush { FlushDisk::Sync } else { FlushDisk::Async };
+    config.store.transient_pool &= !sync_flush;
     config.identity.ip1 = address(name).to_string();
     config
 }
@@ -303,7 +305,7 @@ pub fn slave_config(settings: &Settings, name: &str) -> BrokerConfig {
 /// Its master's settings, at its own place.
 #[must_use]
 pub fn promoted_config(settings: &Settings, name: &str) -> BrokerConfig {
-    let mut config = broker_config(settings, &master_of(name));
+    let mut config = broker_config(settings, &names::master_of(name));
     config.identity.ip1 = address(name).to_string();
     config
 }
@@ -317,11 +319,16 @@ pub fn broker_socket(name: &str) -> SocketAddr {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::Replication;
 
     #[test]
     fn every_node_has_an_address_of_its_own() {
         let plan = crate::options::draw("partition", 1).expect("a listed scenario");
-        let settings = Settings { name_servers: 2, brokers: 2, producers: 3, consumers: 3, ..plan.settings };
+        let replication = crate::options::draw("replication", 1).and_then(|plan| plan.settings.replication);
+        let replication = replication.map(|replication| Replication { slaves: 2, ..replication });
+        let counts = Settings { name_servers: 2, brokers: 2, producers: 3, consumers: 3, ..plan.settings };
+        let settings = Settings { replication, ..counts };
+        assert_eq!(names::slaves(&settings).len(), 4);
         let all = names::all(&settings);
         let addresses: std::collections::BTreeSet<_> = all.iter().map(|name| address(name)).collect();
         assert_eq!(addresses.len(), all.len());

@@ -3,7 +3,7 @@
 //!
 //! An unknown outcome stays unknown: the message may be there once, several times, or not at all.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::workload::{Kind, MessageId};
 
@@ -192,6 +192,13 @@ pub struct History {
     pub shown: BTreeMap<Slot, Vec<Shown>>,
     /// Highest queue offset that each group has received, by broker, topic and queue.
     pub highest: BTreeMap<(String, String, String, i32), i64>,
+    /// Sends that were answered FLUSH_SLAVE_TIMEOUT, and SLAVE_NOT_AVAILABLE.
+    pub slave_timeouts: u64,
+    pub slaves_missing: u64,
+    /// Slaves that have found that their masters' histories are others.
+    pub diverged: BTreeSet<String>,
+    /// What was answered SEND_OK and is not there at the end, excused or not.
+    pub lost: Vec<MessageId>,
     /// Distinct messages delivered to each group.
     pub delivered: BTreeMap<String, BTreeMap<MessageId, u64>>,
 }

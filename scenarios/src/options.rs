@@ -6,7 +6,9 @@
 use crate::draw::{Draw, Key};
 use crate::faults;
 use crate::oracle::sql_filter::FORMS;
-use crate::plan::{Consumption, Delays, Deletion, Plan, Pool, Replication, Settings, Transactions, Workload};
+use crate::plan::{
+    Consumption, Delays, Deletion, InSync, Plan, Pool, Replication, Settings, Transactions, Workload,
+};
 use crate::scenario::{self, Profile, delay, ordered, rebalance, retry_dlq, transaction};
 
 /// Messages of one batch, at most.
@@ -65,7 +67,7 @@ fn settings(profile: &Profile, knob: &impl Fn(&str) -> Key) -> Settings {
     Settings {
         name_servers,
         brokers,
-        replication: profile.replicates().then(|| replication(profile, knob)),
+        replication: profile.replicates().then(|| replication(profile, sync_flush, knob)),
         producers: knob("producers").range(2, 3) as u32,
         consumers,
         store_alone: alone,
@@ -146,15 +148,36 @@ fn transactions(knob: &impl Fn(&str) -> Key) -> Transactions {
     }
 }
 
-fn replication(knob: &impl Fn(&str) -> Key) -> Replication {
+fn replication(profile: &Profile, sync_flush: bool, knob: &impl Fn(&str) -> Key) -> Replication {
     let heartbeat_ms = knob("ha_heartbeat_ms").pick(&[500, 1_000, 2_000]);
+    let slaves = if profile.slaves_max > 1 && knob("slaves").percent(50) { 2 } else { 1 };
+    let sync_master = knob("sync_master").percent(65);
+    let in_sync = (sync_master && knob("in_sync").percent(60)).then(|| in_sync(slaves, knob));
+    // Slaves that are ahead of a master stop for good, and then every send waits in vain.
+    let short_waits = in_sync.is_some() && !sync_flush;
+    let timeouts_ms: &[u64] = if short_waits { &[500] } else { &[500, 1_000, 2_000] };
     Replication {
-        sync_master: knob("sync_master").percent(65),
+        slaves,
+        sync_master,
+        in_sync,
+        sync_flush: profile.mixed_flush.then_some(!sync_flush),
+        masters_lost: sync_master && profile.loses_masters && knob("masters_lost").percent(60),
         // A frame holds less than a record, several, or as much as Java's.
         batch_bytes: knob("ha_batch_bytes").pick(&[100, 1_000, 32_768]) as u32,
         heartbeat_ms,
         housekeeping_ms: 4 * heartbeat_ms,
-        slave_timeout_ms: knob("slave_timeout_ms").pick(&[500, 1_000, 2_000]),
+        slave_timeout_ms: knob("slave_timeout_ms").pick(timeouts_ms),
+    }
+}
+
+/// No more copies than there are: else no send would ever be answered SEND_OK.
+fn in_sync(slaves: u32, knob: &impl Fn(&str) -> Key) -> InSync {
+    let copies = u64::from(1 + slaves);
+    InSync {
+        // To wait for all is the case in which one that is counted twice shows.
+        replicas: knob("in_sync_replicas").pick(&[1, 2, copies, copies]) as u32,
+        min: knob("in_sync_min").pick(&[1, 1, 1, 2, copies]) as u32,
+        all: knob("in_sync_all").percent(30),
     }
 }
 
@@ -199,7 +222,7 @@ fn deletion(settings: &Settings, workload: &Workload, knob: &impl Fn(&str) -> Ke
 }
 
 fn workload(profile: &Profile, settings: &Settings, knob: &impl Fn(&str) -> Key) -> Workload {
-    let load_ms = knob("load_ms").pick(&[12_000, 20_000, 30_000]);
+    let load_ms = knob("load_ms").pick(profile.load_ms);
     let messages = knob("messages").range(150, 700) as u32;
     let in_flight = knob("in_flight").pick(&[1, 2, 4, 8]);
     let senders = u64::from(settings.producers * in_flight);

@@ -84,15 +84,58 @@ pub struct Settings {
     pub undisturbed: bool,
 }
 
-/// Every broker has one slave.
+/// How the slaves of each broker follow it, and what it waits for.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Replication {
+    /// Of each broker.
+    #[serde(default = "one_slave")]
+    pub slaves: u32,
     /// SYNC_MASTER, else ASYNC_MASTER.
     pub sync_master: bool,
+    /// Copies that a SYNC_MASTER asks for as Java 5.x does; none: as Java 4.x does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_sync: Option<InSync>,
+    /// Whether slaves flush before they report; none: as their masters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sync_flush: Option<bool>,
+    /// At the end, under load, masters lose their disks for good, and slaves take over.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub masters_lost: bool,
     pub batch_bytes: u32,
     pub heartbeat_ms: u64,
     pub housekeeping_ms: u64,
     pub slave_timeout_ms: u64,
+}
+
+/// Java's `inSyncReplicas`, `minInSyncReplicas` and `allAckInSyncStateSet`.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct InSync {
+    pub replicas: u32,
+    pub min: u32,
+    pub all: bool,
+}
+
+impl Replication {
+    /// Slaves that have what is answered SEND_OK, at least.
+    #[must_use]
+    pub fn slaves_confirming(&self) -> usize {
+        let copies = self.in_sync.map_or(2, |in_sync| in_sync.replicas.max(in_sync.min));
+        if self.sync_master { copies as usize - 1 } else { 0 }
+    }
+}
+
+impl Replication {
+    /// Whether that slave's disk may be lost. Where masters lose theirs, one that holds what was answered SEND_OK must be left.
+    #[must_use]
+    pub fn may_lose_disk(&self, slave: &str) -> bool {
+        let spare = self.slaves_confirming().saturating_sub(1) as u32;
+        !self.masters_lost || names::nth_of_slave(slave) < spare
+    }
+}
+
+/// For plans that were recorded before there could be two.
+fn one_slave() -> u32 {
+    1
 }
 
 /// For plans that were recorded before there was an index.
@@ -103,6 +146,15 @@ fn index_file() -> (u32, u32) {
 /// For plans that were recorded before it was drawn: Java's.
 fn sync_flush_timeout_ms() -> u64 {
     5_000
+}
+
+impl Settings {
+    /// SYNC_FLUSH on slaves.
+    #[must_use]
+    pub fn slaves_sync_flush(&self) -> bool {
+        let own = self.replication.as_ref().and_then(|replication| replication.sync_flush);
+        own.unwrap_or(self.sync_flush)
+    }
 }
 
 /// As [`hotfire_core::store::TransientPool`] has it.
@@ -241,6 +293,11 @@ pub enum Fault {
         node: String,
         down_ms: u64,
     },
+    /// The machine loses power, and its disk; it comes back with an empty one.
+    DiskLoss {
+        node: String,
+        down_ms: u64,
+    },
     /// The machine loses power inside its `step`th storage step from now.
     PowerLossInStep {
         node: String,
@@ -361,6 +418,7 @@ impl Fault {
             Fault::Crash { .. } => "crash",
             Fault::CrashInStep { .. } => "crash_in_step",
             Fault::PowerLoss { .. } => "power_loss",
+            Fault::DiskLoss { .. } => "disk_loss",
             Fault::PowerLossInStep { .. } => "power_loss_in_step",
             Fault::Restart { .. } => "restart",
             Fault::PowerLossAll { .. } => "power_loss_all",
@@ -388,6 +446,7 @@ impl Fault {
             Fault::Crash { node, .. }
             | Fault::CrashInStep { node, .. }
             | Fault::PowerLoss { node, .. }
+            | Fault::DiskLoss { node, .. }
             | Fault::PowerLossInStep { node, .. }
             | Fault::Restart { node, .. }
             | Fault::SlowDisk { node, .. }
@@ -415,6 +474,7 @@ impl Fault {
             Fault::Crash { down_ms, .. }
             | Fault::CrashInStep { down_ms, .. }
             | Fault::PowerLoss { down_ms, .. }
+            | Fault::DiskLoss { down_ms, .. }
             | Fault::PowerLossInStep { down_ms, .. }
             | Fault::Restart { down_ms, .. }
             | Fault::PowerLossAll { down_ms } => down_ms,
@@ -450,7 +510,10 @@ impl Plan {
     /// The same cluster and the same load in a world where nothing goes wrong.
     #[must_use]
     pub fn undisturbed(&self) -> Plan {
-        let settings = Settings { undisturbed: true, buggify_permille: 0, ..self.settings.clone() };
+        let mut settings = Settings { undisturbed: true, buggify_permille: 0, ..self.settings.clone() };
+        if let Some(replication) = &mut settings.replication {
+            replication.masters_lost = false;
+        }
         Plan { settings, faults: Vec::new(), record: None, ..self.clone() }
     }
 
@@ -480,10 +543,25 @@ pub mod names {
         format!("broker-{}", char::from(b'a' + (index % 26) as u8))
     }
 
-    /// The slave of the broker of that number.
+    /// The `nth` slave of a broker: `slave-a`, then `slave-a2`.
     #[must_use]
-    pub fn slave(index: u32) -> String {
-        format!("slave-{}", char::from(b'a' + (index % 26) as u8))
+    pub fn slave(broker: &str, nth: u32) -> String {
+        let letter = broker.trim_start_matches("broker-");
+        if nth == 0 { format!("slave-{letter}") } else { format!("slave-{letter}{}", nth + 1) }
+    }
+
+    /// Which slave of its broker it is, from 0.
+    #[must_use]
+    pub fn nth_of_slave(slave: &str) -> u32 {
+        let number = slave.trim_start_matches(|c: char| !c.is_ascii_digit());
+        number.parse().map_or(0, |number: u32| number.saturating_sub(1))
+    }
+
+    /// The broker that `slave` follows.
+    #[must_use]
+    pub fn master_of(slave: &str) -> String {
+        let letter = slave.trim_start_matches("slave-").trim_end_matches(|c: char| c.is_ascii_digit());
+        format!("broker-{letter}")
     }
 
     #[must_use]
@@ -508,7 +586,14 @@ pub mod names {
 
     #[must_use]
     pub fn slaves(settings: &Settings) -> Vec<String> {
-        (0..settings.brokers).filter(|_| settings.replication.is_some()).map(slave).collect()
+        brokers(settings).iter().flat_map(|broker| slaves_of(settings, broker)).collect()
+    }
+
+    /// Those that follow one broker.
+    #[must_use]
+    pub fn slaves_of(settings: &Settings, broker: &str) -> Vec<String> {
+        let count = settings.replication.as_ref().map_or(0, |replication| replication.slaves);
+        (0..count).map(|nth| slave(broker, nth)).collect()
     }
 
     /// Nodes with a broker's store, masters first.
@@ -536,6 +621,18 @@ pub mod names {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn slaves_are_named_after_their_brokers() {
+        assert_eq!(
+            (names::slave("broker-b", 0), names::slave("broker-b", 1)),
+            ("slave-b".into(), "slave-b2".into())
+        );
+        for nth in 0..3 {
+            let slave = names::slave("broker-c", nth);
+            assert_eq!((names::master_of(&slave), names::nth_of_slave(&slave)), ("broker-c".into(), nth));
+        }
+    }
 
     #[test]
     fn a_plan_survives_its_own_json_and_has_its_faults_at_the_top() {

@@ -228,10 +228,14 @@ async fn send(cluster: &Cluster, producers: &Producers, operation: Operation) {
         }
     };
     for (nth, draft) in operation.drafts.iter().enumerate() {
-        if let Some(SendOutcome::Sent(result)) = &outcome
-            && result.status == SendStatus::FlushSlaveTimeout
-        {
-            witness.slave_timed_out(draft);
+        match &outcome {
+            Some(SendOutcome::Sent(result)) if result.status == SendStatus::FlushSlaveTimeout => {
+                witness.slave_timed_out(draft);
+            }
+            Some(SendOutcome::Sent(result)) if result.status == SendStatus::SlaveNotAvailable => {
+                witness.slave_not_available(draft);
+            }
+            _ => {}
         }
         let outcome = match &outcome {
             None => Outcome::Unanswered,

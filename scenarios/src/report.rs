@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
+use crate::history::History;
 use crate::plan::{Plan, Record, names};
 
 /// How a run ended.
@@ -72,6 +73,8 @@ pub struct Outcome {
     pub delivered: usize,
     /// Faults that really struck, by kind.
     pub faults: BTreeMap<String, u64>,
+    /// What clients saw.
+    pub history: History,
     /// The last events, oldest first.
     pub last_events: Vec<String>,
 }
@@ -242,6 +245,7 @@ mod tests {
             acked: 3,
             delivered: 2,
             faults: [("crash".to_owned(), 2)].into(),
+            history: History::default(),
             last_events: Vec::new(),
         }
     }

@@ -18,7 +18,8 @@ use hotfire_sim::{Outcome as SimOutcome, RunResult, World, run_seed};
 use crate::cluster::Cluster;
 use crate::commits::{self, CommitWatch, Holders};
 use crate::consume;
-use crate::faults::strike::{Moment, Striker, moments, set_disk_speed, set_network};
+use crate::draw::Draw;
+use crate::faults::strike::{Moment, NEVER_STEP, Striker, moments, set_disk_speed, set_network};
 use crate::history::{History, Place};
 use crate::look_ups;
 use crate::oracle::dead_letters::Terms;
@@ -41,6 +42,8 @@ const HEALED_MS: u64 = 240_000;
 const LOOK_MS: u64 = 500;
 /// Clients have found every broker again before the last messages are sent.
 const SETTLE_MS: u64 = 5_000;
+/// A slave whose link has ended has connected again within this.
+const RECONNECT_MS: u64 = 6_000;
 /// The last messages are sent and delivered within this.
 const PROOF_MS: u64 = 60_000;
 /// What is dispatched is in the index within this, on a disk that is well.
@@ -73,6 +76,7 @@ struct Ended {
     acked: usize,
     delivered: usize,
     struck: BTreeMap<String, u64>,
+    history: History,
 }
 
 /// Runs the plan on a thread of its own.
@@ -91,7 +95,8 @@ pub fn run(plan: &Plan, limits: &Limits) -> Outcome {
 fn outcome(plan: &Plan, result: RunResult<Ended>) -> Outcome {
     let at_ms = result.simulated.as_millis() as u64;
     let failure = |promise: &str, detail: String| Failure { promise: promise.to_owned(), at_ms, detail };
-    let mut ended = Ended { failure: None, acked: 0, delivered: 0, struck: BTreeMap::new() };
+    let mut ended =
+        Ended { failure: None, acked: 0, delivered: 0, struck: BTreeMap::new(), history: History::default() };
     let failed = match result.outcome {
         SimOutcome::Finished(finished) => {
             ended = finished;
@@ -133,6 +138,7 @@ fn outcome(plan: &Plan, result: RunResult<Ended>) -> Outcome {
         acked: ended.acked,
         delivered: ended.delivered,
         faults: ended.struck,
+        history: ended.history,
         last_events,
     }
 }
@@ -168,9 +174,9 @@ async fn drive(world: World, plan: Plan) -> Ended {
     cluster.boot();
     let mut run = Run { striker: Striker::new(cluster.clone()), cluster };
     let failure = run.phases().await.err();
-    let (acked, delivered) =
-        run.cluster.witness.history(|history| (history.acked(), history.deliveries.len()));
-    Ended { failure, acked, delivered, struck: run.striker.struck }
+    let history = run.cluster.witness.history(History::clone);
+    let (acked, delivered) = (history.acked(), history.deliveries.len());
+    Ended { failure, acked, delivered, struck: run.striker.struck, history }
 }
 
 struct Run {
@@ -183,6 +189,10 @@ type Phase = Result<(), (VerdictKind, Failure)>;
 impl Run {
     async fn phases(&mut self) -> Phase {
         self.faults().await?;
+        let replication = self.cluster.plan.settings.replication.as_ref();
+        if replication.is_some_and(|replication| replication.masters_lost) && self.masters_lost().await? {
+            return Ok(());
+        }
         self.striker.heal();
         let healed_ms = self.cluster.world.now_ms();
         let mut routes = RouteWatch::start(&self.cluster);
@@ -329,10 +339,11 @@ impl Run {
     /// A few more messages on a cluster that is well: nothing may be slow or refused now.
     /// Answers when that began.
     async fn proof(&mut self, routes: &mut RouteWatch) -> Result<u64, (VerdictKind, Failure)> {
-        self.cluster.world.sleep(Duration::from_millis(SETTLE_MS)).await;
+        self.cluster.world.sleep(Duration::from_millis(SETTLE_MS + self.link_settle_ms())).await;
         let begun_ms = self.cluster.world.now_ms();
         let mut holders = Holders::default();
         holders.look(begun_ms, self.cluster.held());
+        self.cluster.witness.is_well();
         self.cluster.progress(|progress| progress.proofs = 1);
         let expected = self.cluster.plan.workload.proof_messages * self.cluster.plan.settings.producers;
         loop {
@@ -352,7 +363,9 @@ impl Run {
                 return Err(self.broken(missing));
             }
         }
-        let verdict = self.cluster.witness.history(|history| progress::healthy(history, begun_ms));
+        let lacks_slaves = self.cluster.witness.lacks_slaves();
+        let healthy = |history: &History| progress::healthy(history, begun_ms, lacks_slaves);
+        let verdict = self.cluster.witness.history(healthy);
         let held_since = |group: &str, place: &Place| {
             let queue = MessageQueue {
                 topic: place.topic.clone(),
@@ -480,19 +493,24 @@ impl Run {
 
     /// The masters are gone for good. Their slaves die too, start as masters, and stop.
     async fn promotion(&mut self) -> Phase {
-        let (world, witness) = (self.cluster.world.clone(), self.cluster.witness.clone());
         let slaves = names::slaves(&self.cluster.plan.settings);
+        self.take_over(&slaves).await
+    }
+
+    /// These slaves die, start as masters, and stop, with all that they had.
+    async fn take_over(&mut self, slaves: &[String]) -> Phase {
+        let (world, witness) = (self.cluster.world.clone(), self.cluster.witness.clone());
         let before: Vec<u64> = slaves.iter().map(|name| witness.cached(name).1.log.end).collect();
         self.cluster.progress(|progress| progress.promotes = true);
-        for name in &slaves {
+        for name in slaves {
             world.crash(self.cluster.node(name));
             world.restart(self.cluster.node(name));
         }
         let promoted =
             |run: &Run, name: &String| run.cluster.progress(|progress| progress.promoted.contains(name));
-        self.wait_for(&slaves, "has not become the master", promoted).await?;
+        self.wait_for(slaves, "has not become the master", promoted).await?;
         slaves.iter().for_each(|name| world.stop(self.cluster.node(name)));
-        self.wait_stopped(&slaves).await?;
+        self.wait_stopped(slaves).await?;
         for (name, before) in slaves.iter().zip(before) {
             let (image, disk) = witness.durable(name);
             replica::kept(name, before, disk.log.end)
@@ -502,6 +520,44 @@ impl Run {
                 .map_err(|broken| self.broken(broken))?;
         }
         Ok(())
+    }
+
+    /// Under load, and perhaps cut from a slave, masters lose their disks. Of each one's slaves the one with the most takes over,
+    /// and must have what was confirmed. False where that would take the last copy of something: then nothing is lost.
+    async fn masters_lost(&mut self) -> Result<bool, (VerdictKind, Failure)> {
+        let (world, witness) = (self.cluster.world.clone(), self.cluster.witness.clone());
+        let plan = self.cluster.plan.clone();
+        let (brokers, slaves) = (names::brokers(&plan.settings), names::slaves(&plan.settings));
+        let key = Draw::new(plan.seed).key("masters lost", 0);
+        let left_ms = plan.workload.load_ms - plan.workload.faults_end_ms;
+        world.sleep(Duration::from_millis(key.branch("when").range(0, left_ms))).await;
+        let cut = key.branch("cut").pick(&slaves.iter().map(Some).chain([None]).collect::<Vec<_>>());
+        if let Some(slave) = cut {
+            world.network().cut(self.cluster.node(&names::master_of(slave)), self.cluster.node(slave));
+            world.sleep(Duration::from_millis(key.branch("cut for").range(0, 1_000))).await;
+        }
+        self.check()?;
+        if !brokers.iter().all(|broker| witness.has_heir(broker)) {
+            return Ok(false);
+        }
+        brokers.iter().for_each(|name| self.striker.lose_disk(name));
+        let clients = names::clients(&plan.settings);
+        clients.iter().for_each(|name| world.stop(self.cluster.node(name)));
+        self.wait_stopped(&clients).await?;
+        for name in &slaves {
+            world.resume(self.cluster.node(name));
+            world.crash_at_step(self.cluster.node(name), NEVER_STEP);
+            world.crash(self.cluster.node(name));
+        }
+        let heirs: Vec<String> = brokers.iter().filter_map(|broker| witness.heir(broker)).collect();
+        assert_eq!(heirs.len(), brokers.len(), "each master has an heir");
+        self.take_over(&heirs).await?;
+        for name in &heirs {
+            let disk = witness.durable(name).1;
+            witness.lost(&names::master_of(name), &disk);
+            witness.judge_heir(name, &disk).map_err(|broken| self.broken(broken))?;
+        }
+        Ok(true)
     }
 
     async fn wait_stopped(&self, nodes: &[String]) -> Phase {
@@ -520,6 +576,14 @@ impl Run {
             }
             self.cluster.world.sleep(Duration::from_millis(50)).await;
         }
+    }
+
+    /// Where nothing is stored without slaves, no log says whether they follow: time for one to see that its link is dead,
+    /// and to connect again.
+    fn link_settle_ms(&self) -> u64 {
+        let replication = self.cluster.plan.settings.replication.as_ref();
+        let waits = replication.filter(|replication| replication.in_sync.is_some());
+        waits.map_or(0, |replication| replication.housekeeping_ms + RECONNECT_MS)
     }
 
     /// From when a broker that is well has stored a message until it can be read: when it is committed.
@@ -585,6 +649,7 @@ impl Run {
             let (image, disk) = self.cluster.witness.durable(&name);
             let deaths = self.cluster.witness.history(|history| history.unclean_starts.get(&name).copied());
             let deaths = deaths.unwrap_or(0);
+            self.cluster.witness.lost(&name, &disk);
             consumer_offset::at_end(&name, &image, CONFIG, &disk)
                 .and_then(|()| self.cluster.witness.judge_transactions(&name, &disk))
                 .and_then(|()| delay::offsets(&name, &image, CONFIG, &disk, deaths))

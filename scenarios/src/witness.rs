@@ -69,6 +69,8 @@ struct Inner {
     turns: turns::Watched,
     /// The cluster is well and idle.
     resting: bool,
+    /// The cluster is well, since then.
+    well_from_ms: Option<u64>,
     first: Option<(u64, Broken)>,
 }
 
@@ -90,6 +92,7 @@ impl Witness {
             slaves: BTreeMap::new(),
             turns: turns::Watched::default(),
             resting: false,
+            well_from_ms: None,
             first: None,
         };
         Witness {

@@ -116,7 +116,9 @@ pub fn scenario_of(mutant: Mutant) -> &'static str {
         | Mutant::SlaveReportsUnflushed
         | Mutant::HeartbeatsSilenceReports
         | Mutant::PartKeptOverReconnect
-        | Mutant::SlaveWaitEndsEarly => "replication",
+        | Mutant::SlaveWaitEndsEarly
+        | Mutant::SlaveCountsTwice => "replication",
+        Mutant::EmptySlaveCounts => "disk_loss_of_one_node",
         Mutant::OneReadOneFrame | Mutant::PartialRegistrationIsWhole | Mutant::LateCloseUnregisters => {
             "partition"
         }

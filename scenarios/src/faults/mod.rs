@@ -1,8 +1,8 @@
 //! Which faults a seed puts into its run, and when.
 //!
 //! Which may be on at once: any, except that a node is not struck again by a crash while it is down (it then stays down
-//! until the later of the two ends). No fault destroys what a promise needs and has no second copy of: there is one copy
-//! of everything here, so disks lose only what was not flushed.
+//! until the later of the two ends). No fault destroys what a promise needs and has no second copy of: disks lose only what
+//! was not flushed; a slave's may be lost as a whole, but not all on which an acknowledgement rests where a master's is to go.
 //!
 //! Invariant: every fault has ended by `workload.faults_end_ms`.
 
@@ -14,6 +14,8 @@ use crate::scenario::Profile;
 
 /// Nothing breaks before clients have found their brokers.
 const FIRST_FAULT_MS: u64 = 1_500;
+/// Stands for [`in_turn`] where a kind is named.
+const IN_TURN: &str = "in_turn";
 
 #[must_use]
 pub fn draw(profile: &Profile, settings: &Settings, workload: &Workload, random: Draw) -> Vec<Planned> {
@@ -24,12 +26,14 @@ pub fn draw(profile: &Profile, settings: &Settings, workload: &Workload, random:
         .filter(|(index, _)| random.key("fault kind", *index as u64).percent(profile.kind_percent))
         .map(|(_, kind)| *kind)
         .collect();
-    if !profile.always.is_empty() {
+    let mut faults = Vec::new();
+    if profile.always == IN_TURN {
+        faults = in_turn(settings, workload, random);
+    } else if !profile.always.is_empty() {
         // Weighed so that it is not drowned by the others.
         kinds.extend([profile.always, profile.always]);
     }
     let mean_gap_ms = random.key("fault gap", 0).pick(&[700, 1_500, 3_000, 6_000]);
-    let mut faults = Vec::new();
     let mut at_ms = FIRST_FAULT_MS;
     for counter in 0.. {
         let key = random.key("fault", counter);
@@ -42,11 +46,31 @@ pub fn draw(profile: &Profile, settings: &Settings, workload: &Workload, random:
         let fault = fault(kind, settings, key, left_ms);
         let power = profile.always == "power_loss" || profile.deletes || profile.replicates();
         let second = second(&fault, at_ms, key, workload.faults_end_ms, power);
+        let flicker = flicker(&fault, at_ms, key, settings);
         faults.push(Planned { at_ms, fault });
-        faults.extend(second);
+        faults.extend(second.into_iter().chain(flicker));
     }
     faults.sort_by_key(|planned| planned.at_ms);
     faults
+}
+
+/// Every server is restarted once, one after the other, in any order.
+fn in_turn(settings: &Settings, workload: &Workload, random: Draw) -> Vec<Planned> {
+    let mut nodes = [names::name_servers(settings), names::stores(settings)].concat();
+    nodes.sort_by_key(|node| random.key("turn", 0).branch(node).bits());
+    let each_ms = (workload.faults_end_ms - FIRST_FAULT_MS) / nodes.len() as u64;
+    let kills_percent = random.key("kills", 0).pick(&[0, 50, 100]);
+    let restarted = |(nth, node): (usize, String)| {
+        let key = random.key("restart", nth as u64);
+        let at_ms = FIRST_FAULT_MS + nth as u64 * each_ms + key.branch("after").range(0, each_ms / 4);
+        let down_ms = key.branch("down").range(200, each_ms / 2);
+        let fault = match key.branch("killed").percent(kills_percent) {
+            true => Fault::Crash { node, down_ms },
+            false => Fault::Restart { node, down_ms },
+        };
+        Planned { at_ms, fault }
+    };
+    nodes.into_iter().enumerate().map(restarted).collect()
 }
 
 fn fault(kind: &str, settings: &Settings, key: Key, left_ms: u64) -> Fault {
@@ -98,6 +122,16 @@ fn fault(kind: &str, settings: &Settings, key: Key, left_ms: u64) -> Fault {
         }
         "slave_crash" => Fault::Crash { node: some(&slaves, "slave"), down_ms: lasts(1_500) },
         "slave_power_loss" => Fault::PowerLoss { node: some(&slaves, "slave"), down_ms: lasts(1_500) },
+        "slave_disk_loss" => {
+            let (all, down_ms) = (slaves.clone(), lasts(1_500));
+            let may_go =
+                |slave: &String| settings.replication.as_ref().is_some_and(|of| of.may_lose_disk(slave));
+            let slaves: Vec<String> = slaves.into_iter().filter(may_go).collect();
+            match slaves.is_empty() {
+                true => Fault::Crash { node: some(&all, "slave"), down_ms },
+                false => Fault::DiskLoss { node: some(&slaves, "slave"), down_ms },
+            }
+        }
         "slave_in_step" => Fault::CrashInStep {
             node: some(&slaves, "slave"),
             step: key.branch("step").exponential(30),
@@ -110,7 +144,10 @@ fn fault(kind: &str, settings: &Settings, key: Key, left_ms: u64) -> Fault {
         }
         "ha_cut" => Fault::Partition {
             from: names::brokers(settings),
-            to: names::slaves(settings),
+            to: match slaves.len() > names::brokers(settings).len() && key.branch("one slave").percent(60) {
+                true => vec![some(&slaves, "cut off")],
+                false => slaves,
+            },
             one_way: key.branch("one way").percent(30),
             for_ms: lasts(2_500),
         },
@@ -183,6 +220,18 @@ fn split(
     }
 }
 
+/// While one slave is cut off, another loses power, and is back before its master has noticed: it is then there twice.
+fn flicker(first: &Fault, at_ms: u64, key: Key, settings: &Settings) -> Option<Planned> {
+    let Fault::Partition { from, to, for_ms, .. } = first else { return None };
+    let ([broker], [cut_off]) = (from.as_slice(), to.as_slice()) else { return None };
+    let key = key.branch("flicker");
+    let mut others = names::slaves_of(settings, broker).into_iter().filter(|slave| slave != cut_off);
+    let node = others.next_back().filter(|_| names::slaves(settings).contains(cut_off) && key.percent(60))?;
+    let down_ms = key.branch("down").range(10, 150).min(*for_ms);
+    let at_ms = at_ms + key.branch("after").range(0, for_ms - down_ms);
+    Some(Planned { at_ms, fault: Fault::PowerLoss { node, down_ms } })
+}
+
 /// Bugs of recovery need a second blow soon after the first: while the node recovers, or just after its first new writes.
 fn second(first: &Fault, at_ms: u64, key: Key, end_ms: u64, power: bool) -> Option<Planned> {
     let (node, down_ms) = match first {
@@ -223,6 +272,7 @@ fn second(first: &Fault, at_ms: u64, key: Key, end_ms: u64, power: bool) -> Opti
 
 #[cfg(test)]
 mod tests {
+    use super::IN_TURN;
     use crate::scenario;
 
     #[test]
@@ -237,8 +287,9 @@ mod tests {
             for kind in profile.kinds.iter().chain([&profile.always]) {
                 let kind = match *kind {
                     "name_server_crash" | "slave_crash" | "consumer_crash" => "crash",
-                    "slave_restart" | "consumer_restart" => "restart",
+                    "slave_restart" | "consumer_restart" | IN_TURN => "restart",
                     "slave_power_loss" => "power_loss",
+                    "slave_disk_loss" => "disk_loss",
                     "slave_in_step" => "crash_in_step",
                     "clock_leap" => "clock_jump",
                     "ha_cut" => "partition",

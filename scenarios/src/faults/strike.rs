@@ -14,7 +14,7 @@ const FULL_DISK_FREE_BYTES: u64 = 4_096;
 /// A struck node is back at its usual work so much later.
 const AFTERMATH_MS: u64 = 5_000;
 /// No step is as far away as this: a trap set here never springs.
-const NEVER_STEP: u64 = u64::MAX;
+pub const NEVER_STEP: u64 = u64::MAX;
 
 /// Which faults are on, and how many have struck.
 pub struct Striker {
@@ -84,6 +84,7 @@ impl Striker {
             }
             Fault::Restart { node, .. } => self.stop(node),
             Fault::PowerLoss { node, .. } => self.power_off(node),
+            Fault::DiskLoss { node, .. } => self.lose_disk(node),
             Fault::PowerLossAll { .. } => self.machines().iter().for_each(|node| self.power_off(node)),
             Fault::Partition { from, to, one_way, .. } => self.for_pairs(from, to, |world, a, b| {
                 if *one_way {
@@ -142,7 +143,9 @@ impl Striker {
     pub fn end(&mut self, fault: &Fault) {
         self.cluster.witness.before_change();
         match fault {
-            Fault::Crash { node, .. } | Fault::PowerLoss { node, .. } => self.release(node),
+            Fault::Crash { node, .. } | Fault::PowerLoss { node, .. } | Fault::DiskLoss { node, .. } => {
+                self.release(node);
+            }
             Fault::Restart { node, .. } => {
                 let id = self.cluster.node(node);
                 if self.world().is_running(id) {
@@ -243,6 +246,13 @@ impl Striker {
         self.cluster.witness.before_power_loss(name);
         self.world().power_off(node);
         *self.held.entry(node).or_insert(0) += 1;
+    }
+
+    /// For good, until its machine is started again.
+    pub fn lose_disk(&mut self, name: &str) {
+        self.power_off(name);
+        self.cluster.witness.disk_lost(name);
+        self.disk(name).replace();
     }
 
     fn release(&mut self, name: &str) {

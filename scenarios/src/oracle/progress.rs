@@ -103,13 +103,16 @@ fn is_on_its_way(record: &Record, copied: &BTreeSet<Part>) -> bool {
 }
 
 /// # Errors
-/// The first send that began after `healthy_from_ms` and was slow, or refused, or had no clear outcome.
-pub fn healthy(history: &History, healthy_from_ms: u64) -> Verdict {
+/// The first send that began after `healthy_from_ms` and was slow, or refused, or had no clear outcome. Where `lacks_slaves`,
+/// a master that asks for more may refuse.
+pub fn healthy(history: &History, healthy_from_ms: u64, lacks_slaves: bool) -> Verdict {
     for (id, sent) in &history.sends {
         if sent.started_ms < healthy_from_ms {
             continue;
         }
         let trouble = match (&sent.outcome, sent.ended_ms) {
+            // The code of such a refusal stands for much, and clients take it for an unknown outcome.
+            (Outcome::Unknown, _) if lacks_slaves => continue,
             (Outcome::Refused { code }, _) => format!("was refused with code {code}"),
             (Outcome::Unknown, _) => "has an unknown outcome".to_owned(),
             (Outcome::Acked { .. }, Some(ended_ms)) if ended_ms - sent.started_ms > HEALTHY_ANSWER_MS => {
@@ -236,8 +239,11 @@ mod tests {
         let mut history = History::default();
         history.started(MessageId(1_000_000), sent(100));
         history.ended(MessageId(1_000_000), 4_000, Outcome::Unknown);
-        assert!(healthy(&history, 50).is_err());
-        assert_eq!(healthy(&history, 101), Ok(()));
+        assert!(healthy(&history, 50, false).is_err());
+        assert_eq!(healthy(&history, 101, false), Ok(()));
+        assert_eq!(healthy(&history, 50, true), Ok(()), "refused for want of slaves");
+        history.sends.get_mut(&MessageId(1_000_000)).expect("it").outcome = Outcome::Refused { code: 208 };
+        assert!(healthy(&history, 50, true).is_err());
     }
 
     #[test]

@@ -4,18 +4,20 @@
 //! # Source
 //! `spec/ha.md`, sections 1.9 and 5; `spec/known-bugs.md`, H-02, H-03, H-04, H-09.
 
+use super::acked_not_lost::lookup;
 use super::{Broken, Verdict};
 use crate::history::{History, Outcome, Place, Sent, Status};
-use crate::platter::Image;
 use crate::platter::commit_log::Log;
 use crate::platter::record::{Found, decode};
+use crate::platter::{BrokerDisk, Image};
 use crate::workload::{Identity, MessageId, identify};
 
-/// A SEND_OK of a SYNC_MASTER has arrived. `bytes` is what the slave has of the file, from the acknowledged offset on.
+/// Whether a slave has a message that its master has acknowledged. `bytes` is what it has of the file, from the acknowledged
+/// offset on.
 ///
 /// # Errors
 /// I11: it has not that message there.
-pub fn at_ack(id: MessageId, slave: &str, place: &Place, bytes: Option<&[u8]>) -> Verdict {
+pub fn copy(id: MessageId, slave: &str, place: &Place, bytes: Option<&[u8]>) -> Verdict {
     let at = place.physical_offset.unwrap_or_default();
     let instead = match bytes.map(|bytes| decode(bytes, at)) {
         Some(Found::Record(record)) if identify(&record.body) == Identity::Whole(id) => return Ok(()),
@@ -26,6 +28,32 @@ pub fn at_ack(id: MessageId, slave: &str, place: &Place, bytes: Option<&[u8]>) -
     };
     let detail = format!("message {} is confirmed, but {slave} has at {at}: {instead}", id.0);
     Err(Broken::new("I11", detail))
+}
+
+/// A SEND_OK of a SYNC_MASTER has arrived, which promises copies on `least` slaves.
+///
+/// # Errors
+/// I11: there are fewer.
+pub fn at_ack(id: MessageId, copies: &[Verdict], least: usize) -> Verdict {
+    let have = copies.iter().filter(|copy| copy.is_ok()).count();
+    let missing = copies.iter().find_map(|copy| copy.as_ref().err());
+    match missing {
+        Some(missing) if have < least => {
+            let detail = format!("{} ({have} of {least} slaves have message {})", missing.detail, id.0);
+            Err(Broken { detail, ..missing.clone() })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A send was answered SLAVE_NOT_AVAILABLE.
+///
+/// # Errors
+/// I20: Java 5.x's settings have no such answer.
+pub fn not_available(id: MessageId, in_sync: bool) -> Verdict {
+    let detail =
+        || format!("message {} is stored without a slave, by a master that counts copies in sync", id.0);
+    if in_sync { Err(Broken::new("I20", detail())) } else { Ok(()) }
 }
 
 /// A slave says that its master has another history.
@@ -93,6 +121,36 @@ pub fn kept(slave: &str, before: u64, now: u64) -> Verdict {
     Err(Broken::new("I1", detail))
 }
 
+/// What a SYNC_MASTER has answered SEND_OK, and where it was.
+#[must_use]
+pub fn confirmed(history: &History, broker: &str) -> Vec<(MessageId, Place)> {
+    let confirmed = |sent: &Sent| match &sent.outcome {
+        Outcome::Acked { place, status: Status::Ok } if sent.wait && place.broker == broker => {
+            Some(place.clone())
+        }
+        _ => None,
+    };
+    history.sends.iter().filter_map(|(id, sent)| Some((*id, confirmed(sent)?))).collect()
+}
+
+/// Whether a message is where its master said, in the log and for those who read its queue.
+#[must_use]
+pub fn has(disk: &BrokerDisk, id: MessageId, place: &Place) -> bool {
+    lookup(disk, &place.topic, place.queue, place.queue_offset)
+        .is_some_and(|record| identify(&record.body) == Identity::Whole(id))
+}
+
+/// A slave has taken over without a message that was confirmed.
+#[must_use]
+pub fn not_inherited(slave: &str, id: MessageId, place: &Place) -> Broken {
+    let Place { topic, queue, queue_offset, .. } = place;
+    let at = format!("{topic} queue {queue} offset {queue_offset}");
+    Broken::new(
+        "I1",
+        format!("message {} was confirmed as {at}, and {slave} has taken over without it", id.0),
+    )
+}
+
 /// A link of a healthy, idle cluster has ended.
 #[must_use]
 pub fn link_ended(side: &str) -> Broken {
@@ -127,7 +185,7 @@ pub fn same(slave: &str, own: (&Image, &Log), master: (&Image, &Log), folder: &s
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::history::tests::{place, sent};
+    use crate::history::tests::{ack, place, sent};
     use crate::platter::commit_log::scan;
     use crate::platter::commit_log::tests::{FOLDER, image};
 
@@ -136,12 +194,23 @@ mod tests {
         let image = image(&[(1_000_000, 0)]);
         let bytes = image.folder(FOLDER).next().expect("one file").1;
         let place = Place { physical_offset: Some(0), ..place(0) };
-        let on = |bytes| at_ack(MessageId(1_000_000), "slave-a", &place, bytes);
+        let on = |bytes| copy(MessageId(1_000_000), "slave-a", &place, bytes);
         assert_eq!(on(Some(bytes)), Ok(()));
         let zeros = vec![0; bytes.len()];
         assert!(on(Some(&zeros)).is_err());
         assert!(on(None).is_err());
-        assert!(at_ack(MessageId(1_000_001), "slave-a", &place, Some(bytes)).is_err());
+        assert!(copy(MessageId(1_000_001), "slave-a", &place, Some(bytes)).is_err());
+    }
+
+    #[test]
+    fn a_confirmed_message_must_be_on_as_many_slaves_as_were_asked_for() {
+        let (has, lacks) = (Ok(()), Err(Broken::new("I11", "slave-a2 has no file")));
+        assert_eq!(at_ack(MessageId(1), &[has.clone(), lacks.clone()], 1), Ok(()));
+        assert_eq!(at_ack(MessageId(1), &[has.clone(), has.clone()], 2), Ok(()));
+        assert!(at_ack(MessageId(1), &[has, lacks.clone()], 2).is_err());
+        assert!(at_ack(MessageId(1), &[lacks], 1).is_err());
+        assert!(not_available(MessageId(1), true).is_err());
+        assert_eq!(not_available(MessageId(1), false), Ok(()));
     }
 
     #[test]
@@ -179,6 +248,19 @@ mod tests {
     fn a_slave_that_loses_its_log_by_becoming_the_master_is_rejected() {
         assert_eq!(kept("slave-a", 900, 900), Ok(()));
         assert!(kept("slave-a", 900, 0).is_err());
+    }
+
+    #[test]
+    fn an_heir_without_a_confirmed_message_is_rejected() {
+        let disk = crate::oracle::queue_matches_log::tests::disk(&[(1_000_000, 0)]);
+        let mut history = History::default();
+        ack(&mut history, 1_000_000, 50, place(0));
+        ack(&mut history, 1_000_001, 60, place(1));
+        history.started(MessageId(2), sent(70));
+        history.ended(MessageId(2), 80, Outcome::Acked { place: place(2), status: Status::StoredOnly });
+        let confirmed = confirmed(&history, "broker-a");
+        let has: Vec<bool> = confirmed.iter().map(|(id, place)| has(&disk, *id, place)).collect();
+        assert_eq!(has, [true, false]);
     }
 
     #[test]

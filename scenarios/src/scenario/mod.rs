@@ -3,7 +3,9 @@
 pub mod broker_crash;
 pub mod canary;
 pub mod delay;
+pub mod disk_loss_of_one_node;
 pub mod disk_trouble;
+pub mod mixed_flush;
 pub mod ordered;
 pub mod partition;
 pub mod power_loss;
@@ -12,6 +14,7 @@ pub mod rebalance;
 pub mod replication;
 pub mod retention;
 pub mod retry_dlq;
+pub mod rolling_restart;
 pub mod slave_restart;
 pub mod store;
 pub mod transaction;
@@ -38,6 +41,12 @@ pub struct Profile {
     pub deletes: bool,
     /// Slaves of each broker, at most.
     pub slaves_max: u32,
+    /// Slaves flush before they report where their masters do not wait for it, and the other way round.
+    pub mixed_flush: bool,
+    /// Masters that wait for slaves may lose their disks at the end, under load: their slaves take over.
+    pub loses_masters: bool,
+    /// How long producers send, in about; faults come in the first seven tenths of it.
+    pub load_ms: &'static [u64],
     /// The last blow takes the power of all brokers, else their processes die.
     pub ends_by_power_loss: bool,
 }
@@ -57,6 +66,9 @@ impl Profile {
             store_alone: false,
             deletes: false,
             slaves_max: 0,
+            mixed_flush: false,
+            loses_masters: false,
+            load_ms: &[12_000, 20_000, 30_000],
             ends_by_power_loss: true,
         }
     }
@@ -110,6 +122,9 @@ pub const ALL: &[&dyn Scenario] = &[
     &transaction::Transaction,
     &replication::Replication,
     &slave_restart::SlaveRestart,
+    &rolling_restart::RollingRestart,
+    &mixed_flush::MixedFlush,
+    &disk_loss_of_one_node::DiskLossOfOneNode,
     &promote_by_hand::PromoteByHand,
     &delay::Delay,
     &retry_dlq::RetryDlq,

@@ -5,18 +5,20 @@ use std::collections::BTreeMap;
 use hotfire_sim::NodeId;
 
 use super::{CONFIG, RECORD_BYTES_MAX, STORE, Witness};
-use crate::cluster::master_of;
 use crate::history::{Place, PowerLoss};
-use crate::oracle::{Broken, consumer_offset, queue_matches_log, replica};
-use crate::plan::names;
-use crate::platter::Image;
+use crate::oracle::{Broken, Verdict, consumer_offset, queue_matches_log, replica};
+use crate::plan::Replication;
+use crate::plan::names::{self, master_of};
 use crate::platter::config::{Version, consumer_offsets, load};
-use crate::workload::Draft;
+use crate::platter::{BrokerDisk, Image};
+use crate::workload::{Draft, MessageId};
 
 #[derive(Default)]
 pub struct Followed {
     /// It has said that its master's history is another one.
     diverged: bool,
+    /// When its disk was lost last.
+    disk_lost_ms: Option<u64>,
     /// The committed offsets that this life of its process has written.
     offsets: BTreeMap<(String, i32), i64>,
     /// A consumer has committed to it, as consumers do while its master is away, perhaps from where it began anew.
@@ -40,6 +42,16 @@ impl Witness {
         self.lock().history.power_losses.push(PowerLoss { node: slave.to_owned(), at_ms: u64::MAX });
     }
 
+    /// A machine has lost its disk. A slave that was ahead of its master is set up anew by that.
+    pub fn disk_lost(&self, node: &str) {
+        if is_slave(node) {
+            let now_ms = self.world.now_ms();
+            let mut inner = self.lock();
+            let followed = inner.slaves.entry(node.to_owned()).or_default();
+            (followed.diverged, followed.disk_lost_ms) = (false, Some(now_ms));
+        }
+    }
+
     /// A slave's program begins.
     pub fn slave_starts(&self, slave: &str) {
         let mut inner = self.lock();
@@ -54,38 +66,74 @@ impl Witness {
         self.note(queue_matches_log::entries(slave, &disk).map(drop));
     }
 
-    /// A SYNC_MASTER has answered SEND_OK: the slave must have the record, on its disk's surface where it flushes before it
-    /// reports. What a loss of power has taken from a slave that does not is excused.
+    /// A SYNC_MASTER has answered SEND_OK: as many slaves as its settings say must have the record, each on its disk's
+    /// surface where it flushes before it reports. What a loss of power has taken from a slave that does not is excused.
     pub(super) fn judge_confirmed(&self, draft: &Draft, place: &Place) {
-        let sync_master =
-            self.settings.replication.as_ref().is_some_and(|replication| replication.sync_master);
-        if !sync_master {
+        let Some(replication) = &self.settings.replication else { return };
+        let least = replication.slaves_confirming();
+        if least == 0 || place.physical_offset.is_none() {
             return;
         }
-        let slave = place.broker.replacen("broker-", "slave-", 1);
-        let (Some(node), Some(at)) = (self.nodes.get(&slave).copied(), place.physical_offset) else { return };
-        let sync_flush = self.settings.sync_flush;
         let started_ms = self.lock().history.sends.get(&draft.id).map_or(0, |sent| sent.started_ms);
-        if !sync_flush && self.lock().history.lost_power_since(&slave, started_ms) {
-            return;
-        }
+        let slaves = names::slaves_of(&self.settings, &place.broker);
+        let copies = slaves.iter().map(|slave| {
+            let excused =
+                !self.settings.slaves_sync_flush() && self.lock().history.lost_power_since(slave, started_ms);
+            if excused {
+                return Ok(());
+            }
+            replica::copy(draft.id, slave, place, self.log_of_slave(slave, place).as_deref())
+        });
+        let copies: Vec<Verdict> = copies.collect();
+        // On a cluster that is well all are in sync.
+        let all = replication.in_sync.is_some_and(|in_sync| in_sync.all);
+        let is_well = self.lock().well_from_ms.is_some_and(|well_ms| started_ms >= well_ms);
+        let diverged = self.lock().slaves.values().any(|followed| followed.diverged);
+        let least = if all && is_well && !diverged { slaves.len() } else { least };
+        self.note(replica::at_ack(draft.id, &copies, least));
+    }
+
+    /// Whether a slave may have lost what it had confirmed since then: with its disk, or its power where it does not flush.
+    fn may_have_lost(&self, slave: &str, from_ms: u64) -> bool {
+        let inner = self.lock();
+        let disk_lost_ms = inner.slaves.get(slave).and_then(|followed| followed.disk_lost_ms);
+        disk_lost_ms.is_some_and(|at_ms| at_ms >= from_ms)
+            || !self.settings.slaves_sync_flush() && inner.history.lost_power_since(slave, from_ms)
+    }
+
+    /// What a slave has of the log from the start of a record on.
+    fn log_of_slave(&self, slave: &str, place: &Place) -> Option<Vec<u8>> {
+        let (node, at) = (*self.nodes.get(slave)?, place.physical_offset?);
         let file_bytes = self.settings.commit_log_file_bytes;
         let base = at - at % file_bytes;
         let range = at - base..(at - base + RECORD_BYTES_MAX).min(file_bytes);
         let path = format!("{STORE}/commitlog/{base:020}");
-        let bytes = match sync_flush {
+        match self.settings.slaves_sync_flush() {
             true => self.world.platter_read(node, &path, range),
             false => self.world.cache_read(node, &path, range),
-        };
-        self.note(replica::at_ack(draft.id, &slave, place, bytes.as_deref()));
+        }
+    }
+
+    /// Nothing has been wrong with the cluster for a while: slaves follow.
+    pub fn is_well(&self) {
+        let now_ms = self.world.now_ms();
+        self.lock().well_from_ms = Some(now_ms);
     }
 
     /// A send was answered FLUSH_SLAVE_TIMEOUT.
     pub fn slave_timed_out(&self, draft: &Draft) {
         let Some(replication) = &self.settings.replication else { return };
+        self.lock().history.slave_timeouts += 1;
         let started_ms = self.lock().history.sends.get(&draft.id).map_or(0, |sent| sent.started_ms);
         let took_ms = self.world.now_ms().saturating_sub(started_ms);
         self.note(replica::timeout(draft.id, took_ms, replication.slave_timeout_ms));
+    }
+
+    /// A send was answered SLAVE_NOT_AVAILABLE.
+    pub fn slave_not_available(&self, draft: &Draft) {
+        let Some(replication) = &self.settings.replication else { return };
+        self.lock().history.slaves_missing += 1;
+        self.note(replica::not_available(draft.id, replication.in_sync.is_some()));
     }
 
     /// A slave has found that its master's history is another one.
@@ -94,10 +142,19 @@ impl Witness {
         let master = master_of(&slave);
         let mut inner = self.lock();
         inner.slaves.entry(slave.clone()).or_default().diverged = true;
+        inner.history.diverged.insert(slave.clone());
         let trapped = inner.brokers.get(&master).is_some_and(|watched| watched.power_trap);
         let lost = trapped || inner.history.lost_power_since(&master, 0);
         drop(inner);
         self.note(replica::divergence(&slave, at, self.settings.sync_flush, lost));
+    }
+
+    /// Whether sends may be refused for want of slaves: one has given up.
+    #[must_use]
+    pub fn lacks_slaves(&self) -> bool {
+        let few = self.settings.replication.as_ref().and_then(|replication| replication.in_sync);
+        few.is_some_and(|in_sync| in_sync.min > 1)
+            && self.lock().slaves.values().any(|followed| followed.diverged)
     }
 
     #[must_use]
@@ -148,13 +205,66 @@ impl Witness {
         }
     }
 
+    /// Slaves whose logs begin where their master's does: the others have begun anew, with its last file.
+    fn whole_slaves(&self, broker: &str) -> Vec<(String, u64)> {
+        let logs = names::slaves_of(&self.settings, broker).into_iter().map(|slave| {
+            let log = self.cached(&slave).1.log;
+            (slave, log.min, log.end)
+        });
+        logs.filter(|(_, min, _)| *min == 0).map(|(slave, _, end)| (slave, end)).collect()
+    }
+
+    /// Whether what a master has answered SEND_OK is on a slave that has all before it too.
+    #[must_use]
+    pub fn has_heir(&self, broker: &str) -> bool {
+        let (all, whole) = (names::slaves_of(&self.settings, broker).len(), self.whole_slaves(broker).len());
+        let confirming = self.settings.replication.as_ref().map_or(0, Replication::slaves_confirming);
+        whole > 0 && (confirming == 0 || confirming > all - whole)
+    }
+
+    /// Which slave takes over when its master is lost: of the whole ones the one with the most.
+    #[must_use]
+    pub fn heir(&self, broker: &str) -> Option<String> {
+        let longest = self.whole_slaves(broker).into_iter().max_by_key(|(_, end)| *end);
+        longest.map(|(slave, _)| slave)
+    }
+
+    /// Notes what was answered SEND_OK by a broker and is not on a disk.
+    pub fn lost(&self, broker: &str, disk: &BrokerDisk) {
+        let confirmed = self.history(|history| replica::confirmed(history, broker));
+        let lost = confirmed.into_iter().filter(|(id, place)| !replica::has(disk, *id, place));
+        let lost: Vec<MessageId> = lost.map(|(id, _)| id).collect();
+        self.lock().history.lost.extend(lost);
+    }
+
+    /// What its master has answered SEND_OK against what the slave has that has taken over; one that waits for no slave has
+    /// promised nothing.
+    ///
+    /// # Errors
+    /// I1: the first that it lacks, but for what it was excused to lose.
+    pub fn judge_heir(&self, slave: &str, disk: &BrokerDisk) -> Verdict {
+        let broker = master_of(slave);
+        if self.settings.replication.as_ref().is_none_or(|replication| replication.slaves_confirming() == 0) {
+            return Ok(());
+        }
+        let confirmed = self.history(|history| replica::confirmed(history, &broker));
+        let mut lacking = confirmed.iter().filter(|(id, place)| !replica::has(disk, *id, place));
+        let started = |id: &MessageId| self.history(|history| history.sends[id].started_ms);
+        match lacking.find(|(id, _)| !self.may_have_lost(slave, started(id))) {
+            None => Ok(()),
+            Some((id, place)) => Err(replica::not_inherited(slave, *id, place)),
+        }
+    }
+
     /// Whether sends that wait are answered SEND_OK, where masters wait for their slaves and no slave has given up.
     ///
     /// # Errors
     /// I19.
     pub fn judge_confirming(&self, healthy_from_ms: u64) -> Result<(), Broken> {
         let inner = self.lock();
-        let waits = self.settings.replication.as_ref().is_some_and(|replication| replication.sync_master);
+        let waits = self.settings.replication.as_ref().is_some_and(|replication| {
+            replication.slaves_confirming() > 0 || replication.in_sync.is_some_and(|in_sync| in_sync.all)
+        });
         // What the transient pool holds is pushed when it is committed, which may take longer than a send waits.
         if !waits || self.settings.pool.is_some() || inner.slaves.values().any(|followed| followed.diverged) {
             return Ok(());
