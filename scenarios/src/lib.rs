@@ -21,6 +21,8 @@ pub mod command;
 pub mod commits;
 pub mod consume;
 pub mod draw;
+#[cfg(test)]
+mod failure_table;
 pub mod faults;
 pub mod history;
 pub mod look_ups;
