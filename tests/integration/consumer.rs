@@ -306,6 +306,37 @@ fn in_order_a_queue_goes_from_member_to_member_and_keeps_its_order() {
     });
 }
 
+/// It was caught in a loop without an end: the consumer had stopped, and the queue had not been told yet.
+#[test]
+fn in_order_a_consumer_stops_while_messages_wait() {
+    in_simulation(|place| async move {
+        let cluster = cluster(place).await;
+        let rt = cluster.place.clients.clone();
+        send_all(&cluster.client, TOPIC, (0..200).map(|index| index.to_string())).await;
+        let config = ConsumerConfig { in_order: true, ..consumer_config(GROUP, TOPIC, "*") };
+        let seen = Seen::default();
+        let (noting, yields) = (seen.clone(), rt.clone());
+        let consumer = PushConsumer::start(&cluster.client, config, move |messages| {
+            let (noting, yields) = (noting.clone(), yields.clone());
+            async move {
+                yields.yield_now().await;
+                noting.note(messages);
+                ConsumeStatus::Success
+            }
+        })
+        .expect("a consumer");
+        while seen.count() < 20 {
+            rt.yield_now().await;
+            if seen.count() == 0 {
+                rt.sleep(Duration::from_millis(1)).await;
+            }
+        }
+        consumer.stop().await;
+        assert!(seen.count() < 200, "some were left");
+        cluster.stop().await;
+    });
+}
+
 #[test]
 fn in_order_the_queues_of_a_dead_member_are_taken_when_its_locks_run_out() {
     in_simulation(|place| async move {

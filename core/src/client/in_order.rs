@@ -255,6 +255,7 @@ impl<R: Runtime, L: Listener> Inner<R, L> {
         let _turn = self.locks.turn(queue).lock_owned().await;
         let Ok(_permit) = self.permits.acquire().await else { return UNLOCKED_PAUSE };
         if stopped.get() || self.is_stopping() || process.is_dropped() {
+            // The caller looks at the first two, and finds another queue in the place of a dropped one.
             return Duration::ZERO;
         }
         if !self.may_consume(queue) {
@@ -315,8 +316,9 @@ pub(super) async fn consume_in_order<R: Runtime, L: Listener>(
     queue: MessageQueue,
     mut stopped: Receiver<bool>,
 ) {
-    // Only waits are cut short by the stop: a listener that was begun is never cancelled.
-    while !stopped.get() {
+    // Only waits are cut short by the stop: a listener that was begun is never cancelled. The consumer stops before its queues
+    // are told.
+    while !stopped.get() && !inner.is_stopping() {
         let Some(process) = inner.process(&queue) else { return };
         let batch = process.first(inner.config.consume_batch_max.max(1));
         if batch.is_empty() {
