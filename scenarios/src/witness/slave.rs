@@ -67,7 +67,8 @@ impl Witness {
     }
 
     /// A SYNC_MASTER has answered SEND_OK: as many slaves as its settings say must have the record, each on its disk's
-    /// surface where it flushes before it reports. What a loss of power has taken from a slave that does not is excused.
+    /// surface where it flushes before it reports. What a loss of power has taken from a slave that does not is excused, and
+    /// what went with a disk.
     pub(super) fn judge_confirmed(&self, draft: &Draft, place: &Place) {
         let Some(replication) = &self.settings.replication else { return };
         let least = replication.slaves_confirming();
@@ -77,9 +78,7 @@ impl Witness {
         let started_ms = self.lock().history.sends.get(&draft.id).map_or(0, |sent| sent.started_ms);
         let slaves = names::slaves_of(&self.settings, &place.broker);
         let copies = slaves.iter().map(|slave| {
-            let excused =
-                !self.settings.slaves_sync_flush() && self.lock().history.lost_power_since(slave, started_ms);
-            if excused {
+            if self.may_have_lost(slave, started_ms) {
                 return Ok(());
             }
             replica::copy(draft.id, slave, place, self.log_of_slave(slave, place).as_deref())
