@@ -18,6 +18,7 @@ use hotfire_sim::{NodeId, SimRuntime, World};
 
 use crate::look_ups::LookUps;
 use crate::plan::{Plan, Settings, names};
+use crate::restarted::Restarted;
 use crate::witness::{STORE, Witness, is_broker};
 use crate::workload;
 use crate::{consume, produce, store_alone};
@@ -40,6 +41,8 @@ pub struct Progress {
     pub still_readers: u32,
     /// What brokers are asked by key on the healed cluster.
     pub look_ups: LookUps,
+    /// What brokers and consumers say after the brokers' last start.
+    pub restarted: Restarted,
     /// Slaves are masters from their next start on.
     pub promotes: bool,
     /// Slaves that serve as masters.

@@ -57,14 +57,23 @@ pub fn config(group: &str, topics: Vec<String>) -> ConsumerConfig {
     }
 }
 
+/// The same, with what the plan lets a group subscribe to.
+#[must_use]
+pub fn subscribed(cluster: &Cluster, group: &str) -> ConsumerConfig {
+    let mut config = config(group, cluster.topics());
+    if let Some(form) = sql_of(&cluster.plan.settings, group) {
+        let topics = std::mem::take(&mut config.subscriptions).into_iter();
+        config.sql = topics.map(|(topic, _)| (topic, sql_filter::text(form).to_owned())).collect();
+    }
+    config
+}
+
 pub async fn run(rt: SimRuntime, cluster: Cluster, index: u32) {
     let name = names::consumer(index);
     let group = group(index % cluster.plan.settings.groups);
     let client = Arc::new(Client::start(rt.clone(), client_config(&cluster, &name)));
-    let mut config = config(&group, cluster.topics());
-    if let Some(form) = sql_of(&cluster.plan.settings, &group) {
-        let topics = std::mem::take(&mut config.subscriptions).into_iter();
-        config.sql = topics.map(|(topic, _)| (topic, sql_filter::text(form).to_owned())).collect();
+    let mut config = subscribed(&cluster, &group);
+    if !config.sql.is_empty() {
         rt.spawn("check filter", check_filter(rt.clone(), cluster.clone(), client.clone(), config.clone()));
     }
     if let Some(delays) = &cluster.plan.settings.delays {
@@ -172,7 +181,9 @@ async fn check_filter(
     }
 }
 
-fn place(broker: &str, message: &StoredMessage, group: &str) -> Place {
+/// Where a group has read a message.
+#[must_use]
+pub fn place(broker: &str, message: &StoredMessage, group: &str) -> Place {
     // What comes again is read from the group's retry topic, and shown with the topic that it was sent to.
     let topic = match find(&message.properties, "RETRY_TOPIC") {
         Some(_) => format!("{RETRY_PREFIX}{group}"),

@@ -7,6 +7,7 @@
 //! | `cluster`, `produce`, `transact`, `consume` | the nodes, and the programs on them |
 //! | `history`, `witness` | what clients saw; held against raw disks as it happens, deletions too |
 //! | `platter` | an independent reader of a broker's raw disk |
+//! | `restarted` | what brokers know of groups after their last start, and where consumers go on then |
 //! | `oracle` | the promises, one file each |
 //! | `scenario` | the list |
 //! | `runner`, `routes`, `commits`, `shares` | one plan, from boot to verdict; what name servers know; which offsets are on disk, and when they must be; who holds which queue |
@@ -32,6 +33,7 @@ pub mod plan;
 pub mod platter;
 pub mod produce;
 pub mod report;
+pub mod restarted;
 pub mod routes;
 pub mod runner;
 pub mod scenario;

@@ -4,7 +4,8 @@
 //! 2. The healed cluster: every send gets an outcome, name servers agree, each group gets every message in every log, all
 //!    within [`HEALED_MS`]; else no progress (exit 11). Then a few more messages, which must be answered at once.
 //! 3. Rest: nothing may be forgotten again, and what was consumed is committed.
-//! 4. All brokers fail once more (as the scenario has it), start, recover, stop in order: raw disks are judged. In a plan that
+//! 4. All brokers fail once more (as the scenario has it), start, recover, say what groups had committed, let new members go on
+//!    there, stop in order: raw disks are judged. In a plan that
 //!    nothing disturbs they stop in order before that start too.
 
 use std::collections::BTreeMap;
@@ -29,6 +30,7 @@ use crate::oracle::{
 };
 use crate::plan::{Plan, Pool, Settings, names};
 use crate::platter::BrokerDisk;
+use crate::restarted;
 use crate::report::{Failure, Outcome, VerdictKind};
 use crate::routes::RouteWatch;
 use crate::scenario::{self, promote_by_hand};
@@ -52,6 +54,8 @@ const INDEXED_MS: u64 = 3_000;
 const REST_LOOK_MS: u64 = 2_000;
 /// A broker recovers, or stops in order, within this.
 const START_MS: u64 = 60_000;
+/// A consumer that holds its queues has been given by then what it finds there first.
+const GIVEN_MS: u64 = 1_000;
 /// Events kept with a failure.
 const EVENTS_KEPT: usize = 200;
 
@@ -466,19 +470,22 @@ impl Run {
         }
         for name in &brokers {
             let node = self.cluster.node(name);
-            if settings.undisturbed {
-                self.cluster.witness.stopped(name);
-            } else if power {
+            if power && !settings.undisturbed {
                 self.cluster.witness.before_power_loss(name);
                 world.power_off(node);
-            } else {
+            } else if !settings.undisturbed {
                 self.cluster.witness.before_crash(name);
                 world.crash(node);
             }
+            // The next process is not ready because the last one was.
+            self.cluster.witness.process_ended(name);
             world.restart(node);
         }
         let ready = |run: &Run, name: &String| run.cluster.witness.is_ready(name);
         self.wait_for(&brokers, "has not recovered", ready).await?;
+        if !settings.store_alone {
+            self.restarted(&brokers).await?;
+        }
         for name in &brokers {
             world.stop(self.cluster.node(name));
         }
@@ -489,6 +496,23 @@ impl Run {
         let slaves = names::slaves(&settings);
         slaves.iter().for_each(|name| world.stop(self.cluster.node(name)));
         self.wait_stopped(&slaves).await
+    }
+
+    /// What the brokers know of groups after their start is what they knew before, and consumers go on there.
+    async fn restarted(&mut self, brokers: &[String]) -> Phase {
+        let asking = restarted::ask(&self.cluster, brokers);
+        self.wait_until("the committed offsets are not answered", || asking.is_done(&self.cluster)).await?;
+        for (broker, says) in asking.answers(&self.cluster) {
+            let before = self.cluster.witness.committed_before(&broker);
+            consumer_offset::kept(&broker, &before, &says).map_err(|broken| self.broken(broken))?;
+        }
+        let member = restarted::consume(&self.cluster, brokers);
+        self.wait_until("the new members have not taken every queue", || member.is_done(&self.cluster)).await?;
+        self.cluster.world.sleep(Duration::from_millis(GIVEN_MS)).await;
+        self.cluster.world.stop(member.node);
+        self.wait_until("the new members have not stopped", || !self.cluster.world.is_running(member.node))
+            .await?;
+        self.check()
     }
 
     /// The masters are gone for good. Their slaves die too, start as masters, and stop.
@@ -566,12 +590,21 @@ impl Run {
     }
 
     async fn wait_for(&self, nodes: &[String], what: &str, done: impl Fn(&Run, &String) -> bool) -> Phase {
+        for name in nodes {
+            self.wait_until(&format!("{name} {what}"), || done(self, name)).await?;
+        }
+        Ok(())
+    }
+
+    async fn wait_until(&self, what: &str, done: impl Fn() -> bool) -> Phase {
         let deadline_ms = self.cluster.world.now_ms() + START_MS;
         loop {
             self.check()?;
-            let Some(waiting) = nodes.iter().find(|name| !done(self, name)) else { return Ok(()) };
+            if done() {
+                return Ok(());
+            }
             if self.cluster.world.now_ms() > deadline_ms {
-                let detail = format!("{waiting} {what} after {} s", START_MS / 1_000);
+                let detail = format!("{what} after {} s", START_MS / 1_000);
                 return Err(self.broken(Broken::new("I19", detail)));
             }
             self.cluster.world.sleep(Duration::from_millis(50)).await;

@@ -18,7 +18,7 @@ use crate::history::{
     ClockJump, Death, Decision, Delivery, History, Outcome, Place, PowerLoss, Promise, Sent, Status, Trouble,
     promise,
 };
-use crate::oracle::consumer_offset::{FILES, Written};
+use crate::oracle::consumer_offset::{self, FILES, Offsets, Written};
 use crate::oracle::no_phantom::{self, Cuts};
 use crate::oracle::{
     Broken, Verdict, abort_marker, acked_not_lost, delay, index_matches_log, position_order,
@@ -58,6 +58,10 @@ struct Watched {
     /// Records that were in the log when the power went; empty when it did not since the last start.
     known: Option<BTreeMap<u64, Record>>,
     deletions: deletion::Deletions,
+    /// What the offset file said before the present process began, and once that has recovered cut to its queues.
+    committed: Offsets,
+    /// Where the first append of the present process begins.
+    first_append: Option<u64>,
     /// Appends that may not have been filed: when each was, and where it begins.
     appends: VecDeque<(u64, u64)>,
 }
@@ -259,7 +263,9 @@ impl Witness {
         let now_ms = self.world.now_ms();
         let filed_within_ms = self.filed_within_ms();
         let mut inner = self.lock();
-        let appends = &mut inner.brokers.entry(broker.clone()).or_default().appends;
+        let watched = inner.brokers.entry(broker.clone()).or_default();
+        watched.first_append.get_or_insert(at);
+        let appends = &mut watched.appends;
         while appends.front().is_some_and(|(at_ms, _)| at_ms + filed_within_ms <= now_ms) {
             appends.pop_front();
         }
@@ -452,8 +458,8 @@ impl Witness {
         self.lock().brokers.entry(broker.to_owned()).or_default().cuts.saw(&disk);
     }
 
-    /// A broker's process has ended in order.
-    pub fn stopped(&self, broker: &str) {
+    /// A broker's process has ended, and the next has not begun.
+    pub fn process_ended(&self, broker: &str) {
         self.lock().brokers.entry(broker.to_owned()).or_default().ready = false;
     }
 
@@ -488,6 +494,8 @@ impl Witness {
         }
         let watched = inner.brokers.entry(broker.to_owned()).or_default();
         watched.ready = false;
+        watched.committed = consumer_offset::in_file(&image, CONFIG);
+        watched.first_append = None;
         watched.deletions.process_begins();
         watched.cuts.saw(&disk);
         let trapped = watched.power_trap;
@@ -521,12 +529,20 @@ impl Witness {
             let deleted = inner.history.deleted(broker);
             let watched = inner.brokers.entry(broker.to_owned()).or_default();
             watched.ready = true;
+            let recovered = watched.first_append.unwrap_or(disk.log.end);
+            consumer_offset::cut(&mut watched.committed, &disk, recovered);
             watched.cuts.recovered(broker, &disk, deleted)
         };
         self.deletion_begins(broker, disk.log.end);
         self.note(verdict);
         self.note(queue_matches_log::entries(broker, &disk).map(drop));
         self.note(self.judge_transactions(broker, &disk));
+    }
+
+    /// What a broker's file said before its last start, each offset cut to what its queue had after recovery.
+    #[must_use]
+    pub fn committed_before(&self, broker: &str) -> Offsets {
+        self.lock().brokers.get(broker).map(|watched| watched.committed.clone()).unwrap_or_default()
     }
 
     /// Whether the broker's present process serves.

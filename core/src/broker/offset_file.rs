@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::remoting::body::ConsumerOffsetWrapper;
-use crate::runtime::Runtime;
+use crate::runtime::{Mutant, Runtime};
 use crate::runtime::sync::Receiver;
 use crate::store::config_file::ConfigFile;
 
@@ -39,7 +39,9 @@ impl<R: Runtime> OffsetFile<R> {
         if let Some((bytes, _)) = ConfigFile::load_checked(&rt, &path, good).await? {
             let file = ConsumerOffsetWrapper::parse(&bytes)
                 .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
-            offsets.load(file.offset_table, max_offset);
+            if !rt.mutant(Mutant::OffsetsNotLoaded) {
+                offsets.load(file.offset_table, max_offset);
+            }
         }
         let file = OffsetFile {
             rt,

@@ -10,7 +10,7 @@ use crate::remoting::headers::{
     QueryConsumerOffsetHeader, QueryCorrectionOffsetHeader, SearchOffsetHeader, StoreTimeResponse,
     UpdateConsumerOffsetHeader,
 };
-use crate::runtime::Runtime;
+use crate::runtime::{Mutant, Runtime};
 use crate::store::{Boundary, GetStatus, MessageStore};
 
 use super::committed_offsets::{CommittedOffsets, QueueOffsets};
@@ -46,7 +46,9 @@ impl<R: Runtime> OffsetRequests<R> {
     pub async fn query(&self, request: &RemotingCommand) -> Result<RemotingCommand> {
         let header: QueryConsumerOffsetHeader = request.header()?;
         let (topic, queue) = (&header.topic, header.queue_id);
-        if let Some(offset) = self.offsets.get(topic, &header.consumer_group, queue) {
+        if let Some(offset) = self.offsets.get(topic, &header.consumer_group, queue)
+            && !self.rt.mutant(Mutant::CommittedNotFound)
+        {
             return Ok(offset_answer(offset));
         }
         if header.set_zero_if_not_found != Some(false) && self.is_whole_and_near(topic, queue).await {

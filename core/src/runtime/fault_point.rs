@@ -138,6 +138,10 @@ mutants! {
     OrderlyUnlocksEarly = "client: in order",
     /// A consumer takes and consumes a queue whose lock its broker has refused or that has run out.
     OrderlyIgnoresLocks = "client: in order",
+    /// A broker begins without the offsets that its file holds.
+    OffsetsNotLoaded = "broker: offsets",
+    /// Who asks for a committed offset is told that there is none.
+    CommittedNotFound = "broker: offsets",
     /// Configuration files are overwritten in place, and flushed afterwards.
     ConfigInPlace = "S-22",
     /// A message of which a filter says "unknown" is given to the consumer.

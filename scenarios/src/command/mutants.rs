@@ -98,6 +98,8 @@ pub fn scenario_of(mutant: Mutant) -> &'static str {
         Mutant::RedispatchRepeats
         | Mutant::AckInThePool
         | Mutant::CommitWaitsForPages
+        | Mutant::OffsetsNotLoaded
+        | Mutant::CommittedNotFound
         | Mutant::UnknownIsTrue => "broker_crash",
         Mutant::RecoverByRewrite
         | Mutant::AbortNotSynced
@@ -164,6 +166,8 @@ pub fn seen_undisturbed(mutant: Mutant) -> Option<&'static str> {
         Mutant::ImmunityReadTwice => Some("the time of an immune half message ends by itself"),
         Mutant::OverflowOneIsIllegal => Some("every round comes to the end of the op records"),
         Mutant::OpBeforeFinal => Some("I14 reads the order of records in the log"),
+        Mutant::OffsetsNotLoaded => Some("the brokers' last start needs no fault"),
+        Mutant::CommittedNotFound => Some("a consumer that starts asks where its group is"),
         Mutant::ArrivalWakesNobody => Some("any message on a quiet cluster comes late"),
         Mutant::OrderlyUnlocksEarly => Some("members that start one after the other hand queues over"),
         Mutant::OrderlyIgnoresLocks => {

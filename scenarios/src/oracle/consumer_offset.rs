@@ -1,5 +1,6 @@
 //! I16: a committed consumer offset lies within its queue and survives as its file does: after any crash the last or the
-//! second-last version can be read (I18).
+//! second-last version can be read (I18). What was in the file when a broker started is what it says, cut to its queues, and
+//! where the group goes on.
 //!
 //! # Source
 //! `spec/ha.md`, section 5; `spec/known-bugs.md`, S-22; `spec/store.md`, section 7.
@@ -7,6 +8,7 @@
 use std::collections::BTreeMap;
 
 use super::{Broken, Verdict};
+use crate::history::Place;
 use crate::platter::config::{Version, consumer_offsets};
 use crate::platter::{BrokerDisk, Image, config};
 
@@ -71,6 +73,68 @@ pub fn at_end(broker: &str, image: &Image, folder: &str, disk: &BrokerDisk) -> V
     Ok(())
 }
 
+/// Committed offsets by `topic@group` and queue.
+pub type Offsets = BTreeMap<(String, i32), i64>;
+
+/// What the file says; nothing when there is none.
+#[must_use]
+pub fn in_file(image: &Image, folder: &str) -> Offsets {
+    match config::load(image, &format!("{folder}/consumerOffset.json")) {
+        Version::Whole(value) => consumer_offsets(&value),
+        Version::Absent | Version::Broken => Offsets::new(),
+    }
+}
+
+/// Cuts offsets to what their queues have of the log below `end`.
+pub fn cut(offsets: &mut Offsets, disk: &BrokerDisk, end: u64) {
+    for ((name, queue), offset) in offsets {
+        let topic = name.split('@').next().unwrap_or_default().to_owned();
+        let max = disk.queues.get(&(topic, *queue)).map_or(0, |queue| {
+            queue.min + queue.entries.iter().filter(|entry| entry.at < end).count() as i64
+        });
+        *offset = (*offset).clamp(0, max);
+    }
+}
+
+/// What a broker that has just started says of the groups of consumers, none of which runs: what its file said `before`.
+/// The broker's own group may have gone on.
+///
+/// # Errors
+/// The first offset that is another one.
+pub fn kept(broker: &str, before: &Offsets, says: &Offsets) -> Verdict {
+    for key in before.keys().chain(says.keys()) {
+        let (old, now) = (before.get(key), says.get(key));
+        let is_brokers_own = key.0.ends_with(&format!("@{}", super::transaction::GROUP));
+        if old != now && !(is_brokers_own && old < now) {
+            let (name, queue) = key;
+            let detail = format!(
+                "{broker}: {name} queue {queue} was committed at {old:?} in its file, and after its start is at {now:?}"
+            );
+            return Err(Broken::new("I16", detail));
+        }
+    }
+    Ok(())
+}
+
+/// A consumer was given a message, the first of its group since the broker has started, so that no other member can have
+/// taken the group back.
+///
+/// # Errors
+/// When the group had consumed it: it lies below what was committed.
+pub fn goes_on(group: &str, place: &Place, committed: &Offsets) -> Verdict {
+    let name = format!("{}@{group}", place.topic);
+    match committed.get(&(name, place.queue)) {
+        Some(offset) if place.queue_offset < *offset => Err(Broken::new(
+            "I16",
+            format!(
+                "{group} is given {} queue {} offset {} of {} again, and had committed {offset}",
+                place.topic, place.queue, place.queue_offset, place.broker
+            ),
+        )),
+        _ => Ok(()),
+    }
+}
+
 /// The offsets of a slave, as one life of its process has written them before and now.
 ///
 /// # Errors
@@ -105,10 +169,7 @@ pub struct Behind {
 /// file: committing takes a while, how long is the caller's to say.
 #[must_use]
 pub fn behind(image: &Image, folder: &str, disk: &BrokerDisk, group: &str, topics: &[String]) -> Vec<Behind> {
-    let offsets = match config::load(image, &format!("{folder}/consumerOffset.json")) {
-        Version::Whole(value) => consumer_offsets(&value),
-        Version::Absent | Version::Broken => BTreeMap::new(),
-    };
+    let offsets = in_file(image, folder);
     let ends = disk.queues.iter().map(|((topic, queue), entries)| (topic, *queue, entries.max()));
     ends.filter(|(topic, _, max)| *max > 0 && topics.contains(topic))
         .map(|(topic, queue, max)| {
@@ -134,6 +195,44 @@ mod tests {
         assert_eq!(never_back("slave-a", &at(5), &at(5)), Ok(()));
         assert!(never_back("slave-a", &at(5), &at(4)).is_err());
         assert!(never_back("slave-a", &at(5), &BTreeMap::new()).is_err());
+    }
+
+    #[test]
+    fn an_offset_that_a_start_has_changed_is_rejected_unless_it_is_cut_to_its_queue() {
+        let at = |name: &str, offset| Offsets::from([((name.to_owned(), 0), offset)]);
+        let (user, own) = ("topic-0@group-0", "RMQ_SYS_TRANS_HALF_TOPIC@CID_RMQ_SYS_TRANS");
+        assert_eq!(kept("broker-a", &at(user, 2), &at(user, 2)), Ok(()));
+        assert!(kept("broker-a", &at(user, 2), &at(user, 0)).is_err());
+        assert!(kept("broker-a", &at(user, 2), &at(user, 3)).is_err());
+        assert!(kept("broker-a", &at(user, 2), &Offsets::new()).is_err());
+        assert!(kept("broker-a", &Offsets::new(), &at(user, 2)).is_err());
+        assert_eq!(kept("broker-a", &at(own, 2), &at(own, 3)), Ok(()));
+        assert!(kept("broker-a", &at(own, 2), &at(own, 1)).is_err());
+        let disk = disk(&[(1_000_000, 0), (1_000_001, 1)]);
+        let after_cut = |offset, end| {
+            let mut offsets = at(user, offset);
+            cut(&mut offsets, &disk, end);
+            offsets
+        };
+        assert_eq!(after_cut(5, u64::MAX), at(user, 2));
+        assert_eq!(after_cut(5, disk.log.records[1].at), at(user, 1), "the second came after the start");
+        assert_eq!(after_cut(1, u64::MAX), at(user, 1));
+    }
+
+    #[test]
+    fn what_lies_below_a_committed_offset_may_not_come_again() {
+        let committed = Offsets::from([(("topic-0@group-0".to_owned(), 1), 5)]);
+        let place = |queue, queue_offset| Place {
+            broker: "broker-a".into(),
+            topic: "topic-0".into(),
+            queue,
+            queue_offset,
+            physical_offset: None,
+        };
+        assert!(goes_on("group-0", &place(1, 4), &committed).is_err());
+        assert_eq!(goes_on("group-0", &place(1, 5), &committed), Ok(()));
+        assert_eq!(goes_on("group-0", &place(0, 0), &committed), Ok(()));
+        assert_eq!(goes_on("group-1", &place(1, 0), &committed), Ok(()));
     }
 
     #[test]

@@ -14,7 +14,7 @@
 //! | I14 TX | `transaction` | at each delivery, after each recovery, on the healed cluster, at the end |
 //! | I15 DELAY | `delay` | at each delivery, before each start, at the end |
 //! | DLQ, by README: dead exactly after too many tries | `dead_letters` | on the healed cluster, at the end |
-//! | I16 COFFSET | `consumer_offset` | before each start, on the healed cluster after its rest, and at the end |
+//! | I16 COFFSET | `consumer_offset` | before each start, on the healed cluster after its rest, by requests and deliveries after the last start, and at the end |
 //! | ORDER, by README: in order, by one member; SHARE: one holder for each queue | `in_order` | when a listener is called, and when all have settled |
 //! | I17 ROUTE | `routes_converge` | while the healed cluster rests |
 //! | I18 META, of the abort marker | `abort_marker` | at each append, on the raw disk |

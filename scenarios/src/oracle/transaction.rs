@@ -25,7 +25,8 @@ use crate::workload::{Identity, Kind, MessageId, identify};
 pub const HALF_TOPIC: &str = "RMQ_SYS_TRANS_HALF_TOPIC";
 const OP_TOPIC: &str = "RMQ_SYS_TRANS_OP_HALF_TOPIC";
 const DISCARD_TOPIC: &str = "TRANS_CHECK_MAX_TIME_TOPIC";
-const GROUP: &str = "CID_RMQ_SYS_TRANS";
+/// In whose name the broker commits how far it has come.
+pub const GROUP: &str = "CID_RMQ_SYS_TRANS";
 const TRANSACTION_MASK: i32 = 0xC;
 const TRANSACTION_COMMIT: i32 = 0x8;
 
