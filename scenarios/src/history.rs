@@ -179,6 +179,10 @@ pub struct History {
     pub troubles: Vec<Trouble>,
     /// Of brokers alone.
     pub deaths: Vec<Death>,
+    /// When the first fault began under which what one process tells another may go unheard while both live.
+    pub muffled_ms: Option<u64>,
+    /// When brokers have given up half messages, by broker and by where the log holds them now.
+    pub discards: BTreeMap<(String, u64), u64>,
     /// Times in which a process stood still.
     pub pauses: Vec<Trouble>,
     pub clock_jumps: Vec<ClockJump>,

@@ -145,6 +145,7 @@ fn transactions(knob: &impl Fn(&str) -> Key) -> Transactions {
         timeout_ms: knob("transaction_timeout_ms").pick(&[1_500, 3_000]),
         check_interval_ms: knob("check_interval_ms").pick(&[200, 500, 1_000]),
         check_max: knob("check_max").pick(&[3, 5, 15]),
+        lone_producers: knob("lone_producers").percent(40),
     }
 }
 

@@ -183,6 +183,9 @@ pub struct Transactions {
     pub timeout_ms: u64,
     pub check_interval_ms: u64,
     pub check_max: u32,
+    /// Each producer is a group of its own: while it is down nobody can answer for it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub lone_producers: bool,
 }
 
 /// When a broker deletes files, as [`hotfire_core::store::Retention`] has it, and the disk that they are on.
@@ -464,6 +467,34 @@ impl Fault {
             | Fault::Latency { .. }
             | Fault::Loss { .. }
             | Fault::ClockJump { .. } => None,
+        }
+    }
+
+    /// Whether what one process tells another may go unheard while both live, or be told too late: over a connection that is
+    /// half open, by a process that stands still, by a broker whose disk does.
+    #[must_use]
+    pub fn muffles(&self) -> bool {
+        match self {
+            Fault::Partition { .. }
+            | Fault::Latency { .. }
+            | Fault::Loss { .. }
+            | Fault::SlowDisk { .. }
+            | Fault::StalledDisk { .. }
+            | Fault::FlushError { .. }
+            | Fault::FullDisk { .. }
+            | Fault::LittleRoom { .. }
+            | Fault::WritebackError { .. }
+            | Fault::ReadOnlyDisk { .. }
+            | Fault::TightDisk { .. }
+            | Fault::Pause { .. } => true,
+            Fault::Crash { .. }
+            | Fault::CrashInStep { .. }
+            | Fault::PowerLoss { .. }
+            | Fault::PowerLossInStep { .. }
+            | Fault::Restart { .. }
+            | Fault::PowerLossAll { .. }
+            | Fault::SlowReader { .. }
+            | Fault::ClockJump { .. } => false,
         }
     }
 

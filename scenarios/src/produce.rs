@@ -109,7 +109,7 @@ impl Producers {
         let wanted = cluster.plan.settings.transactions.is_some();
         let transactions = wanted.then(|| {
             let settler = Settler { rt: rt.clone(), cluster: cluster.clone() };
-            let config = ProducerConfig::new(transact::GROUP);
+            let config = ProducerConfig::new(transact::group(&cluster.plan.settings, name));
             TransactionProducer::start(client, config, settler).expect("it is the client's first")
         });
         Producers { plain, transactions }

@@ -168,6 +168,7 @@ async fn drive(world: World, plan: Plan) -> Ended {
         "store.checkpoint" => witness.checkpointed(event.node),
         "broker.offset_committed" => witness.offset_committed(event.node),
         "broker.offsets_written" => witness.offsets_written(event.node),
+        "broker.half_discarded" => witness.half_discarded(event.node, event.a),
         "ha.diverged" => witness.diverged(event.node, event.a),
         "ha.master_closed" => witness.link_ended("master"),
         "ha.slave_closed" => witness.link_ended("slave"),
@@ -362,6 +363,7 @@ impl Run {
             } else {
                 self.missing(routes)
             };
+            let missing = missing.or(self.unproven(begun_ms)?);
             let Some(missing) = missing else { break };
             if self.cluster.world.now_ms() > begun_ms + PROOF_MS {
                 return Err(self.broken(missing));
@@ -384,6 +386,17 @@ impl Run {
         let verdict = verdict.and_then(|()| given());
         let verdict = verdict.and_then(|()| self.cluster.witness.judge_confirming(begun_ms));
         verdict.map(|()| begun_ms).map_err(|broken| self.broken(broken))
+    }
+
+    /// What brokers have not settled of the transactions that were begun on the healed cluster.
+    fn unproven(&self, begun_ms: u64) -> Result<Option<Broken>, (VerdictKind, Failure)> {
+        for name in names::brokers(&self.cluster.plan.settings) {
+            let unproven = self.cluster.witness.unproven(&name, begun_ms);
+            if let Some(detail) = unproven.map_err(|broken| self.broken(broken))? {
+                return Ok(Some(Broken::new("I19", detail)));
+            }
+        }
+        Ok(None)
     }
 
     /// Until the files of the brokers say what was consumed, and not less than the scenario's rest.
@@ -691,6 +704,7 @@ impl Run {
             disks.insert(name, disk);
         }
         self.cluster.witness.judge_replicas(true).map_err(|broken| self.broken(broken))?;
+        self.cluster.witness.judge_asked(&disks).map_err(|broken| self.broken(broken))?;
         let verdict = self.cluster.witness.history(|history| {
             let flushed_within_ms = flushed_within_ms(settings);
             judge(Final {

@@ -13,10 +13,16 @@ use hotfire_sim::SimRuntime;
 
 use crate::cluster::Cluster;
 use crate::history::{Decision, Outcome};
+use crate::plan::Settings;
 use crate::workload::{Fate, Identity, MessageId, Says, fate, identify};
 
-/// The group of all producers of transactions, so that each can answer for the others.
-pub const GROUP: &str = "transaction-group";
+/// The group of a producer of transactions: all producers are in one, so that each can answer for the others, or each is
+/// alone.
+#[must_use]
+pub fn group(settings: &Settings, producer: &str) -> String {
+    let alone = settings.transactions.as_ref().is_some_and(|transactions| transactions.lone_producers);
+    if alone { format!("transactions-of-{producer}") } else { "transaction-group".to_owned() }
+}
 
 /// A producer's application.
 pub struct Settler {

@@ -452,6 +452,51 @@ impl Witness {
         self.lock().history.pauses.push(pause);
     }
 
+    /// From now on what one process tells another may go unheard.
+    pub fn muffled(&self) {
+        let at_ms = self.world.now_ms();
+        self.lock().history.muffled_ms.get_or_insert(at_ms);
+    }
+
+    /// A broker has given up a half message, which now is at `at` of its log.
+    pub fn half_discarded(&self, node: NodeId, at: u64) {
+        let Some((broker, _)) = self.nodes.iter().find(|(_, id)| **id == node) else { return };
+        let now_ms = self.world.now_ms();
+        self.lock().history.discards.insert((broker.clone(), at), now_ms);
+    }
+
+    /// When processes of brokers and producers have ended, for whatever reason.
+    fn ends_ms(&self) -> Vec<u64> {
+        let told = |name: &str| is_broker(name) || name.starts_with("producer-");
+        let nodes = self.nodes.iter().filter(|(name, _)| told(name));
+        nodes.flat_map(|(_, node)| self.world.ends_ms(*node)).collect()
+    }
+
+    /// Whether producers were asked about what brokers have given up.
+    ///
+    /// # Errors
+    /// The first half message about which they were not asked often enough.
+    pub fn judge_asked(&self, disks: &BTreeMap<String, BrokerDisk>) -> Verdict {
+        if self.settings.transactions.is_none() {
+            return Ok(());
+        }
+        let ends_ms = self.ends_ms();
+        let history = &self.lock().history;
+        disks.iter().try_for_each(|(broker, disk)| transaction::asked(history, broker, disk, &ends_ms))
+    }
+
+    /// Judges the transactions of the healed cluster; what of them a broker has still to settle.
+    ///
+    /// # Errors
+    /// The first that it has given up.
+    pub fn unproven(&self, broker: &str, healthy_from_ms: u64) -> Result<Option<String>, Broken> {
+        if self.settings.transactions.is_none() {
+            return Ok(None);
+        }
+        let (_, disk) = self.cached(broker);
+        transaction::unproven(&self.lock().history, broker, &disk, healthy_from_ms)
+    }
+
     /// A broker's process is about to die.
     pub fn before_crash(&self, broker: &str) {
         let (_, disk) = self.cached(broker);

@@ -199,6 +199,29 @@ fn a_producer_of_the_group_is_asked_until_it_says_something_and_its_answer_count
     });
 }
 
+/// T-03: it would be given up without one question.
+#[test]
+fn a_half_message_is_kept_while_its_group_is_down_and_asked_about_when_it_is_back() {
+    run(async {
+        let dir = TempDir::new("transaction-group-down");
+        let mut config = asking();
+        config.transactions.check_max = 1;
+        let broker = start(&dir, &config).await;
+        let (sender, other) = (Client::of(&broker), Client::of(&broker));
+        send_half(&sender, 0, "paid").await;
+        // It is put again by each check, without being counted.
+        for offset in 0..=3 {
+            let copy = next(&other, "RMQ_SYS_TRANS_HALF_TOPIC", 0, offset).await;
+            assert_eq!(properties::find(&copy.properties, properties::TRANSACTION_CHECK_TIMES), None);
+        }
+        assert!(topic(&other, "TRANS_CHECK_MAX_TIME_TOPIC").await.is_none());
+        heartbeat(&other).await;
+        let asked = other.asked_for(ask::CHECK_TRANSACTION_STATE).await;
+        assert_eq!(&messages(&asked).remove(0).body[..], b"paid");
+        broker.stop().await.expect("a clean stop");
+    });
+}
+
 #[test]
 fn what_nobody_settles_is_discarded_where_it_can_be_found_and_progress_survives_a_restart() {
     run(async {
@@ -208,6 +231,7 @@ fn what_nobody_settles_is_discarded_where_it_can_be_found_and_progress_survives_
         config.store.flush = hotfire_core::config::FlushDisk::Sync;
         let broker = start(&dir, &config).await;
         let client = Client::of(&broker);
+        heartbeat(&client).await;
         send_half(&client, 0, "forgotten").await;
         let deadline = tokio::time::Instant::now() + PATIENCE;
         while topic(&client, "TRANS_CHECK_MAX_TIME_TOPIC").await.is_none() {

@@ -152,6 +152,10 @@ mutants! {
     OverflowOneIsIllegal = "T-02",
     /// A half message whose question no producer takes is passed as if it had been asked.
     CheckDroppedPasses = "T-03",
+    /// A half message counts as asked about when its group has nobody to be asked.
+    UnaskedCounts = "T-03",
+    /// No producer is ever asked about a half message.
+    NobodyIsAsked = "broker: transaction",
     /// An op record for a half message that was passed before stays open for ever.
     OpOfPassedHalfStays = "T-05",
     /// How far the check loop has come is saved before what that relies on is on disk.

@@ -127,6 +127,8 @@ pub fn scenario_of(mutant: Mutant) -> &'static str {
         Mutant::ImmunityReadTwice
         | Mutant::OverflowOneIsIllegal
         | Mutant::CheckDroppedPasses
+        | Mutant::UnaskedCounts
+        | Mutant::NobodyIsAsked
         | Mutant::OpOfPassedHalfStays
         | Mutant::TransactionProgressUnflushed
         | Mutant::OpBeforeFinal => "transaction",
@@ -174,6 +176,7 @@ pub fn seen_undisturbed(mutant: Mutant) -> Option<&'static str> {
             Some("the last owner of a queue is still at it when the next one comes")
         }
         Mutant::DelayLevelDozes => Some("an idle level is all that it needs"),
+        Mutant::NobodyIsAsked => Some("producers that say nothing at once wait to be asked"),
         Mutant::OpOfPassedHalfStays => Some("local transactions take longer than the broker waits"),
         _ => None,
     }

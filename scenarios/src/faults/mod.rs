@@ -91,6 +91,10 @@ fn fault(kind: &str, settings: &Settings, key: Key, left_ms: u64) -> Fault {
         "name_server_crash" => {
             Fault::Crash { node: some(&name_servers, "name server"), down_ms: lasts(1_500) }
         }
+        "producer_crash" => {
+            let number = key.branch("producer").range(0, u64::from(settings.producers) - 1) as u32;
+            Fault::Crash { node: names::producer(number), down_ms: lasts(2_500) }
+        }
         "crash_in_step" => {
             Fault::CrashInStep { node, step: key.branch("step").exponential(30), down_ms: lasts(400) }
         }
@@ -286,7 +290,7 @@ mod tests {
             }
             for kind in profile.kinds.iter().chain([&profile.always]) {
                 let kind = match *kind {
-                    "name_server_crash" | "slave_crash" | "consumer_crash" => "crash",
+                    "name_server_crash" | "slave_crash" | "consumer_crash" | "producer_crash" => "crash",
                     "slave_restart" | "consumer_restart" | IN_TURN => "restart",
                     "slave_power_loss" => "power_loss",
                     "slave_disk_loss" => "disk_loss",

@@ -72,6 +72,9 @@ impl Striker {
             };
             self.cluster.witness.troubled(node, lasts_ms + AFTERMATH_MS);
         }
+        if fault.muffles() {
+            self.cluster.witness.muffled();
+        }
         match fault {
             Fault::Crash { node, .. } => self.crash(node),
             Fault::CrashInStep { node, step, .. } => {

@@ -13,7 +13,7 @@ use crate::platter::BrokerDisk;
 use crate::platter::delayed::{Part, origin_topic, part};
 use crate::platter::properties::find;
 use crate::platter::record::Record;
-use crate::workload::{Identity, MessageId, identify};
+use crate::workload::{Identity, Kind, MessageId, identify};
 
 /// An answer on a healthy cluster takes less: beyond it a request or its answer was lost and a timeout has hidden it.
 pub const HEALTHY_ANSWER_MS: u64 = 2_500;
@@ -142,6 +142,10 @@ pub fn given(
     let mut judged = BTreeSet::new();
     for delivery in &history.deliveries {
         let Some(sent) = history.sends.get(&delivery.message) else { continue };
+        // One of a transaction is seen when it is committed, which may be when somebody is asked.
+        if sent.kind == Kind::Transaction {
+            continue;
+        }
         // What is handed back waits for its own delay.
         let is_first = delivery.reconsume_times == 0 && judged.insert((&delivery.group, delivery.message));
         if sent.started_ms < healthy_from_ms || !is_first {

@@ -5,7 +5,8 @@
 //! - a message of a transaction in its real topic is a final one, made of its half message, and somebody has committed it;
 //! - before each op record stands the final message of the half message that it names, or it was rolled back (T-07);
 //! - what the broker's file says it has passed is settled by an op record, was put again, or was discarded (T-01, T-03, T-06);
-//! - what is discarded was asked about as often as the setting says;
+//! - what is discarded was asked about as often as the setting says, and producers have heard it (T-03);
+//! - on the healed cluster nothing is discarded, and what producers wait to be asked about is settled by their answers;
 //! - on the healed cluster every half message and every op record is passed in time (I19; T-02, T-05).
 //!
 //! # Source
@@ -175,16 +176,87 @@ fn ops(history: &History, broker: &str, disk: &BrokerDisk, parts: &Parts<'_>) ->
 
 fn discarded(broker: &str, parts: &Parts<'_>, check_max: u32) -> Verdict {
     for (record, id) in &parts.discarded {
-        let times = find(&record.properties, "TRANSACTION_CHECK_TIMES").and_then(|times| times.parse().ok());
-        if times.unwrap_or(0) < check_max {
+        let times = check_times(record);
+        if times < check_max {
             return Err(broken(format!(
-                "{broker}: message {} is discarded, having been asked about {} times of {check_max}",
-                id.0,
-                times.unwrap_or(0)
+                "{broker}: message {} is discarded, having been asked about {times} times of {check_max}",
+                id.0
             )));
         }
     }
     Ok(())
+}
+
+/// Holds what a broker has given up against how often producers were asked: the record says so often. Each end of a process
+/// of a producer or broker (`ends_ms`) in its time may cost two questions, one that was on its way and one that was due;
+/// where the network, a disk or a process at a standstill has muffled questions, nothing can be said.
+///
+/// # Errors
+/// The first half message about which producers were asked too seldom (T-03).
+pub fn asked(history: &History, broker: &str, disk: &BrokerDisk, ends_ms: &[u64]) -> Verdict {
+    for (record, id) in parts(history, disk).discarded {
+        let Some(sent) = history.sends.get(&id) else { continue };
+        let discarded_ms = history.discards.get(&(broker.to_owned(), record.at)).copied().unwrap_or(u64::MAX);
+        if history.muffled_ms.is_some_and(|at_ms| at_ms <= discarded_ms) {
+            continue;
+        }
+        let life = sent.started_ms..=discarded_ms;
+        let lost = 2 * ends_ms.iter().filter(|at_ms| life.contains(at_ms)).count();
+        let times = check_times(record);
+        let asked = history.transaction(id).asked;
+        if asked as usize + lost < times as usize {
+            return Err(broken(format!(
+                "{broker}: message {} is discarded after {times} questions, and producers were asked {asked} times;                  ends of processes may have cost {lost}",
+                id.0
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// What a broker has still to settle of the transactions begun since `healthy_from_ms`, on a cluster where nothing fails.
+///
+/// # Errors
+/// The first that it has given up: its producer answers.
+pub fn unproven(
+    history: &History,
+    broker: &str,
+    disk: &BrokerDisk,
+    healthy_from_ms: u64,
+) -> Result<Option<String>, Broken> {
+    let parts = parts(history, disk);
+    let is_young = |id: &MessageId| {
+        history.sends.get(id).is_some_and(|sent| sent.started_ms >= healthy_from_ms)
+    };
+    if let Some((record, id)) = parts.discarded.iter().find(|(_, id)| is_young(id)) {
+        return Err(broken(format!(
+            "{broker}: message {}, of a healthy cluster, is discarded after {} questions",
+            id.0,
+            check_times(record)
+        )));
+    }
+    let finals: BTreeSet<MessageId> = parts.finals.iter().map(|(_, id)| *id).collect();
+    let mut young = parts.halves.values().map(|(_, id)| *id).filter(is_young);
+    let open = young.find(|id| {
+        let known = history.transaction(*id);
+        match known.decided {
+            Some(Decision::Commit) => !finals.contains(id),
+            Some(Decision::Rollback) => known.rollbacks_said == 0,
+            None => true,
+        }
+    });
+    Ok(open.map(|id| {
+        let known = history.transaction(id);
+        format!(
+            "message {} of a transaction on {broker}, decided {:?}, is not settled; producers were asked {} times",
+            id.0, known.decided, known.asked
+        )
+    }))
+}
+
+fn check_times(record: &Record) -> u32 {
+    let times = find(&record.properties, "TRANSACTION_CHECK_TIMES").and_then(|times| times.parse().ok());
+    times.unwrap_or(0)
 }
 
 /// What the broker says it has passed.
@@ -371,6 +443,44 @@ mod tests {
         assert!(holds(&history(0, 0), &log, (2, 0)));
         log.discard(2);
         assert!(!holds(&history(0, 0), &log, (2, 0)), "it is given up too early");
+    }
+
+    #[test]
+    fn what_is_given_up_without_the_questions_that_it_counts_is_rejected() {
+        let mut log = Log::default();
+        log.half("");
+        log.discard(3);
+        let at = log.0.log.records[1].at;
+        let asked = |asked: u32, ends_ms: &[u64], muffled_ms| {
+            let mut history = history(0, 0);
+            history.discards.insert(("broker-a".to_owned(), at), 5_000);
+            history.muffled_ms = muffled_ms;
+            (0..asked).for_each(|_| drop(history.asked(ID)));
+            super::asked(&history, "broker-a", &log.0, ends_ms).is_ok()
+        };
+        assert!(asked(3, &[], None));
+        assert!(!asked(2, &[], None));
+        assert!(!asked(0, &[4_000], None), "one end of a process costs two questions at most");
+        assert!(asked(1, &[4_000], None));
+        assert!(!asked(1, &[5_001], None), "it came later");
+        assert!(asked(0, &[], Some(4_000)));
+        assert!(!asked(0, &[], Some(5_001)));
+    }
+
+    #[test]
+    fn a_transaction_of_the_healed_cluster_is_settled_and_not_given_up() {
+        let unproven = |history: &History, log: &Log| super::unproven(history, "broker-a", &log.0, 0);
+        let mut history = history(0, 0);
+        let mut log = Log::default();
+        let half = log.half("");
+        assert!(unproven(&history, &log).expect("not given up").is_some());
+        history.decided(ID, Decision::Commit);
+        assert!(unproven(&history, &log).expect("not given up").is_some());
+        log.committed(half);
+        assert_eq!(unproven(&history, &log), Ok(None));
+        log.discard(3);
+        assert!(unproven(&history, &log).is_err());
+        assert_eq!(super::unproven(&history, "broker-a", &log.0, 1_000_000), Ok(None));
     }
 
     #[test]

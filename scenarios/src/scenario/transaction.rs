@@ -32,6 +32,7 @@ impl Scenario for Transaction {
             "slow_disk",
             "partition",
             "loss",
+            "producer_crash",
         ];
         Profile { kind_percent: 35, ..Profile::of_brokers("power_loss", KINDS) }
     }

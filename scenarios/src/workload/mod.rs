@@ -236,6 +236,9 @@ pub enum Says {
 #[must_use]
 pub fn fate(plan: &Plan, id: MessageId) -> Fate {
     let key = Draw::new(plan.seed).key("fate", id.0);
+    if is_proof(plan, id) {
+        return proof_fate(key);
+    }
     let decision = match key.branch("decision").range(0, 99) {
         0..=64 => Some(Decision::Commit),
         65..=91 => Some(Decision::Rollback),
@@ -256,6 +259,23 @@ pub fn fate(plan: &Plan, id: MessageId) -> Fate {
     }
 }
 
+/// Whether it is sent on the healed cluster.
+fn is_proof(plan: &Plan, id: MessageId) -> bool {
+    let producer = id.producer();
+    producer < plan.settings.producers && id >= MessageId::new(producer, messages_of(plan, producer))
+}
+
+/// On the healed cluster every transaction is decided, and most wait to be asked: less often than makes a broker give up.
+fn proof_fate(key: Key) -> Fate {
+    let commits = key.branch("decision").percent(70);
+    Fate {
+        decision: Some(if commits { Decision::Commit } else { Decision::Rollback }),
+        says: if key.branch("says").percent(30) { Says::AtOnce } else { Says::Nothing },
+        unknown_checks: key.branch("unknown checks").pick(&[0, 0, 1]),
+        immunity_s: None,
+    }
+}
+
 /// The `index`th message of the slow topic, sent by the first producer.
 #[must_use]
 pub fn slow_operation(plan: &Plan, index: u32) -> Operation {
@@ -269,7 +289,10 @@ pub fn proof_operation(plan: &Plan, producer: u32, index: u32) -> Operation {
     let id = MessageId::new(producer, messages_of(plan, producer) + index);
     let delay_level = delay_level(plan, Draw::new(plan.seed).key("proof", id.0));
     let draft = Draft { delay_level, ..draft(plan, id, "topic-0", true) };
-    Operation { kind: Kind::Single, drafts: vec![draft], gap_ms: 40 }
+    let key = Draw::new(plan.seed).key("proof", id.0).branch("transaction");
+    let is_transaction = delay_level == 0 && plan.settings.transactions.is_some() && key.percent(60);
+    let kind = if is_transaction { Kind::Transaction } else { Kind::Single };
+    Operation { kind, drafts: vec![draft], gap_ms: 40 }
 }
 
 /// The level that `key` draws for a message; one above the last is possible.

@@ -12,7 +12,7 @@ use crate::message::{MessageToStore, id};
 use crate::remoting::RemotingCommand;
 use crate::remoting::codes::request;
 use crate::remoting::headers::CheckTransactionStateHeader;
-use crate::runtime::Runtime;
+use crate::runtime::{Mutant, Runtime};
 use crate::store::Appended;
 
 use super::super::client_table::Kind;
@@ -57,6 +57,9 @@ pub(super) fn question(half: &Half, copy: &MessageToStore<'_>, put: &Appended) -
 impl<R: Runtime> Transactions<R> {
     /// Asks the group's producers in turn until one takes the question. False when none does (T-03).
     pub(super) fn ask(&self, question: &Question) -> bool {
+        if self.rt.mutant(Mutant::NobodyIsAsked) {
+            return false;
+        }
         let members = self.clients.members(Kind::Producer, &question.group);
         if members.is_empty() {
             tracing::debug!(question.group, "no producer of the group can be asked");

@@ -5,7 +5,8 @@
 //! younger still.
 //!
 //! A half message that is immune (`CHECK_IMMUNITY_TIME_IN_SECONDS`) is put again too, so that it holds up nobody. That is no
-//! check and does not count as one.
+//! check and does not count as one. So is one whose group has no live producer: there is nobody to be asked, and a group that
+//! is down must not lose its half messages for it. The age of the log bounds it.
 //!
 //! # Source
 //! Broker semantics 13.4; apache/rocketmq 4.9.7, `TransactionalMessageServiceImpl#check`. Stricter than there: all op records
@@ -234,11 +235,14 @@ impl<R: Runtime> Transactions<R> {
                 if self.rt.mutant(Mutant::ImmunityReadTwice) && self.is_due_by_now(half).await {
                     return Ok(Step::Passed);
                 }
-                self.put_again(half, &half.immune_properties()).await?;
-                walk.ops.expect(half.prepared_offset().unwrap_or(half.message.queue_offset));
+                self.put_again_uncounted(walk, half).await?;
             }
             Due::Ask => {
                 if self.rt.mutant(Mutant::CheckDroppedPasses) && self.is_nobody_there(half) {
+                    return Ok(Step::Passed);
+                }
+                if self.is_nobody_there(half) && !self.rt.mutant(Mutant::UnaskedCounts) {
+                    self.put_again_uncounted(walk, half).await?;
                     return Ok(Step::Passed);
                 }
                 let properties = half.asked_properties();
@@ -265,9 +269,15 @@ impl<R: Runtime> Transactions<R> {
         due(half, self.rt.wall_ms(), &self.rules()) != Due::PutAgain
     }
 
-    /// A planted bug's reason not to put the half message again.
     fn is_nobody_there(&self, half: &Half) -> bool {
         self.clients.members(Kind::Producer, half.group().unwrap_or_default()).is_empty()
+    }
+
+    /// Nobody learns where the copy lies: an end still names the half message that it is of.
+    async fn put_again_uncounted(&self, walk: &mut Walk, half: &Half) -> Result<(), PutError> {
+        self.put_again(half, &half.uncounted_properties()).await?;
+        walk.ops.expect(half.prepared_offset().unwrap_or(half.message.queue_offset));
+        Ok(())
     }
 
     async fn put_again(&self, half: &Half, properties: &str) -> Result<Appended, PutError> {
@@ -284,6 +294,7 @@ impl<R: Runtime> Transactions<R> {
         }
         let store_host = self.sends.store_host().unwrap_or(half.message.store_host);
         let put = self.store.put(&half.stored_again(CHECK_MAX_TIME_TOPIC, 0, store_host)).await?;
+        self.rt.probe("broker.half_discarded", put.physical_offset, half.check_times().into());
         tracing::warn!(
             offset = half.message.queue_offset,
             times = half.check_times(),

@@ -103,7 +103,7 @@ impl Half {
         Some(seconds.map_or(usual_ms, |seconds| seconds.saturating_mul(1_000)))
     }
 
-    /// The queue offset of the half message that this is a copy of, if it was put again while it was immune.
+    /// The queue offset of the half message that this is a copy of, if it was put again and nobody was asked.
     pub fn prepared_offset(&self) -> Option<i64> {
         self.properties.get(properties::TRAN_PREPARED_QUEUE_OFFSET)?.parse().ok()
     }
@@ -116,8 +116,8 @@ impl Half {
         properties.encode(false)
     }
 
-    /// The properties of its copy while it is immune.
-    pub fn immune_properties(&self) -> String {
+    /// The properties of its copy when nobody was asked.
+    pub fn uncounted_properties(&self) -> String {
         let mut properties = self.copy_properties();
         let prepared = self.prepared_offset().unwrap_or(self.message.queue_offset);
         properties.set(properties::TRAN_PREPARED_QUEUE_OFFSET, prepared.to_string());
@@ -240,11 +240,11 @@ pub(super) mod tests {
         );
         let again = half(&first.asked_properties());
         assert_eq!(half(&again.asked_properties()).check_times(), 2);
-        let immune = half(&first.immune_properties());
+        let immune = half(&first.uncounted_properties());
         assert_eq!((immune.prepared_offset(), immune.check_times()), (Some(7), 0));
-        let mut later = half(&immune.immune_properties());
+        let mut later = half(&immune.uncounted_properties());
         later.message.queue_offset = 50;
-        assert_eq!(half(&later.immune_properties()).prepared_offset(), Some(7));
+        assert_eq!(half(&later.uncounted_properties()).prepared_offset(), Some(7));
     }
 
     #[test]

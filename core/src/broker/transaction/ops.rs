@@ -23,7 +23,7 @@ pub(super) struct Ops {
     settled: BTreeMap<i64, i64>,
     /// Open op records, each with how many of its half messages are still to be passed.
     open: BTreeMap<i64, usize>,
-    /// Half messages that were passed while they were immune, and whose producer may still settle them by their first place.
+    /// Half messages that were passed without a question, and whose producer may still settle them by their first place.
     expected: BTreeSet<i64>,
 }
 
