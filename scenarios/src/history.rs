@@ -186,6 +186,8 @@ pub struct History {
     /// Times in which a process stood still.
     pub pauses: Vec<Trouble>,
     pub clock_jumps: Vec<ClockJump>,
+    /// Times in which a node's file system could not be written.
+    pub read_only: Vec<Trouble>,
     /// How often each broker was started on what no stop in order had left.
     pub unclean_starts: BTreeMap<String, usize>,
     /// By broker: below it the log was deleted, under the eyes of I13.

@@ -224,6 +224,7 @@ impl Run {
 
     /// Whether the witness has seen a broken promise.
     fn check(&self) -> Phase {
+        self.cluster.witness.judge_ends();
         match self.cluster.witness.first_broken() {
             Some((at_ms, broken)) => Err(self.at(at_ms, broken)),
             None => Ok(()),

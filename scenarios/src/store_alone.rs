@@ -8,15 +8,17 @@ use std::time::Duration;
 
 use hotfire_core::message::batch::BatchItem;
 use hotfire_core::message::{MessageToStore, StoredMessage};
-use hotfire_core::runtime::Runtime as _;
+use hotfire_core::runtime::{Runtime as _, Task as _};
 use hotfire_core::store::index::Geometry;
 use hotfire_core::store::{DeleteHours, FlushMode, MessageStore, Retention, StoreConfig, TransientPool};
 use hotfire_sim::SimRuntime;
 
 use crate::cluster::{Cluster, address, try_again};
 use crate::consume::{group, tell};
+use crate::draw::Draw;
 use crate::history::{Outcome, Place, Status};
 use crate::look_ups;
+use crate::oracle::ends;
 use crate::plan::{Deletion, Settings};
 use crate::produce::{Series, take};
 use crate::witness::STORE;
@@ -26,6 +28,9 @@ type Store = Arc<MessageStore<SimRuntime>>;
 
 /// Between two looks of the reader.
 const READ_AGAIN: Duration = Duration::from_millis(15);
+/// Lives of the process in which somebody else tries to open its store, and how long that is after its start.
+const SECOND_OPEN_PERCENT: u64 = 30;
+const SECOND_OPEN_MS: u64 = 1_500;
 /// A refused put is not tried again at once.
 const REFUSED_PAUSE: Duration = Duration::from_millis(100);
 
@@ -50,14 +55,29 @@ pub async fn run(rt: SimRuntime, cluster: Cluster, name: String) {
             }
         }
     }
-    rt.spawn("reads", read(rt.clone(), cluster.clone(), store.clone(), name));
+    rt.spawn("reads", read(rt.clone(), cluster.clone(), store.clone(), name.clone()));
     if cluster.plan.settings.deletion.is_some() {
         rt.spawn("slow reads", hold(rt.clone(), cluster.clone(), store.clone()));
     }
     rt.spawn("look-ups", look_ups::ask_store(rt.clone(), cluster.clone(), store.clone()));
+    let second = rt.spawn("second open", open_again(rt.clone(), cluster.clone(), name));
     rt.stop_requested().await;
+    second.abort();
+    let _ = second.join().await;
     // An error leaves the abort marker where it is; the raw disk is judged, not this answer.
     drop(store.stop().await);
+}
+
+/// Tries to open the store once more, as an operator who has forgotten that it is open; in some lives, at some moment.
+async fn open_again(rt: SimRuntime, cluster: Cluster, name: String) {
+    let boots = cluster.world.boots(cluster.node(&name));
+    let key = Draw::new(cluster.plan.seed).key("second open", boots);
+    if !key.branch("some").percent(SECOND_OPEN_PERCENT) {
+        return;
+    }
+    rt.sleep(Duration::from_millis(key.branch("after").exponential(SECOND_OPEN_MS))).await;
+    let opened = MessageStore::open(rt, store_config(&cluster.plan.settings)).await;
+    cluster.witness.note(ends::second_open(&name, &opened));
 }
 
 fn store_config(settings: &Settings) -> StoreConfig {

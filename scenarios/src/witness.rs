@@ -21,7 +21,7 @@ use crate::history::{
 use crate::oracle::consumer_offset::{self, FILES, Offsets, Written};
 use crate::oracle::no_phantom::{self, Cuts};
 use crate::oracle::{
-    Broken, Verdict, abort_marker, acked_not_lost, delay, index_matches_log, position_order,
+    Broken, Verdict, abort_marker, acked_not_lost, delay, ends, index_matches_log, position_order,
     queue_matches_log, sql_filter, stable_read, transaction,
 };
 use crate::plan::{Pool, Settings};
@@ -497,6 +497,26 @@ impl Witness {
         transaction::unproven(&self.lock().history, broker, &disk, healthy_from_ms)
     }
 
+    /// A node's file system cannot be written for so long.
+    pub fn read_only(&self, node: &str, for_ms: u64) {
+        let from_ms = self.world.now_ms();
+        let trouble = Trouble { node: node.to_owned(), from_ms, to_ms: from_ms + for_ms };
+        self.lock().history.read_only.push(trouble);
+    }
+
+    /// Judges how processes have ended.
+    pub fn judge_ends(&self) {
+        for (name, node) in self.nodes.iter() {
+            for (at_ms, end) in self.world.ends(*node) {
+                let holds = |trouble: &Trouble| {
+                    trouble.node == *name && (trouble.from_ms..=trouble.to_ms).contains(&at_ms)
+                };
+                let read_only = self.lock().history.read_only.iter().any(holds);
+                self.note(ends::ended(name, at_ms, end, read_only));
+            }
+        }
+    }
+
     /// A broker's process is about to die.
     pub fn before_crash(&self, broker: &str) {
         let (_, disk) = self.cached(broker);
@@ -561,8 +581,18 @@ impl Witness {
         drop(inner);
         self.note(delay::offsets(broker, &image, CONFIG, &disk, deaths));
         self.note(self.judge_left(broker));
+        self.note(self.judge_stopped(broker));
         self.note(files);
         self.note(checkpoint);
+    }
+
+    /// Where no abort marker is left, the process before has stopped in order: its queues are whole on the disk's surface.
+    fn judge_stopped(&self, broker: &str) -> Verdict {
+        let (image, disk) = self.durable(broker);
+        if image.files.contains_key(&format!("{STORE}/abort")) {
+            return Ok(());
+        }
+        queue_matches_log::judge(broker, &disk)
     }
 
     /// A broker has recovered and serves.

@@ -55,6 +55,17 @@ pub enum Down {
     Power,
 }
 
+/// What ended a process.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum End {
+    /// Its program returned; `asked` when it was told to stop.
+    Returned { asked: bool },
+    /// It was killed, or its host lost power: the scenario's doing.
+    Struck,
+    /// By itself: its last words, or `SIGBUS`.
+    Fatal(&'static str),
+}
+
 pub(crate) type Program = Arc<dyn Fn(SimRuntime) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
 
 /// Ends the node at a storage step to come.
@@ -110,8 +121,8 @@ pub(crate) struct Node {
     trap: Option<StepTrap>,
     stop_requested: bool,
     stop_wakers: Vec<Waker>,
-    /// True times at which processes here have ended, in order.
-    ends_ns: Vec<u64>,
+    /// True times at which processes here have ended, in order, and how.
+    ends: Vec<(u64, End)>,
 }
 
 impl Node {
@@ -171,11 +182,11 @@ impl Inner {
     }
 
     /// Ends the process (and the host) in the books; the caller then kills the executor's node.
-    fn mark_down(&mut self, node: NodeId, down: Down) -> Option<madsim::task::NodeId> {
+    fn mark_down(&mut self, node: NodeId, down: Down, end: End) -> Option<madsim::task::NodeId> {
         let now = self.now();
         let state = self.node_mut(node);
         if state.running {
-            state.ends_ns.push(now);
+            state.ends.push((now, end));
         }
         state.incarnation += 1;
         state.running = false;
@@ -246,7 +257,7 @@ impl World {
             trap: None,
             stop_requested: false,
             stop_wakers: Vec::new(),
-            ends_ns: Vec::new(),
+            ends: Vec::new(),
         });
         let key = inner.key("disk", u64::from(id.0));
         inner.disks.push(Disk::new(id, key));
@@ -331,7 +342,8 @@ impl World {
                 return;
             }
             inner.trace("node.exit", node, 0, 0);
-            inner.mark_down(node, Down::Process)
+            let asked = inner.node(node).stop_requested;
+            inner.mark_down(node, Down::Process, End::Returned { asked })
         };
         Self::kill(executor);
     }
@@ -356,7 +368,7 @@ impl World {
                 _ => {}
             }
             inner.count(if down == Down::Process { "node.crash" } else { "node.power_off" });
-            inner.mark_down(node, down)
+            inner.mark_down(node, down, End::Struck)
         };
         Self::kill(executor);
     }
@@ -462,7 +474,13 @@ impl World {
     /// When processes there have ended, however, in ms of true time.
     #[must_use]
     pub fn ends_ms(&self, node: NodeId) -> Vec<u64> {
-        self.lock().node(node).ends_ns.iter().map(|ns| ns / 1_000_000).collect()
+        self.ends(node).into_iter().map(|(at_ms, _)| at_ms).collect()
+    }
+
+    /// The same, and what ended each.
+    #[must_use]
+    pub fn ends(&self, node: NodeId) -> Vec<(u64, End)> {
+        self.lock().node(node).ends.iter().map(|(ns, end)| (ns / 1_000_000, *end)).collect()
     }
 
     /// Times a process was started there.
@@ -496,12 +514,18 @@ impl World {
     }
 
     /// Ends the calling process at this very instruction: nothing after it runs.
-    pub(crate) fn die(&self, node: NodeId, down: Down, back_after: Option<Duration>, why: &'static str) -> ! {
+    pub(crate) fn die(
+        &self,
+        node: NodeId,
+        down: Down,
+        back_after: Option<Duration>,
+        (why, end): (&'static str, End),
+    ) -> ! {
         let executor = {
             let mut inner = self.lock();
             inner.trace(why, node, 0, 0);
             inner.count(why);
-            let executor = inner.mark_down(node, down);
+            let executor = inner.mark_down(node, down, end);
             if let Some(after) = back_after {
                 inner.restart_later(node, after);
             }

@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use hotfire_core::runtime::{Mono, Mutant, Runtime};
 use madsim::runtime::Handle;
 
-use crate::cluster::{Down, NodeId, RESTART_AFTER};
+use crate::cluster::{Down, End, NodeId, RESTART_AFTER};
 use crate::task::{CrashGuard, SimTask};
 use crate::world::{Timer, World};
 
@@ -60,7 +60,7 @@ impl SimRuntime {
 
     /// Ends the process as a bad memory access does; the init system starts it again.
     pub(crate) fn bus_error(&self) -> ! {
-        self.world.die(self.node, Down::Process, Some(RESTART_AFTER), "node.sigbus")
+        self.world.die(self.node, Down::Process, Some(RESTART_AFTER), ("node.sigbus", End::Fatal("SIGBUS")))
     }
 }
 
@@ -172,7 +172,7 @@ impl Runtime for SimRuntime {
             std::future::pending::<()>().await;
         }
         self.world.mark("node.fatal_why", crate::seed::hash_bytes(0, why.as_bytes()), u64::from(self.node.0));
-        self.world.die(self.node, Down::Process, Some(RESTART_AFTER), "node.fatal")
+        self.world.die(self.node, Down::Process, Some(RESTART_AFTER), ("node.fatal", End::Fatal(why)))
     }
 
     fn random_u64(&self) -> u64 {

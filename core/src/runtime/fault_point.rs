@@ -66,6 +66,12 @@ mutants! {
     RedispatchRepeats = "S-12",
     /// Recovery checks the body alone, not header, topic and properties.
     BodyCrcOnly = "S-09",
+    /// The blocks of a new CommitLog file are not reserved.
+    LogFileSparse = "store: allocation",
+    /// A second process may open a directory that is in use.
+    LockNotTaken = "store: lock",
+    /// A stop in order takes the abort marker away although dispatch is behind.
+    StopLeavesBehind = "S-02",
     /// The name of a new CommitLog file is not made durable before acknowledgements.
     SegmentNameNotSynced = "S-44",
     /// The abort marker is created, but neither it nor its folder is flushed.

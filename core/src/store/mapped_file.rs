@@ -98,7 +98,11 @@ async fn create_steps<R: Runtime>(
         }
         Err(error) => return Err(error),
     };
-    file.set_len(bytes, Allocation::Reserve).await?;
+    let allocation = match rt.mutant(Mutant::LogFileSparse) {
+        true => Allocation::Sparse,
+        false => Allocation::Reserve,
+    };
+    file.set_len(bytes, allocation).await?;
     file.flush(0..bytes).await?;
     if !rt.mutant(Mutant::SegmentNameNotSynced) {
         rt.sync_dir(dir).await?;

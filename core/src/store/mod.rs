@@ -278,7 +278,8 @@ impl<R: Runtime> MessageStore<R> {
         }
         let complete = self.dispatch.catch_up().await;
         let (dispatched, end) = (self.dispatch.dispatched().get(), self.log.position().0);
-        if !complete || dispatched < end || refused == Some(WhyNot::Inconsistent) {
+        let is_behind = !complete || dispatched < end || refused == Some(WhyNot::Inconsistent);
+        if is_behind && !self.rt.mutant(Mutant::StopLeavesBehind) {
             return Err(StopError::DispatchBehind { dispatched, end });
         }
         self.index.catch_up().await;
@@ -496,7 +497,10 @@ async fn take_lock<R: Runtime>(rt: &R, paths: &Paths) -> Result<R::Lock, Recover
     if rt.stat(root).await.is_err() {
         rt.create_dir_all(root).await.map_err(RecoverError::io("create", root))?;
     }
-    let lock = rt.lock_file(&paths.lock).await;
+    let lock = match rt.mutant(Mutant::LockNotTaken) {
+        true => rt.lock_file(&format!("{}.{}", paths.lock, rt.random_u64())).await,
+        false => rt.lock_file(&paths.lock).await,
+    };
     let lock = lock.map_err(|source| match source.kind() {
         io::ErrorKind::WouldBlock => RecoverError::InUse { dir: paths.root.clone(), source },
         _ => RecoverError::Io { action: "lock", path: paths.lock.clone(), source },

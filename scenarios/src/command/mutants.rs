@@ -103,8 +103,11 @@ pub fn scenario_of(mutant: Mutant) -> &'static str {
         | Mutant::UnknownIsTrue => "broker_crash",
         Mutant::RecoverByRewrite
         | Mutant::AbortNotSynced
+        | Mutant::LockNotTaken
+        | Mutant::StopLeavesBehind
         | Mutant::TimeoutLosesPool
         | Mutant::CommitCountsAll => "store",
+        Mutant::LogFileSparse => "disk_trouble",
         Mutant::StaleFirstFile
         | Mutant::DeleteGoesOn
         | Mutant::DeleteForPastNeed
@@ -168,6 +171,7 @@ pub fn seen_undisturbed(mutant: Mutant) -> Option<&'static str> {
         Mutant::ImmunityReadTwice => Some("the time of an immune half message ends by itself"),
         Mutant::OverflowOneIsIllegal => Some("every round comes to the end of the op records"),
         Mutant::OpBeforeFinal => Some("I14 reads the order of records in the log"),
+        Mutant::LockNotTaken => Some("a second process needs no fault"),
         Mutant::OffsetsNotLoaded => Some("the brokers' last start needs no fault"),
         Mutant::CommittedNotFound => Some("a consumer that starts asks where its group is"),
         Mutant::ArrivalWakesNobody => Some("any message on a quiet cluster comes late"),

@@ -121,6 +121,7 @@ impl Striker {
             Fault::ReadOnlyDisk { node, for_ms } => {
                 // Meanwhile nothing that is in memory can be written.
                 self.cluster.witness.paused(node, *for_ms);
+                self.cluster.witness.read_only(node, *for_ms);
                 self.disk(node).set_read_only();
             }
             Fault::TightDisk { node, percent, .. } => {

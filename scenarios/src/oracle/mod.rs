@@ -3,7 +3,7 @@
 //! | Promise | File | Judged |
 //! |---|---|---|
 //! | I1 ACK-DURABLE | `acked_not_lost` | at each acknowledgement on the raw disk or as the kernel shows it, by what is promised, and at the end |
-//! | I2 VISIBLE, I3 CQ-MAP | `queue_matches_log` | after each recovery (I3), on the healed cluster, at the end |
+//! | I2 VISIBLE, I3 CQ-MAP | `queue_matches_log` | after each stop in order on the raw disk, after each recovery (I3), on the healed cluster, at the end |
 //! | I4 CQ-DENSE, I5 OFFSET-UNIQUE | `queue_order` | at the end |
 //! | I6 PREFIX, I11 CONFIRM | `replica` | at each acknowledgement of a SYNC_MASTER on the slave's disk, on the healed cluster, at the end |
 //! | I7 NO-RESURRECT, I20 ACK-HONEST | `no_phantom` | at each delivery, after each recovery, at the end |
@@ -20,6 +20,7 @@
 //! | I18 META, of the abort marker | `abort_marker` | at each append, on the raw disk |
 //! | INDEX, by README: each record is found by its keys, once | `index_matches_log` | at each checkpoint on the raw disk, on the healed cluster by requests, at the end |
 //! | FILTER, by README: a SQL92 subscription is given what it asks for | `sql_filter` | at each delivery; that nothing is missing by I19 |
+//! | ENDS: a process ends when it is struck or told to stop, and a second one finds its directory in use | `ends` | at all times |
 //! | I19 LIVE | `progress` | while the healed cluster rests |
 //!
 //! Each oracle is a function from what was seen to a verdict, and is tested by a hand-made history that it must reject.
@@ -30,6 +31,7 @@ pub mod consumer_offset;
 pub mod dead_letters;
 pub mod delay;
 pub mod in_order;
+pub mod ends;
 pub mod index_matches_log;
 pub mod no_phantom;
 pub mod position_order;

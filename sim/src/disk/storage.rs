@@ -10,7 +10,7 @@ use hotfire_core::runtime::{Backing, DirEntry, DiskUsage, FileStat};
 use super::names::{Entry, normalize};
 use super::segment::SimSegmentWriter;
 use super::{PAGE, SimFile, SimSegmentReader, SimView};
-use crate::cluster::{StepCut, StepDeath};
+use crate::cluster::{End, StepCut, StepDeath};
 use crate::runtime::SimRuntime;
 use crate::seed::hash_bytes;
 use crate::world::Inner;
@@ -79,7 +79,7 @@ impl SimRuntime {
     }
 
     pub(super) fn die_in_step(&self, death: StepDeath) -> ! {
-        self.world().die(self.node(), death.down, death.back_after, "node.died_at_step")
+        self.world().die(self.node(), death.down, death.back_after, ("node.died_at_step", End::Struck))
     }
 
     /// A step that takes time: other tasks run before and after it takes effect.
