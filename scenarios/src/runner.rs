@@ -26,7 +26,7 @@ use crate::look_ups;
 use crate::oracle::dead_letters::Terms;
 use crate::oracle::{
     Broken, Final, Verdict, consumer_offset, dead_letters, delay, index_matches_log, judge, progress,
-    queue_matches_log, queue_order, replica, sql_filter,
+    queue_matches_log, queue_order, replica, search, sql_filter,
 };
 use crate::plan::{Plan, Pool, Settings, names};
 use crate::platter::BrokerDisk;
@@ -674,9 +674,18 @@ impl Run {
         };
         for name in names::brokers(&self.cluster.plan.settings) {
             let (_, disk) = self.cluster.witness.cached(&name);
-            let mut own = answers.iter().filter(|answer| answer.broker == name);
-            let verdict = own.try_for_each(|answer| index_matches_log::answer(answer, &disk));
-            verdict.map_err(|broken| self.broken(broken))?;
+            let mut by_key = answers.by_key.iter().filter(|answer| answer.broker == name);
+            let mut by_time = answers.by_time.iter().filter(|answer| answer.broker == name);
+            let mut by_tags = answers.by_tags.iter().filter(|answer| answer.broker == name);
+            by_key
+                .try_for_each(|answer| index_matches_log::answer(answer, &disk))
+                .and_then(|()| match self.cluster.plan.settings.deletion {
+                    // Where a queue begins moves while it is asked.
+                    Some(_) => Ok(()),
+                    None => by_time.try_for_each(|answer| search::by_time(answer, &disk)),
+                })
+                .and_then(|()| by_tags.try_for_each(|answer| search::by_tags(answer, &disk)))
+                .map_err(|broken| self.broken(broken))?;
         }
         Ok(())
     }

@@ -207,7 +207,7 @@ impl<R: Runtime> PullMessage<R> {
 
 /// Reads what a checked pull asks for.
 async fn read<R: Runtime>(rt: &R, store: &MessageStore<R>, pull: &CheckedPull) -> Read {
-    let by_tag = |tags_code| pull.filter.matches_entry(tags_code);
+    let by_tag = |tags_code| pull.filter.matches_entry(tags_code) || rt.mutant(Mutant::TagsNotAsked);
     let expression = pull.filter.by_record();
     let by_properties = |raw: &str| expression.is_none_or(|expression| is_wanted(rt, expression, raw));
     let by_properties: &(dyn Fn(&str) -> bool + Sync) = &by_properties;

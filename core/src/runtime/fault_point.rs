@@ -150,6 +150,12 @@ mutants! {
     CommittedNotFound = "broker: offsets",
     /// Configuration files are overwritten in place, and flushed afterwards.
     ConfigInPlace = "S-22",
+    /// A look-up by key does not look at the time that was asked for.
+    QueryOfAnyTime = "store: index",
+    /// A search by time takes the message behind those of that time for the first of them.
+    TimeLowerIsBehind = "store: search by time",
+    /// A pull by tags is given every message.
+    TagsNotAsked = "broker: filter",
     /// A message of which a filter says "unknown" is given to the consumer.
     UnknownIsTrue = "broker: filter",
     /// Whether a half message is immune is read from the clock twice; one whose time ends in between is passed.

@@ -12,7 +12,7 @@ use super::index::{By, Found, Wanted};
 use super::mapped_file_queue::shared;
 use super::queue_entry::Entry;
 use crate::message::codec::{self, Check, Head};
-use crate::runtime::Runtime;
+use crate::runtime::{Mutant, Runtime};
 
 /// Entries one read looks at when fewer messages are asked for: Java's 16,000 bytes of queue.
 const LOOK_ENTRIES: usize = READ_ENTRIES_MAX;
@@ -290,7 +290,7 @@ impl<R: Runtime> MessageStore<R> {
             by,
             topic,
             key,
-            times: (begin_ms, end_ms),
+            times: if self.rt.mutant(Mutant::QueryOfAnyTime) { (0, i64::MAX) } else { (begin_ms, end_ms) },
             count_max: count_max.min(self.config.query_count_max),
             bytes_max: QUERY_BYTES_MAX,
         };
@@ -343,6 +343,7 @@ impl<R: Runtime> MessageStore<R> {
                 continue;
             };
             let later = match boundary {
+                Boundary::Lower if self.rt.mutant(Mutant::TimeLowerIsBehind) => time > ms,
                 Boundary::Lower => time >= ms,
                 Boundary::Upper => time > ms,
             };

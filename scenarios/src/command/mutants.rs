@@ -100,11 +100,14 @@ pub fn scenario_of(mutant: Mutant) -> &'static str {
         | Mutant::CommitWaitsForPages
         | Mutant::OffsetsNotLoaded
         | Mutant::CommittedNotFound
+        | Mutant::TagsNotAsked
         | Mutant::UnknownIsTrue => "broker_crash",
         Mutant::RecoverByRewrite
         | Mutant::AbortNotSynced
         | Mutant::LockNotTaken
         | Mutant::StopLeavesBehind
+        | Mutant::QueryOfAnyTime
+        | Mutant::TimeLowerIsBehind
         | Mutant::TimeoutLosesPool
         | Mutant::CommitCountsAll => "store",
         Mutant::LogFileSparse => "disk_trouble",
@@ -171,6 +174,9 @@ pub fn seen_undisturbed(mutant: Mutant) -> Option<&'static str> {
         Mutant::ImmunityReadTwice => Some("the time of an immune half message ends by itself"),
         Mutant::OverflowOneIsIllegal => Some("every round comes to the end of the op records"),
         Mutant::OpBeforeFinal => Some("I14 reads the order of records in the log"),
+        Mutant::QueryOfAnyTime | Mutant::TimeLowerIsBehind | Mutant::TagsNotAsked => {
+            Some("the healed cluster is asked, and its answers are held against the disk")
+        }
         Mutant::LockNotTaken => Some("a second process needs no fault"),
         Mutant::OffsetsNotLoaded => Some("the brokers' last start needs no fault"),
         Mutant::CommittedNotFound => Some("a consumer that starts asks where its group is"),

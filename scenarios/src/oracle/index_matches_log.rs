@@ -103,6 +103,8 @@ pub struct Answer {
     pub topic: String,
     pub key: String,
     pub unique: bool,
+    /// Store times of what is asked for, from and to, in ms.
+    pub times: (i64, i64),
     pub found: Vec<u64>,
 }
 
@@ -111,10 +113,11 @@ pub struct Answer {
 /// # Errors
 /// When a record is missing, stands twice or has not the key.
 pub fn answer(answer: &Answer, disk: &BrokerDisk) -> Verdict {
-    let Answer { broker, topic, key, unique, found } = answer;
+    let Answer { broker, topic, key, unique, times, found } = answer;
     let has = |record: &&Record| {
         let by_unique = crate::platter::properties::find(&record.properties, "UNIQ_KEY") == Some(key);
-        record.topic == *topic && (by_unique || !unique && index::keys(record).contains(key))
+        let in_time = (times.0..=times.1).contains(&record.store_ms);
+        in_time && record.topic == *topic && (by_unique || !unique && index::keys(record).contains(key))
     };
     let expected: Vec<u64> = disk.log.records.iter().filter(has).map(|record| record.at).collect();
     // A message that was handed back often has more records than an answer holds: it has the newest.
@@ -125,13 +128,15 @@ pub fn answer(answer: &Answer, disk: &BrokerDisk) -> Verdict {
         return Ok(());
     }
     let kind = if *unique { "unique key" } else { "key" };
-    let detail = format!("{broker}: {topic} {kind} {key} finds {found:?}, the log has {expected:?}");
+    let detail =
+        format!("{broker}: {topic} {kind} {key} of {times:?} finds {found:?}, the log has {expected:?}");
     Err(Broken::new("INDEX", detail))
 }
 
-/// Some of a broker's records, to ask for: each `nth`, by its topic and keys, and whether a key is its unique one.
+/// Some of a broker's records, to ask for: each `nth`, by its topic and keys; whether a key is its unique one, and when it was
+/// stored.
 #[must_use]
-pub fn questions(disk: &BrokerDisk, count: usize) -> BTreeMap<(String, String), bool> {
+pub fn questions(disk: &BrokerDisk, count: usize) -> BTreeMap<(String, String), (bool, i64)> {
     // A message of a transaction may have more copies than an answer holds.
     let asked: Vec<&Record> = disk.log.records.iter().filter(|record| !record.is_of_transaction()).collect();
     let step = asked.len().div_ceil(count.max(1)).max(1);
@@ -140,7 +145,7 @@ pub fn questions(disk: &BrokerDisk, count: usize) -> BTreeMap<(String, String), 
         let unique = crate::platter::properties::find(&record.properties, "UNIQ_KEY");
         for key in index::keys(record) {
             let is_unique = unique == Some(&key);
-            questions.insert((record.topic.clone(), key), is_unique);
+            questions.insert((record.topic.clone(), key), (is_unique, record.store_ms));
         }
     }
     questions
@@ -217,9 +222,18 @@ mod tests {
             topic: record.topic.clone(),
             key,
             unique: false,
+            times: (0, i64::MAX),
             found: vec![record.at],
         };
         assert_eq!(answer(&asked, &disk), Ok(()));
+        let at = record.store_ms;
+        for times in [(at, at), (0, at), (at, i64::MAX)] {
+            assert_eq!(answer(&Answer { times, ..asked.clone() }, &disk), Ok(()));
+        }
+        for times in [(at + 1, i64::MAX), (0, at - 1)] {
+            assert!(answer(&Answer { times, ..asked.clone() }, &disk).is_err(), "it was stored at {at}");
+            assert_eq!(answer(&Answer { times, found: Vec::new(), ..asked.clone() }, &disk), Ok(()));
+        }
         for found in [vec![], vec![record.at; 2], vec![disk.log.records[0].at]] {
             assert!(answer(&Answer { found, ..asked.clone() }, &disk).is_err());
         }

@@ -19,6 +19,7 @@
 //! | I17 ROUTE | `routes_converge` | while the healed cluster rests |
 //! | I18 META, of the abort marker | `abort_marker` | at each append, on the raw disk |
 //! | INDEX, by README: each record is found by its keys, once | `index_matches_log` | at each checkpoint on the raw disk, on the healed cluster by requests, at the end |
+//! | SEARCH: what a queue has of a time, and what a pull by tags is given | `search` | on the healed cluster, by requests |
 //! | FILTER, by README: a SQL92 subscription is given what it asks for | `sql_filter` | at each delivery; that nothing is missing by I19 |
 //! | ENDS: a process ends when it is struck or told to stop, and a second one finds its directory in use | `ends` | at all times |
 //! | I19 LIVE | `progress` | while the healed cluster rests |
@@ -41,6 +42,7 @@ pub mod queue_order;
 pub mod replica;
 pub mod retention;
 pub mod routes_converge;
+pub mod search;
 pub mod sql_filter;
 pub mod stable_read;
 pub mod transaction;
