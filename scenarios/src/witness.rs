@@ -7,7 +7,7 @@ mod deletion;
 mod slave;
 mod turns;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -18,11 +18,12 @@ use crate::history::{
     ClockJump, Death, Decision, Delivery, History, Outcome, Place, PowerLoss, Promise, Sent, Status, Trouble,
     promise,
 };
+use crate::oracle::tables::Table;
 use crate::oracle::consumer_offset::{self, FILES, Offsets, Written};
 use crate::oracle::no_phantom::{self, Cuts};
 use crate::oracle::{
     Broken, Verdict, abort_marker, acked_not_lost, delay, ends, index_matches_log, position_order,
-    queue_matches_log, sql_filter, stable_read, transaction,
+    queue_matches_log, sql_filter, stable_read, tables, transaction,
 };
 use crate::plan::{Pool, Settings};
 use crate::platter::checkpoint::{Checkpoint, IndexClaim};
@@ -62,6 +63,8 @@ struct Watched {
     committed: Offsets,
     /// Where the first append of the present process begins.
     first_append: Option<u64>,
+    /// Topics and groups that clients have used since the present process began.
+    used: BTreeSet<(Table, String)>,
     /// Appends that may not have been filed: when each was, and where it begins.
     appends: VecDeque<(u64, u64)>,
 }
@@ -154,6 +157,9 @@ impl Witness {
     pub fn ended(&self, draft: &Draft, outcome: Outcome) {
         let at_ms = self.world.now_ms();
         self.world.mark("sent", draft.id.0, code(&outcome));
+        if let Outcome::Acked { place, .. } = &outcome {
+            self.used(&place.broker, Table::Topics, &draft.topic);
+        }
         if let Outcome::Acked { place, status } = &outcome
             && !self.lock().history.is_deleted(place)
         {
@@ -176,6 +182,26 @@ impl Witness {
             self.judge_confirmed(draft, place);
         }
         self.lock().history.ended(draft.id, at_ms, outcome);
+    }
+
+    /// A client has used a topic or a group.
+    fn used(&self, broker: &str, table: Table, name: &str) {
+        let is_new = {
+            let mut inner = self.lock();
+            let watched = inner.brokers.entry(broker.to_owned()).or_default();
+            watched.ready && watched.used.insert((table, name.to_owned()))
+        };
+        if !is_new || self.settings.store_alone {
+            return;
+        }
+        let mut durable = Image::default();
+        for file in [table.file().to_owned(), format!("{}.bak", table.file())] {
+            let path = format!("{CONFIG}/{file}");
+            if let Some(bytes) = self.world.platter_read(self.nodes[broker], &path, 0..u64::MAX) {
+                durable.files.insert(path, bytes);
+            }
+        }
+        self.note(tables::used(broker, table, name, &durable, CONFIG));
     }
 
     /// Whether power may have gone since the message was sent.
@@ -203,6 +229,9 @@ impl Witness {
         self.world.mark("delivered", id.0, place.queue_offset as u64);
         if let Some(form) = consume::sql_of(&self.settings, group) {
             self.note(sql_filter::delivered(form, group, id));
+        }
+        if self.settings.replication.is_none() {
+            self.used(&place.broker, Table::Groups, group);
         }
         let visible = transaction::delivered(&self.lock().history, id, &from);
         self.note(visible);
@@ -561,6 +590,7 @@ impl Witness {
         watched.ready = false;
         watched.committed = consumer_offset::in_file(&image, CONFIG);
         watched.first_append = None;
+        watched.used.clear();
         watched.deletions.process_begins();
         watched.cuts.saw(&disk);
         let trapped = watched.power_trap;

@@ -18,7 +18,7 @@ use crate::remoting::connection::{ConnectionLimits, InFlightLimit, NoHandler};
 use crate::remoting::peer::Peers;
 use crate::remoting::server::Server;
 use crate::runtime::sync::{Receiver, Sender, watch};
-use crate::runtime::{Runtime, Task};
+use crate::runtime::{Mutant, Runtime, Task};
 use crate::store::index::Geometry;
 use crate::store::{
     FlushMode, MessageStore, ReadLimits, RecoverError, Retention, StopError, StoreConfig, TransientPool,
@@ -347,7 +347,9 @@ async fn open_tables<R: Runtime>(
         move |source| StartError::Io { action, path, source }
     };
     rt.create_dir_all(&dir).await.map_err(io("create", &dir))?;
-    rt.sync_dir(&root).await.map_err(io("sync", &root))?;
+    if !rt.mutant(Mutant::ConfigFolderNotSynced) {
+        rt.sync_dir(&root).await.map_err(io("sync", &root))?;
+    }
     let file = |name| format!("{dir}/{name}.json");
     let topics = Topics::open(rt.clone(), file("topics"), &config.identity, &config.topics).await?;
     let groups = file("subscriptionGroup");

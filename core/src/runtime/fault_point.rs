@@ -144,6 +144,10 @@ mutants! {
     OrderlyUnlocksEarly = "client: in order",
     /// A consumer takes and consumes a queue whose lock its broker has refused or that has run out.
     OrderlyIgnoresLocks = "client: in order",
+    /// A new topic or group is seen by everybody before the file holds it.
+    TableSeenUnsaved = "broker: tables",
+    /// The folder of the configuration files is not made durable.
+    ConfigFolderNotSynced = "S-44",
     /// A broker begins without the offsets that its file holds.
     OffsetsNotLoaded = "broker: offsets",
     /// Who asks for a committed offset is told that there is none.

@@ -177,6 +177,8 @@ pub fn seen_undisturbed(mutant: Mutant) -> Option<&'static str> {
         Mutant::QueryOfAnyTime | Mutant::TimeLowerIsBehind | Mutant::TagsNotAsked => {
             Some("the healed cluster is asked, and its answers are held against the disk")
         }
+        Mutant::TableSeenUnsaved => Some("I18 reads the disk's surface when a topic or group is first used"),
+        Mutant::ConfigFolderNotSynced => Some("I18 reads the disk's surface, names included"),
         Mutant::LockNotTaken => Some("a second process needs no fault"),
         Mutant::OffsetsNotLoaded => Some("the brokers' last start needs no fault"),
         Mutant::CommittedNotFound => Some("a consumer that starts asks where its group is"),

@@ -18,6 +18,7 @@
 //! | ORDER, by README: in order, by one member; SHARE: one holder for each queue | `in_order` | when a listener is called, and when all have settled |
 //! | I17 ROUTE | `routes_converge` | while the healed cluster rests |
 //! | I18 META, of the abort marker | `abort_marker` | at each append, on the raw disk |
+//! | I18 META, of topics and groups | `tables` | when a client first uses one, on the raw disk |
 //! | INDEX, by README: each record is found by its keys, once | `index_matches_log` | at each checkpoint on the raw disk, on the healed cluster by requests, at the end |
 //! | SEARCH: what a queue has of a time, and what a pull by tags is given | `search` | on the healed cluster, by requests |
 //! | FILTER, by README: a SQL92 subscription is given what it asks for | `sql_filter` | at each delivery; that nothing is missing by I19 |
@@ -45,6 +46,7 @@ pub mod routes_converge;
 pub mod search;
 pub mod sql_filter;
 pub mod stable_read;
+pub mod tables;
 pub mod transaction;
 
 use std::collections::BTreeMap;

@@ -1,0 +1,73 @@
+//! I18, of topics and groups: what clients have used is in the broker's files, on the disk's surface.
+//!
+//! A topic that takes a message, and a group that is given one, must be there after a loss of power: without its topic a message
+//! is in no route, and without its group a consumer is served by other settings.
+//!
+//! # Source
+//! `spec/ha.md`, section 5; `spec/store.md`, section 7; `spec/known-bugs.md`, S-44.
+
+use super::{Broken, Verdict};
+use crate::platter::config::{self, Version};
+use crate::platter::Image;
+
+/// A table of a broker: its file and the member that holds the entries.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Table {
+    Topics,
+    Groups,
+}
+
+impl Table {
+    #[must_use]
+    pub fn file(self) -> &'static str {
+        match self {
+            Table::Topics => "topics.json",
+            Table::Groups => "subscriptionGroup.json",
+        }
+    }
+
+    fn member(self) -> &'static str {
+        match self {
+            Table::Topics => "topicConfigTable",
+            Table::Groups => "subscriptionGroupTable",
+        }
+    }
+}
+
+/// A client has just used the entry `name`; `durable` holds the file, and its backup, as the disk's surface has them.
+///
+/// # Errors
+/// When a loss of power would take the entry.
+pub fn used(broker: &str, table: Table, name: &str, durable: &Image, folder: &str) -> Verdict {
+    let path = format!("{folder}/{}", table.file());
+    let holds = match config::load(durable, &path) {
+        Version::Whole(value) => value.get(table.member()).is_some_and(|entries| entries.get(name).is_some()),
+        Version::Absent | Version::Broken => false,
+    };
+    if holds {
+        return Ok(());
+    }
+    Err(Broken::new("I18", format!("{broker}: a client has used {name}, and its disk has no such entry in {path}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_that_is_used_and_not_durable_is_rejected() {
+        let image = |file: &str, text: &str| Image {
+            files: [(format!("store/config/{file}"), text.as_bytes().to_vec())].into(),
+        };
+        let holds =
+            |table, image: &Image| used("broker-a", table, "x", image, "store/config").is_ok();
+        let topics = r#"{"topicConfigTable":{"x":{"topicName":"x"}}}"#;
+        assert!(holds(Table::Topics, &image("topics.json", topics)));
+        assert!(holds(Table::Topics, &image("topics.json.bak", topics)));
+        assert!(!holds(Table::Topics, &image("topics.json", r#"{"topicConfigTable":{"y":{}}}"#)));
+        assert!(!holds(Table::Topics, &Image::default()));
+        assert!(!holds(Table::Groups, &image("topics.json", topics)));
+        let groups = r#"{"subscriptionGroupTable":{"x":{}}}"#;
+        assert!(holds(Table::Groups, &image("subscriptionGroup.json", groups)));
+    }
+}
