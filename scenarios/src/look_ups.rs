@@ -60,7 +60,14 @@ pub fn start(cluster: &Cluster) {
         let (_, disk) = cluster.witness.cached(&broker);
         for ((topic, key), (unique, store_ms)) in questions(&disk, RECORDS) {
             let times = window(store_ms, random.key("window", asked.by_key.len() as u64));
-            asked.by_key.push(Answer { broker: broker.clone(), topic, key, unique, times, found: Vec::new() });
+            asked.by_key.push(Answer {
+                broker: broker.clone(),
+                topic,
+                key,
+                unique,
+                times,
+                found: Vec::new(),
+            });
         }
         let topics = cluster.topics();
         for ((topic, queue), _) in disk.queues.iter().filter(|((topic, _), _)| topics.contains(topic)) {
@@ -78,7 +85,8 @@ pub fn start(cluster: &Cluster) {
             }
             for _ in 0..SEARCHES {
                 let key = random.key("search", asked.by_time.len() as u64);
-                let time_ms = key.branch("record").pick(&stored).1 + key.branch("beside").pick(&[-1, 0, 0, 1]);
+                let time_ms =
+                    key.branch("record").pick(&stored).1 + key.branch("beside").pick(&[-1, 0, 0, 1]);
                 for end in [End::First, End::Last] {
                     let (broker, topic) = (broker.clone(), topic.clone());
                     asked.by_time.push(ByTime { broker, topic, queue, time_ms, end, found: -1 });

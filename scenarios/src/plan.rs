@@ -312,6 +312,20 @@ pub enum Fault {
         node: String,
         down_ms: u64,
     },
+    /// The machine loses power, and while it is off a file is gone that it needs: one of those, or all of a log.
+    LostFile {
+        node: String,
+        of: Loss,
+        /// Which of those that there are.
+        pick: u64,
+        down_ms: u64,
+    },
+    /// The machine loses power, and while it is off a bit turns in a record that was durable.
+    BitRot {
+        node: String,
+        pick: u64,
+        down_ms: u64,
+    },
     /// Every broker and name server loses power at the same moment.
     PowerLossAll {
         down_ms: u64,
@@ -396,6 +410,20 @@ pub enum Fault {
     },
 }
 
+/// What is lost with [`Fault::LostFile`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Loss {
+    /// A file of the log that is not its first, below what was durable: a start must refuse.
+    LogFile,
+    /// The whole log: a start must refuse.
+    Log,
+    /// A file in the middle of a queue, which must be made again.
+    QueueFile,
+    /// The index file that was added to last, which must be made again.
+    IndexFile,
+}
+
 /// What a run came to.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Record {
@@ -424,6 +452,8 @@ impl Fault {
             Fault::DiskLoss { .. } => "disk_loss",
             Fault::PowerLossInStep { .. } => "power_loss_in_step",
             Fault::Restart { .. } => "restart",
+            Fault::LostFile { .. } => "lost_file",
+            Fault::BitRot { .. } => "bit_rot",
             Fault::PowerLossAll { .. } => "power_loss_all",
             Fault::Partition { .. } => "partition",
             Fault::Latency { .. } => "latency",
@@ -451,6 +481,8 @@ impl Fault {
             | Fault::PowerLoss { node, .. }
             | Fault::DiskLoss { node, .. }
             | Fault::PowerLossInStep { node, .. }
+            | Fault::LostFile { node, .. }
+            | Fault::BitRot { node, .. }
             | Fault::Restart { node, .. }
             | Fault::SlowDisk { node, .. }
             | Fault::StalledDisk { node, .. }
@@ -491,6 +523,8 @@ impl Fault {
             | Fault::CrashInStep { .. }
             | Fault::PowerLoss { .. }
             | Fault::PowerLossInStep { .. }
+            | Fault::LostFile { .. }
+            | Fault::BitRot { .. }
             | Fault::Restart { .. }
             | Fault::PowerLossAll { .. }
             | Fault::SlowReader { .. }
@@ -507,6 +541,8 @@ impl Fault {
             | Fault::PowerLoss { down_ms, .. }
             | Fault::DiskLoss { down_ms, .. }
             | Fault::PowerLossInStep { down_ms, .. }
+            | Fault::LostFile { down_ms, .. }
+            | Fault::BitRot { down_ms, .. }
             | Fault::Restart { down_ms, .. }
             | Fault::PowerLossAll { down_ms } => down_ms,
             Fault::Partition { for_ms, .. }

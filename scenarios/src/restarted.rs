@@ -139,6 +139,7 @@ async fn go_on(rt: SimRuntime, cluster: Cluster, brokers: Vec<String>) {
 fn queues(cluster: &Cluster, broker: &str) -> Vec<(String, String, i32)> {
     let (_, disk) = cluster.witness.cached(broker);
     let topics = cluster.topics();
-    let used = disk.queues.into_iter().filter(|((topic, _), queue)| queue.max() > 0 && topics.contains(topic));
+    let used =
+        disk.queues.into_iter().filter(|((topic, _), queue)| queue.max() > 0 && topics.contains(topic));
     used.map(|((topic, queue), _)| (broker.to_owned(), topic, queue)).collect()
 }

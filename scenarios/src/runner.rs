@@ -30,8 +30,8 @@ use crate::oracle::{
 };
 use crate::plan::{Plan, Pool, Settings, names};
 use crate::platter::BrokerDisk;
-use crate::restarted;
 use crate::report::{Failure, Outcome, VerdictKind};
+use crate::restarted;
 use crate::routes::RouteWatch;
 use crate::scenario::{self, promote_by_hand};
 use crate::shares::shares;
@@ -521,7 +521,8 @@ impl Run {
             consumer_offset::kept(&broker, &before, &says).map_err(|broken| self.broken(broken))?;
         }
         let member = restarted::consume(&self.cluster, brokers);
-        self.wait_until("the new members have not taken every queue", || member.is_done(&self.cluster)).await?;
+        self.wait_until("the new members have not taken every queue", || member.is_done(&self.cluster))
+            .await?;
         self.cluster.world.sleep(Duration::from_millis(GIVEN_MS)).await;
         self.cluster.world.stop(member.node);
         self.wait_until("the new members have not stopped", || !self.cluster.world.is_running(member.node))

@@ -18,12 +18,12 @@ use crate::history::{
     ClockJump, Death, Decision, Delivery, History, Outcome, Place, PowerLoss, Promise, Sent, Status, Trouble,
     promise,
 };
-use crate::oracle::tables::Table;
 use crate::oracle::consumer_offset::{self, FILES, Offsets, Written};
 use crate::oracle::no_phantom::{self, Cuts};
+use crate::oracle::tables::Table;
 use crate::oracle::{
     Broken, Verdict, abort_marker, acked_not_lost, delay, ends, index_matches_log, position_order,
-    queue_matches_log, sql_filter, stable_read, tables, transaction,
+    queue_matches_log, refused_start, sql_filter, stable_read, tables, transaction,
 };
 use crate::plan::{Pool, Settings};
 use crate::platter::checkpoint::{Checkpoint, IndexClaim};
@@ -63,6 +63,8 @@ struct Watched {
     committed: Offsets,
     /// Where the first append of the present process begins.
     first_append: Option<u64>,
+    /// Its files lack what was durable: it must not start.
+    damaged: bool,
     /// Topics and groups that clients have used since the present process began.
     used: BTreeSet<(Table, String)>,
     /// Appends that may not have been filed: when each was, and where it begins.
@@ -546,8 +548,25 @@ impl Witness {
         }
     }
 
+    /// A broker's machine is off, and its files lack what was durable.
+    pub fn damaged(&self, broker: &str) {
+        self.lock().brokers.entry(broker.to_owned()).or_default().damaged = true;
+    }
+
+    /// They have it again.
+    pub fn mended(&self, broker: &str) {
+        self.lock().brokers.entry(broker.to_owned()).or_default().damaged = false;
+    }
+
+    fn is_damaged(&self, broker: &str) -> bool {
+        self.lock().brokers.get(broker).is_some_and(|watched| watched.damaged)
+    }
+
     /// A broker's process is about to die.
     pub fn before_crash(&self, broker: &str) {
+        if self.is_damaged(broker) {
+            return;
+        }
         let (_, disk) = self.cached(broker);
         self.lock().brokers.entry(broker.to_owned()).or_default().cuts.saw(&disk);
     }
@@ -561,7 +580,7 @@ impl Witness {
     pub fn before_power_loss(&self, node: &str) {
         let at_ms = self.world.now_ms();
         self.lock().history.power_losses.push(PowerLoss { node: node.to_owned(), at_ms });
-        if !is_broker(node) {
+        if !is_broker(node) || self.is_damaged(node) {
             return;
         }
         let (_, disk) = self.cached(node);
@@ -576,6 +595,9 @@ impl Witness {
 
     /// A broker's program begins; nothing of this life has been done yet.
     pub fn before_start(&self, broker: &str) {
+        if self.is_damaged(broker) {
+            return;
+        }
         let (image, disk) = self.cached(broker);
         let ends_ms = self.world.ends_ms(self.nodes[broker]);
         let mut inner = self.lock();
@@ -627,6 +649,9 @@ impl Witness {
 
     /// A broker has recovered and serves.
     pub fn ready(&self, broker: &str) {
+        if self.is_damaged(broker) {
+            return self.note(refused_start::serves(broker));
+        }
         let (_, disk) = self.cached(broker);
         self.world.mark("recovered", disk.log.end, disk.log.records.len() as u64);
         let verdict = {

@@ -310,6 +310,59 @@ fn files_of_another_length_are_refused_and_nothing_is_written() {
     });
 }
 
+/// The start reads the end of the log only, where nothing is said of the queue.
+#[test]
+fn a_queue_that_lacks_a_file_between_others_is_made_again_from_the_log() {
+    let dir = tempfile::tempdir().expect("a folder");
+    run(async {
+        let store = open(dir.path(), config(FlushMode::Async)).await.expect("open");
+        for n in 0..60 {
+            assert_eq!(put(&store, "Quiet", 0, format!("message {n}").as_bytes()).await, n);
+        }
+        for _ in 0..300 {
+            put(&store, "Busy", 0, &[b'x'; 200]).await;
+        }
+        settle(&store).await;
+        let before = bodies(&read_all(&store, "Quiet", 0).await);
+        assert_eq!(before.len(), 60);
+        store.stop().await.expect("stop");
+        let middle = dir.path().join("store/consumequeue/Quiet/0/00000000000000000400");
+        std::fs::remove_file(middle).expect("it was there");
+        let store = open(dir.path(), config(FlushMode::Async)).await.expect("open");
+        assert_eq!(bodies(&read_all(&store, "Quiet", 0).await), before);
+        assert_eq!(put(&store, "Quiet", 0, b"next").await, 60);
+        store.stop().await.expect("stop");
+    });
+}
+
+#[test]
+fn a_log_that_is_gone_is_refused_and_nothing_is_written() {
+    let dir = tempfile::tempdir().expect("a folder");
+    run(async {
+        let store = open(dir.path(), config(FlushMode::Async)).await.expect("open");
+        put(&store, "T", 0, b"x").await;
+        settle(&store).await;
+        store.stop().await.expect("stop");
+        let (log, aside) = (dir.path().join("store/commitlog"), dir.path().join("aside"));
+        for empty in [false, true] {
+            std::fs::rename(&log, &aside).expect("it was there");
+            if empty {
+                std::fs::create_dir(&log).expect("make an empty one");
+            }
+            let refused = open(dir.path(), config(FlushMode::Async)).await.err();
+            assert!(matches!(refused, Some(RecoverError::LogMissing { .. })), "{refused:?}");
+            assert!(!dir.path().join("store/abort").exists());
+            if empty {
+                std::fs::remove_dir(&log).expect("it is still empty");
+            }
+            std::fs::rename(&aside, &log).expect("put it back");
+        }
+        let store = open(dir.path(), config(FlushMode::Async)).await.expect("open");
+        assert_eq!(read_all(&store, "T", 0).await.len(), 1);
+        store.stop().await.expect("stop");
+    });
+}
+
 #[test]
 fn a_thousand_queues_need_few_open_files() {
     let dir = tempfile::tempdir().expect("a folder");

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::remoting::body::ConsumerOffsetWrapper;
-use crate::runtime::{Mutant, Runtime};
 use crate::runtime::sync::Receiver;
+use crate::runtime::{Mutant, Runtime};
 use crate::store::config_file::ConfigFile;
 
 use super::committed_offsets::CommittedOffsets;

@@ -42,6 +42,10 @@ mutants! {
     FlushWatermarkRace = "store: flush",
     /// Recovery takes records by length and magic only.
     RecoverWithoutCrc = "S-01",
+    /// A log that ends below what was durable is taken as it is.
+    DamageIsTheEnd = "store: recovery",
+    /// A queue that lacks a file in its middle is cut there.
+    TornQueueGoesOn = "store: recovery",
     /// Recovery does not mark what it read dirty before it counts it as durable.
     RecoverTrustsPageCache = "S-06",
     /// Recovery rewrites the valid part in place instead of cutting behind it.

@@ -93,6 +93,8 @@ pub enum RecoverError {
         "{file}: the log at {at}: expected a whole record, since the log was durable up to {durable}; found: {found}"
     )]
     Damaged { file: String, at: u64, durable: u64, found: ScanEnd },
+    #[error("{folder}: expected a log, since it was durable up to {durable}; found: no file with records")]
+    LogMissing { folder: String, durable: u64 },
     #[error("{setting}: {found} is out of range: {why}")]
     Setting { setting: &'static str, found: u64, why: &'static str },
     /// Recovery itself met a disk that does not keep what it is told to: some files were already cut.
@@ -111,6 +113,7 @@ impl RecoverError {
                 | RecoverError::FileMissing { .. }
                 | RecoverError::FileBase { .. }
                 | RecoverError::Damaged { .. }
+                | RecoverError::LogMissing { .. }
         )
     }
 

@@ -191,6 +191,12 @@ impl<R: Runtime> LogFiles<R> {
         self.files.iter().find(holds).or(self.files.last()).map(|found| &found.file)
     }
 
+    /// Whether a file was made at `at` that has nothing yet.
+    pub fn is_made_at(&self, at: u64) -> bool {
+        let mut unused = self.unused.iter().filter_map(|path| parse_file_name(path.rsplit('/').next()?));
+        unused.any(|base| base == at)
+    }
+
     /// Offset of the first byte that is kept.
     pub fn min(&self) -> u64 {
         self.files.first().map_or(0, |found| found.file.base)

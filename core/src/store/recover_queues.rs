@@ -82,6 +82,8 @@ struct Recovering {
     restart: Option<i64>,
     /// The entries of the scan, as bytes.
     found: Vec<u8>,
+    /// Whether one of the unused files has its bytes: a file before it is missing, and the log must be asked for all of it.
+    torn_apart: bool,
     /// Files that are not what they must be: recovery refuses.
     refusals: Vec<RecoverError>,
     /// Those that were taken out, as text.
@@ -143,6 +145,15 @@ impl RecoveringQueues {
 
     pub fn is_empty(&self) -> bool {
         self.queues.is_empty()
+    }
+
+    /// A queue that lacks a file before one that is there. Where the log says nothing of it behind the start of the scan, it
+    /// would lose what its later files hold, and give their offsets away again.
+    pub fn torn_apart(&self) -> Option<(&str, i32)> {
+        self.queues.iter().find_map(|(topic, queues)| {
+            let torn = queues.iter().find(|(_, queue)| queue.torn_apart)?;
+            Some((topic.as_str(), *torn.0))
+        })
     }
 
     /// Takes out what recovery cannot repair.
@@ -409,6 +420,7 @@ impl<R: Runtime> Loader<'_, R> {
             if len == 0 || !continues || !queue.unused.is_empty() {
                 // A power loss kept a later file and lost this one's length: the log has what it held.
                 queue.unused.push(path);
+                queue.torn_apart |= len != 0;
             } else {
                 queue.files.push(base);
                 last_file = Some(file);

@@ -166,6 +166,14 @@ pub(crate) async fn look<R: Runtime>(
             from = files.min();
             continue;
         }
+        if let Some((topic, queue)) = queues.torn_apart().filter(|_| !from_min)
+            && !rt.mutant(Mutant::TornQueueGoesOn)
+        {
+            tracing::warn!(topic, queue, from, "a file of a queue is missing: the whole log is read");
+            rt.probe("store.rescan", from, files.min());
+            from = files.min();
+            continue;
+        }
         let batch_queues = list(rt, &paths.batch_consume_queue).await?;
         let mut gap: Option<QueueGap> = None;
         let scan = files
@@ -196,12 +204,19 @@ pub(crate) async fn look<R: Runtime>(
             let mut refusals = std::mem::take(&mut files.refusals);
             refusals.extend(files.check_gap(&scan).err());
             let durable = own.map_or(0, |own| own.queues_durable);
-            if let Some(file) = files.file_at(scan.end)
-                && scan.end < durable
-                && refusals.is_empty()
-            {
-                let (file, at, found) = (file.path.clone(), scan.end, scan.why);
-                refusals.push(RecoverError::Damaged { file, at, durable, found });
+            if scan.end < durable && refusals.is_empty() && !rt.mutant(Mutant::DamageIsTheEnd) {
+                match files.file_at(scan.end) {
+                    Some(file) => {
+                        let (file, at, found) = (file.path.clone(), scan.end, scan.why);
+                        refusals.push(RecoverError::Damaged { file, at, durable, found });
+                    }
+                    // The log of a slave may have only begun there.
+                    None if !files.is_made_at(durable) => {
+                        let folder = paths.commit_logs.first().cloned().unwrap_or_default();
+                        refusals.push(RecoverError::LogMissing { folder, durable });
+                    }
+                    None => {}
+                }
             }
             refusals.extend(queues.take_refusals());
             return Ok(Survey { files, queues, checkpoint, dropped, clean, from, scan, refusals });

@@ -108,6 +108,8 @@ pub fn scenario_of(mutant: Mutant) -> &'static str {
         | Mutant::StopLeavesBehind
         | Mutant::QueryOfAnyTime
         | Mutant::TimeLowerIsBehind
+        | Mutant::DamageIsTheEnd
+        | Mutant::TornQueueGoesOn
         | Mutant::TimeoutLosesPool
         | Mutant::CommitCountsAll => "store",
         Mutant::LogFileSparse => "disk_trouble",

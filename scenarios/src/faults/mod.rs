@@ -1,15 +1,17 @@
 //! Which faults a seed puts into its run, and when.
 //!
 //! Which may be on at once: any, except that a node is not struck again by a crash while it is down (it then stays down
-//! until the later of the two ends). No fault destroys what a promise needs and has no second copy of: disks lose only what
-//! was not flushed; a slave's may be lost as a whole, but not all on which an acknowledgement rests where a master's is to go.
+//! until the later of the two ends). No fault destroys for good what a promise needs and has no second copy of: disks lose only
+//! what was not flushed, and what else is lost of one comes back, or can be made again; a slave's may be lost as a whole, but
+//! not all on which an acknowledgement rests where a master's is to go.
 //!
 //! Invariant: every fault has ended by `workload.faults_end_ms`.
 
+pub mod damage;
 pub mod strike;
 
 use crate::draw::{Draw, Key};
-use crate::plan::{Fault, Planned, Settings, Workload, names};
+use crate::plan::{Fault, Loss, Planned, Settings, Workload, names};
 use crate::scenario::Profile;
 
 /// Nothing breaks before clients have found their brokers.
@@ -109,6 +111,20 @@ fn fault(kind: &str, settings: &Settings, key: Key, left_ms: u64) -> Fault {
         "power_loss_in_step" => {
             Fault::PowerLossInStep { node, step: key.branch("step").exponential(40), down_ms: lasts(400) }
         }
+        "lost_file" => Fault::LostFile {
+            node,
+            of: key.branch("of").pick(&[
+                Loss::LogFile,
+                Loss::LogFile,
+                Loss::Log,
+                Loss::QueueFile,
+                Loss::QueueFile,
+                Loss::IndexFile,
+            ]),
+            pick: key.branch("pick").bits(),
+            down_ms: lasts(1_000),
+        },
+        "bit_rot" => Fault::BitRot { node, pick: key.branch("pick").bits(), down_ms: lasts(1_000) },
         "restart" => Fault::Restart {
             node: if name_servers.is_empty() || key.branch("victim").percent(80) {
                 node
@@ -243,7 +259,9 @@ fn second(first: &Fault, at_ms: u64, key: Key, end_ms: u64, power: bool) -> Opti
         | Fault::CrashInStep { node, down_ms, .. }
         | Fault::Restart { node, down_ms }
         | Fault::PowerLoss { node, down_ms }
-        | Fault::PowerLossInStep { node, down_ms, .. } => (node, *down_ms),
+        | Fault::PowerLossInStep { node, down_ms, .. }
+        | Fault::LostFile { node, down_ms, .. }
+        | Fault::BitRot { node, down_ms, .. } => (node, *down_ms),
         Fault::FlushError { node, for_ms, .. }
         | Fault::WritebackError { node, for_ms, .. }
         | Fault::ReadOnlyDisk { node, for_ms } => (node, *for_ms),

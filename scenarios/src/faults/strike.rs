@@ -5,9 +5,12 @@ use std::time::Duration;
 
 use hotfire_sim::{Link, NodeId, World};
 
+use super::damage::{self, Damage};
 use crate::cluster::Cluster;
+use crate::oracle::refused_start;
 use crate::plan::{Fault, names};
-use crate::witness::is_broker;
+use crate::platter::Image;
+use crate::witness::{STORE, is_broker};
 
 /// What somebody else leaves of a full disk: less than one file.
 const FULL_DISK_FREE_BYTES: u64 = 4_096;
@@ -22,6 +25,8 @@ pub struct Striker {
     /// Reasons for which a node is held down.
     held: BTreeMap<NodeId, u32>,
     pub struck: BTreeMap<String, u64>,
+    /// Brokers that must not start, each with what is wrong with its files, and how these were then.
+    damaged: BTreeMap<String, (Damage, Image)>,
 }
 
 /// What happens at one moment of a plan.
@@ -52,7 +57,7 @@ pub fn moments(faults: &[crate::plan::Planned]) -> Vec<(u64, Moment)> {
 impl Striker {
     #[must_use]
     pub fn new(cluster: Cluster) -> Striker {
-        Striker { cluster, held: BTreeMap::new(), struck: BTreeMap::new() }
+        Striker { cluster, held: BTreeMap::new(), struck: BTreeMap::new(), damaged: BTreeMap::new() }
     }
 
     fn world(&self) -> &World {
@@ -88,6 +93,7 @@ impl Striker {
             Fault::Restart { node, .. } => self.stop(node),
             Fault::PowerLoss { node, .. } => self.power_off(node),
             Fault::DiskLoss { node, .. } => self.lose_disk(node),
+            Fault::LostFile { node, .. } | Fault::BitRot { node, .. } => self.damage(node, fault),
             Fault::PowerLossAll { .. } => self.machines().iter().for_each(|node| self.power_off(node)),
             Fault::Partition { from, to, one_way, .. } => self.for_pairs(from, to, |world, a, b| {
                 if *one_way {
@@ -148,6 +154,10 @@ impl Striker {
         self.cluster.witness.before_change();
         match fault {
             Fault::Crash { node, .. } | Fault::PowerLoss { node, .. } | Fault::DiskLoss { node, .. } => {
+                self.release(node);
+            }
+            Fault::LostFile { node, .. } | Fault::BitRot { node, .. } => {
+                self.mend(node);
                 self.release(node);
             }
             Fault::Restart { node, .. } => {
@@ -257,6 +267,36 @@ impl Striker {
         self.power_off(name);
         self.cluster.witness.disk_lost(name);
         self.disk(name).replace();
+    }
+
+    /// The power goes, and then something else. What must not start is started, to see that it does not.
+    fn damage(&mut self, name: &str, fault: &Fault) {
+        self.power_off(name);
+        if self.damaged.contains_key(name) {
+            return;
+        }
+        let node = self.cluster.node(name);
+        let (image, disk) = self.cluster.witness.durable(name);
+        match damage::strike(self.world(), node, fault, &image, &disk) {
+            None | Some(Damage::Repairable) => {}
+            Some(damage) => {
+                let image = self.world().platter(node).into();
+                self.damaged.insert(name.to_owned(), (damage, image));
+                self.cluster.witness.damaged(name);
+                self.world().restart(node);
+            }
+        }
+    }
+
+    /// What was lost is back, and nothing else has changed meanwhile.
+    fn mend(&mut self, name: &str) {
+        let Some((damage, before)) = self.damaged.remove(name) else { return };
+        let node = self.cluster.node(name);
+        self.world().crash(node);
+        let now = self.world().platter(node).into();
+        self.cluster.witness.note(refused_start::untouched(name, &before, &now, STORE));
+        damage::undo(self.world(), node, damage);
+        self.cluster.witness.mended(name);
     }
 
     fn release(&mut self, name: &str) {

@@ -20,6 +20,7 @@
 //! | I18 META, of the abort marker | `abort_marker` | at each append, on the raw disk |
 //! | I18 META, of topics and groups | `tables` | when a client first uses one, on the raw disk |
 //! | INDEX, by README: each record is found by its keys, once | `index_matches_log` | at each checkpoint on the raw disk, on the healed cluster by requests, at the end |
+//! | REFUSE, by product.md: no start on files that lack what was durable, which stay as they are | `refused_start` | while such a fault is on |
 //! | SEARCH: what a queue has of a time, and what a pull by tags is given | `search` | on the healed cluster, by requests |
 //! | FILTER, by README: a SQL92 subscription is given what it asks for | `sql_filter` | at each delivery; that nothing is missing by I19 |
 //! | ENDS: a process ends when it is struck or told to stop, and a second one finds its directory in use | `ends` | at all times |
@@ -40,6 +41,7 @@ pub mod position_order;
 pub mod progress;
 pub mod queue_matches_log;
 pub mod queue_order;
+pub mod refused_start;
 pub mod replica;
 pub mod retention;
 pub mod routes_converge;

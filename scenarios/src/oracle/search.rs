@@ -68,7 +68,9 @@ pub fn by_time(answer: &ByTime, disk: &BrokerDisk) -> Verdict {
             first.map_or(last + 1, |(n, _)| *n)
         }
         // Java says 0 where there is none, wherever the queue begins.
-        End::Last => records.iter().rev().find(|(_, record)| record.store_ms <= *time_ms).map_or(0, |(n, _)| *n),
+        End::Last => {
+            records.iter().rev().find(|(_, record)| record.store_ms <= *time_ms).map_or(0, |(n, _)| *n)
+        }
     };
     if *found == expected {
         return Ok(());
@@ -88,7 +90,8 @@ pub fn by_tags(answer: &ByTags, disk: &BrokerDisk) -> Verdict {
     let wanted = |record: &Record| find(&record.properties, "TAGS").is_some_and(|tag| TAGS.contains(&tag));
     let records = records(disk, topic, *queue);
     let passed = records.iter().filter(|(n, _)| (*from..*next).contains(n));
-    let expected: Vec<u64> = passed.filter(|(_, record)| wanted(record)).map(|(_, record)| record.at).collect();
+    let expected: Vec<u64> =
+        passed.filter(|(_, record)| wanted(record)).map(|(_, record)| record.at).collect();
     let end = records.last().map_or(0, |(last, _)| last + 1);
     let goes_on = *next > *from || *from >= end;
     if *found == expected && goes_on {
@@ -126,7 +129,10 @@ mod tests {
         };
         for (time_ms, first, last) in [(9, 0, 0), (10, 0, 0), (11, 1, 0), (20, 1, 2), (21, 3, 2)] {
             assert!(ask(time_ms, End::First, first) && ask(time_ms, End::Last, last), "at {time_ms}");
-            assert!(!ask(time_ms, End::First, first + 1) && !ask(time_ms, End::Last, last + 1), "at {time_ms}");
+            assert!(
+                !ask(time_ms, End::First, first + 1) && !ask(time_ms, End::Last, last + 1),
+                "at {time_ms}"
+            );
         }
     }
 

@@ -7,8 +7,8 @@
 //! `spec/ha.md`, section 5; `spec/store.md`, section 7; `spec/known-bugs.md`, S-44.
 
 use super::{Broken, Verdict};
-use crate::platter::config::{self, Version};
 use crate::platter::Image;
+use crate::platter::config::{self, Version};
 
 /// A table of a broker: its file and the member that holds the entries.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -47,7 +47,10 @@ pub fn used(broker: &str, table: Table, name: &str, durable: &Image, folder: &st
     if holds {
         return Ok(());
     }
-    Err(Broken::new("I18", format!("{broker}: a client has used {name}, and its disk has no such entry in {path}")))
+    Err(Broken::new(
+        "I18",
+        format!("{broker}: a client has used {name}, and its disk has no such entry in {path}"),
+    ))
 }
 
 #[cfg(test)]
@@ -59,8 +62,7 @@ mod tests {
         let image = |file: &str, text: &str| Image {
             files: [(format!("store/config/{file}"), text.as_bytes().to_vec())].into(),
         };
-        let holds =
-            |table, image: &Image| used("broker-a", table, "x", image, "store/config").is_ok();
+        let holds = |table, image: &Image| used("broker-a", table, "x", image, "store/config").is_ok();
         let topics = r#"{"topicConfigTable":{"x":{"topicName":"x"}}}"#;
         assert!(holds(Table::Topics, &image("topics.json", topics)));
         assert!(holds(Table::Topics, &image("topics.json.bak", topics)));

@@ -225,9 +225,8 @@ pub fn unproven(
     healthy_from_ms: u64,
 ) -> Result<Option<String>, Broken> {
     let parts = parts(history, disk);
-    let is_young = |id: &MessageId| {
-        history.sends.get(id).is_some_and(|sent| sent.started_ms >= healthy_from_ms)
-    };
+    let is_young =
+        |id: &MessageId| history.sends.get(id).is_some_and(|sent| sent.started_ms >= healthy_from_ms);
     if let Some((record, id)) = parts.discarded.iter().find(|(_, id)| is_young(id)) {
         return Err(broken(format!(
             "{broker}: message {}, of a healthy cluster, is discarded after {} questions",

@@ -1,10 +1,13 @@
-//! The checkpoint file: five big-endian longs in 4,096 bytes; at 104 what is claimed of the index, with a sum of all before.
+//! The checkpoint file: five big-endian longs in 4,096 bytes; at 64 a mark, at 72 where a scan begins, at 80 how far log and
+//! queues are durable, at 96 the sum of all before; at 104 what is claimed of the index, with a sum of all before.
 
 use super::crc::crc32;
 use super::{i32_at, i64_at};
 
 /// Where the claim of the index ends, and its sum begins.
 const CLAIM_END: usize = 124;
+/// The same of the positions.
+const OWN_END: usize = 96;
 
 /// Times in ms, 0 when never set.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -13,6 +16,25 @@ pub struct Checkpoint {
     pub logic_ms: i64,
     pub index_ms: i64,
     pub index: Option<IndexClaim>,
+    pub own: Option<Own>,
+}
+
+/// What a start relies on: log and queues are durable and complete.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Own {
+    /// A record begins there.
+    pub scan_from: u64,
+    pub durable: u64,
+}
+
+impl Own {
+    fn decode(bytes: &[u8]) -> Option<Own> {
+        if bytes.get(64..72)? != b"HOTFIRE1" || i32_at(bytes, OWN_END)? as u32 != crc32(bytes.get(..OWN_END)?)
+        {
+            return None;
+        }
+        Some(Own { scan_from: i64_at(bytes, 72)? as u64, durable: i64_at(bytes, 80)? as u64 })
+    }
 }
 
 /// Records below `position` are in the index, durably: in files before `file`, and in its entries below `next`.
@@ -45,6 +67,7 @@ impl Checkpoint {
             logic_ms: i64_at(bytes, 8)?,
             index_ms: i64_at(bytes, 16)?,
             index: IndexClaim::decode(bytes),
+            own: Own::decode(bytes),
         })
     }
 }

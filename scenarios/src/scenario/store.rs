@@ -29,6 +29,8 @@ impl Scenario for Store {
             "full_disk",
             "clock_jump",
             "pause",
+            "lost_file",
+            "bit_rot",
         ];
         Profile { kind_percent: 35, ..Profile::of_store("power_loss", KINDS) }
     }

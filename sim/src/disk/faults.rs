@@ -67,6 +67,13 @@ pub struct DiskControl<'a> {
     pub(crate) node: NodeId,
 }
 
+/// A file that [`DiskControl::lose`] has taken away.
+#[derive(Debug)]
+pub struct LostFile {
+    path: String,
+    inode: u64,
+}
+
 impl DiskControl<'_> {
     #[must_use]
     pub fn faults(&self) -> DiskFaults {
@@ -154,6 +161,25 @@ impl DiskControl<'_> {
     /// kernel knows no such file.
     pub fn rot(&self, path: &str, offset: u64, bit: u8) -> bool {
         self.with_file("disk.rot", path, offset, |disk, inode| disk.inode(inode).rot(offset, bit))
+    }
+
+    /// Takes a file away from a host that is off, whose names are all durable: an operator's mistake, or a file system that was
+    /// repaired. `None` when there is no such file.
+    #[must_use]
+    pub fn lose(&self, path: &str) -> Option<LostFile> {
+        let mut inner = self.world.lock();
+        let path = names::normalize(path);
+        let inode = inner.disk(self.node).names.lose(&path).ok()?;
+        inner.trace("disk.lost", self.node, inode, 0);
+        inner.count("disk.lost");
+        Some(LostFile { path, inode })
+    }
+
+    /// The file is where it was.
+    pub fn put_back(&self, lost: LostFile) {
+        let mut inner = self.world.lock();
+        inner.disk(self.node).names.put_back(&lost.path, lost.inode);
+        inner.trace("disk.put_back", self.node, lost.inode, 0);
     }
 
     /// The sector at `offset` cannot be read until it is written again; its page is met when cold. False as for [`Self::rot`].

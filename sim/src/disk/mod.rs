@@ -37,7 +37,7 @@ use crate::world::{Event, Inner};
 use names::{Entry, Names};
 use page_cache::{Inode, LenSnapshot, Page, PageFault, pages_of};
 
-pub use faults::{DiskControl, DiskFaults};
+pub use faults::{DiskControl, DiskFaults, LostFile};
 pub use file::SimFile;
 pub use page_cache::{PAGE, SECTOR};
 pub(crate) use power_loss::power_lost;

@@ -37,6 +37,8 @@ pub(super) struct Names {
     durable: BTreeMap<String, Entry>,
     pending: Vec<Pending>,
     sequence: u64,
+    /// Files that [`Names::lose`] has taken away.
+    lost: BTreeSet<u64>,
 }
 
 /// One spelling per path: no empty names, no `.`; a leading `/` is kept.
@@ -172,6 +174,21 @@ impl Names {
         Ok(inode)
     }
 
+    /// Takes a name away from the kernel and from the platter; the file stays for [`Self::put_back`].
+    pub(super) fn lose(&mut self, path: &str) -> io::Result<u64> {
+        let inode = self.file(path)?;
+        self.kernel.remove(path);
+        self.durable.remove(path);
+        self.lost.insert(inode);
+        Ok(inode)
+    }
+
+    pub(super) fn put_back(&mut self, path: &str, inode: u64) {
+        self.lost.remove(&inode);
+        self.kernel.insert(path.to_owned(), Entry::File(inode));
+        self.durable.insert(path.to_owned(), Entry::File(inode));
+    }
+
     pub(super) fn remove_dir(&mut self, path: &str) -> io::Result<()> {
         self.folder(path)?;
         if is_top(path) || !self.list(path)?.is_empty() {
@@ -224,12 +241,17 @@ impl Names {
     /// Some name, now or after a power loss, leads to the file.
     pub(super) fn refers(&self, inode: u64) -> bool {
         let entry = Entry::File(inode);
-        self.durable.values().any(|durable| *durable == entry)
+        self.lost.contains(&inode)
+            || self.durable.values().any(|durable| *durable == entry)
             || self.kernel.values().any(|name| *name == entry)
             || self.pending.iter().any(|pending| match &pending.change {
                 Change::Add { entry: added, .. } | Change::Rename { entry: added, .. } => *added == entry,
                 Change::Remove { .. } => false,
             })
+    }
+
+    pub(super) fn lost(&self) -> impl Iterator<Item = u64> {
+        self.lost.iter().copied()
     }
 
     /// The file that the name leads to after a power loss that loses all that is pending.

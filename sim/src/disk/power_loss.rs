@@ -113,6 +113,7 @@ impl Disk {
             .names
             .kernel_entries()
             .filter_map(|(_, entry)| if let super::Entry::File(inode) = entry { Some(inode) } else { None })
+            .chain(self.names.lost())
             .collect();
         for inode in named {
             self.inode(inode).linked = true;

@@ -314,6 +314,7 @@ impl Damage {
             RecoverError::FileName { file } | RecoverError::FileBase { file, .. } => (file, 0),
             RecoverError::FileMissing { file, .. } => (file, 0),
             RecoverError::Damaged { at, .. } => return Some(Damage { at: *at, why: refusal.to_string() }),
+            RecoverError::LogMissing { .. } => return Some(Damage { at: 0, why: refusal.to_string() }),
             _ => return None,
         };
         if is_of_queue(file) {

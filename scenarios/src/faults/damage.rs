@@ -1,0 +1,158 @@
+//! Damage to the files of a broker whose machine is off: what its next start must refuse until it is undone, and what it must
+//! make again by itself.
+//!
+//! Chosen is what the promise is about. A start knows where the log was durable and where it may begin to read it, and so must
+//! see that a file is missing between others or before that end, and any turned bit between the two. It cannot know that its
+//! first files are missing, since old ones go by themselves, nor read all of a log at each start.
+
+use hotfire_sim::disk::LostFile;
+use hotfire_sim::{NodeId, World};
+
+use crate::plan::{Fault, Loss};
+use crate::platter::checkpoint::{Checkpoint, Own};
+use crate::platter::record::{Found, decode};
+use crate::platter::{BrokerDisk, Image};
+use crate::witness::STORE;
+
+/// What was done to a machine that is off.
+#[derive(Debug)]
+pub enum Damage {
+    /// Until these are back its broker must not start.
+    Lost(Vec<LostFile>),
+    /// Until this bit has turned again its broker must not start.
+    Turned { path: String, offset: u64, bit: u8 },
+    /// The start makes it again.
+    Repairable,
+}
+
+/// Does `fault` to the machine, if it has what the fault needs.
+#[must_use]
+pub fn strike(
+    world: &World,
+    node: NodeId,
+    fault: &Fault,
+    image: &Image,
+    disk: &BrokerDisk,
+) -> Option<Damage> {
+    let control = world.disk(node);
+    let own =
+        image.files.get(&format!("{STORE}/checkpoint")).and_then(|bytes| Checkpoint::decode(bytes)?.own);
+    match fault {
+        Fault::LostFile { of: Loss::LogFile, pick, .. } => {
+            let path = nth(&log_files(image, own?), *pick)?;
+            Some(Damage::Lost(vec![control.lose(&path)?]))
+        }
+        Fault::LostFile { of: Loss::Log, .. } => {
+            let all = |own: &Own| own.durable > first_base(image).unwrap_or(u64::MAX);
+            own.filter(all)?;
+            let folder = format!("{STORE}/commitlog");
+            let paths: Vec<String> =
+                image.folder(&folder).map(|(name, _)| format!("{folder}/{name}")).collect();
+            Some(Damage::Lost(paths.iter().filter_map(|path| control.lose(path)).collect()))
+        }
+        Fault::LostFile { of: Loss::QueueFile, pick, .. } => {
+            control.lose(&nth(&queue_files(image), *pick)?)?;
+            Some(Damage::Repairable)
+        }
+        Fault::LostFile { of: Loss::IndexFile, .. } => {
+            let checkpoint = Checkpoint::decode(image.files.get(&format!("{STORE}/checkpoint"))?)?;
+            control.lose(&format!("{STORE}/index/{:017}", checkpoint.index?.file))?;
+            Some(Damage::Repairable)
+        }
+        Fault::BitRot { pick, .. } => {
+            let (path, offset) = nth(&record_bytes(image, disk, own?, *pick), *pick)?;
+            let bit = (pick % 8) as u8;
+            control.rot(&path, offset, bit).then_some(Damage::Turned { path, offset, bit })
+        }
+        _ => None,
+    }
+}
+
+/// Undoes it. The machine is off, or has read only.
+pub fn undo(world: &World, node: NodeId, damage: Damage) {
+    let control = world.disk(node);
+    match damage {
+        Damage::Lost(files) => files.into_iter().for_each(|file| control.put_back(file)),
+        Damage::Turned { path, offset, bit } => {
+            control.rot(&path, offset, bit);
+            control.drop_caches();
+        }
+        Damage::Repairable => {}
+    }
+}
+
+fn nth<T: Clone>(of: &[T], pick: u64) -> Option<T> {
+    let count = of.len() as u64;
+    (count > 0).then(|| of[(pick / 8 % count) as usize].clone())
+}
+
+fn bases(image: &Image) -> Vec<u64> {
+    let mut bases: Vec<u64> =
+        image.folder(&format!("{STORE}/commitlog")).filter_map(|(name, _)| name.parse().ok()).collect();
+    bases.sort_unstable();
+    bases
+}
+
+fn first_base(image: &Image) -> Option<u64> {
+    bases(image).first().copied()
+}
+
+/// Files of the log behind its first one that begin below what was durable.
+fn log_files(image: &Image, own: Own) -> Vec<String> {
+    let bases = bases(image).into_iter().skip(1).filter(|base| *base < own.durable);
+    bases.map(|base| format!("{STORE}/commitlog/{base:020}")).collect()
+}
+
+/// Files of queues that have whole ones before and behind them.
+fn queue_files(image: &Image) -> Vec<String> {
+    let folder = format!("{STORE}/consumequeue");
+    let mut names: Vec<(&str, usize)> =
+        image.folder(&folder).map(|(name, bytes)| (name, bytes.len())).collect();
+    names.sort_unstable();
+    let queue = |name: &str| name.rsplit_once('/').map(|(queue, _)| queue.to_owned());
+    let middle = names.windows(3).filter(|files| {
+        let of = queue(files[0].0);
+        files.iter().all(|(name, bytes)| queue(name) == of && *bytes > 0)
+    });
+    middle.map(|files| format!("{folder}/{}", files[1].0)).collect()
+}
+
+/// A byte of each record between where a start begins to read and what was durable.
+fn record_bytes(image: &Image, disk: &BrokerDisk, own: Own, pick: u64) -> Vec<(String, u64)> {
+    let read = disk.log.records.iter().filter(|record| (own.scan_from..own.durable).contains(&record.at));
+    let bytes = read.filter_map(|record| {
+        let (path, base, file) =
+            bases(image).into_iter().rev().find(|base| *base <= record.at).and_then(|base| {
+                let path = format!("{STORE}/commitlog/{base:020}");
+                let bytes = image.files.get(&path)?;
+                Some((path, base, bytes))
+            })?;
+        let offset = record.at - base;
+        let is_whole = matches!(decode(file.get(offset as usize..)?, record.at), Found::Record(_));
+        is_whole.then(|| (path, offset + pick % u64::from(record.bytes)))
+    });
+    bytes.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn image(names: &[&str]) -> Image {
+        Image { files: names.iter().map(|name| (format!("{STORE}/{name}"), vec![1])).collect() }
+    }
+
+    #[test]
+    fn what_a_start_cannot_miss_is_not_taken() {
+        let names = [
+            "commitlog/00000000000000000000",
+            "commitlog/00000000000000004096",
+            "commitlog/00000000000000008192",
+        ];
+        let found = log_files(&image(&names), Own { scan_from: 0, durable: 8_192 });
+        assert_eq!(found, [format!("{STORE}/commitlog/00000000000000004096")]);
+        let names =
+            ["consumequeue/T/0/00", "consumequeue/T/0/20", "consumequeue/T/0/40", "consumequeue/T/1/00"];
+        assert_eq!(queue_files(&image(&names)), [format!("{STORE}/consumequeue/T/0/20")]);
+    }
+}
