@@ -83,7 +83,14 @@ fn settings(profile: &Profile, knob: &impl Fn(&str) -> Key) -> Settings {
                 true => knob("commit_log_file_bytes").pick(&[4, 8, 12, 16]),
                 false => knob("commit_log_file_bytes").pick(&[4, 8, 12, 16, 24, 32, 64]),
             },
-        queue_file_bytes: knob("queue_file_bytes").pick(&[5, 13, 20, 50, 205, 400]) * 20,
+        // A few are larger than what recovery reads at once.
+        queue_file_bytes: 20
+            * match knob("large_queue_files").percent(6) {
+                true => 5_000,
+                false => knob("queue_file_bytes").pick(&[5, 13, 20, 50, 205, 400]),
+            },
+        open_queue_files: (alone && knob("open_queue_files").percent(30))
+            .then(|| knob("open_queue_files_max").pick(&[1, 2, 3])),
         index_file: (
             knob("index_slots").pick(&[3, 16, 100, 1500]) as u32,
             knob("index_entries").pick(&[20, 60, 300]) as u32,

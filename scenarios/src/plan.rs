@@ -46,6 +46,9 @@ pub struct Settings {
     pub pool: Option<Pool>,
     pub commit_log_file_bytes: u64,
     pub queue_file_bytes: u64,
+    /// Files of queues that a store alone keeps open; none: as many as usual.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub open_queue_files: Option<usize>,
     /// Slots and entries of an index file.
     #[serde(default = "index_file")]
     pub index_file: (u32, u32),

@@ -84,6 +84,7 @@ fn store_config(settings: &Settings) -> StoreConfig {
     let mut config = StoreConfig::new(STORE);
     config.commit_log_file_bytes = settings.commit_log_file_bytes;
     config.consume_queue_file_bytes = settings.queue_file_bytes;
+    config.open_queue_files_max = settings.open_queue_files.unwrap_or(config.open_queue_files_max);
     let (slots, entries) = settings.index_file;
     config.index_geometry = Geometry { slots, entries };
     config.flush = if settings.sync_flush { FlushMode::Sync } else { FlushMode::Async };
