@@ -34,6 +34,8 @@ pub enum Series {
     Proof,
 }
 
+/// How often a producer asks for routes that it does not know.
+const KNOW_AGAIN: Duration = Duration::from_secs(2);
 /// How often a sender looks whether the cluster is healed.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 /// A broker makes a topic within this, or is asked again.
@@ -60,11 +62,16 @@ pub async fn run(rt: SimRuntime, cluster: Cluster, index: u32) {
 
 fn start_senders(rt: &SimRuntime, cluster: &Cluster, client: &Client<SimRuntime>, index: u32) {
     let producer = Arc::new(Producers::start(rt, cluster, client, &names::producer(index)));
+    let client = Arc::new(Client::start(rt.clone(), client_config(&cluster, &name)));
+    let producer = Arc::new(Producers::start(&rt, &cluster, &client, &name));
     for _ in 0..cluster.plan.workload.in_flight {
         rt.spawn("sender", send_usual(rt.clone(), cluster.clone(), producer.clone(), index));
     }
     if index == 0 && cluster.plan.workload.slow_topic {
         rt.spawn("slow sender", send_slow(rt.clone(), cluster.clone(), producer.clone()));
+    }
+    if cluster.plan.settings.transactions.is_some() {
+        rt.spawn("routes", know_brokers(rt.clone(), cluster.clone(), client.clone()));
     }
     rt.spawn("proof sender", send_proof(rt.clone(), cluster.clone(), producer.clone(), index));
 }
@@ -93,6 +100,19 @@ async fn make_topics(rt: SimRuntime, cluster: Cluster, client: Client<SimRuntime
                 rt.sleep(LOOK_AGAIN).await;
             }
         }
+    }
+}
+
+/// Asks for the routes of its topics also when it has nothing to send any more: who knows no broker tells none that it can be
+/// asked about its transactions.
+async fn know_brokers(rt: SimRuntime, cluster: Cluster, client: Arc<Client<SimRuntime>>) {
+    loop {
+        for topic in cluster.topics() {
+            if client.routes().known(&topic).is_none() {
+                drop(client.routes().refresh(&topic).await);
+            }
+        }
+        rt.sleep(KNOW_AGAIN).await;
     }
 }
 
