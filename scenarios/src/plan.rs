@@ -526,6 +526,7 @@ impl Fault {
             | Fault::CrashInStep { .. }
             | Fault::PowerLoss { .. }
             | Fault::PowerLossInStep { .. }
+            | Fault::DiskLoss { .. }
             | Fault::LostFile { .. }
             | Fault::BitRot { .. }
             | Fault::Restart { .. }

@@ -62,8 +62,6 @@ pub async fn run(rt: SimRuntime, cluster: Cluster, index: u32) {
 
 fn start_senders(rt: &SimRuntime, cluster: &Cluster, client: &Client<SimRuntime>, index: u32) {
     let producer = Arc::new(Producers::start(rt, cluster, client, &names::producer(index)));
-    let client = Arc::new(Client::start(rt.clone(), client_config(&cluster, &name)));
-    let producer = Arc::new(Producers::start(&rt, &cluster, &client, &name));
     for _ in 0..cluster.plan.workload.in_flight {
         rt.spawn("sender", send_usual(rt.clone(), cluster.clone(), producer.clone(), index));
     }
@@ -105,7 +103,7 @@ async fn make_topics(rt: SimRuntime, cluster: Cluster, client: Client<SimRuntime
 
 /// Asks for the routes of its topics also when it has nothing to send any more: who knows no broker tells none that it can be
 /// asked about its transactions.
-async fn know_brokers(rt: SimRuntime, cluster: Cluster, client: Arc<Client<SimRuntime>>) {
+async fn know_brokers(rt: SimRuntime, cluster: Cluster, client: Client<SimRuntime>) {
     loop {
         for topic in cluster.topics() {
             if client.routes().known(&topic).is_none() {

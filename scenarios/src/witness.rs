@@ -65,6 +65,8 @@ struct Watched {
     first_append: Option<u64>,
     /// Its files lack what was durable: it must not start.
     damaged: bool,
+    /// They lack what the next start that comes to its end makes again.
+    to_be_made: bool,
     /// Topics and groups that clients have used since the present process began.
     used: BTreeSet<(Table, String)>,
     /// Appends that may not have been filed: when each was, and where it begins.
@@ -233,6 +235,8 @@ impl Witness {
             self.note(sql_filter::delivered(form, group, id));
         }
         if self.settings.replication.is_none() {
+            // A reader of a group that broadcasts is named behind it.
+            let group = group.split('@').next().unwrap_or(group);
             self.used(&place.broker, Table::Groups, group);
         }
         let visible = transaction::delivered(&self.lock().history, id, &from);
@@ -553,6 +557,11 @@ impl Witness {
         self.lock().brokers.entry(broker.to_owned()).or_default().damaged = true;
     }
 
+    /// A broker's machine is off, and its files lack what the next start makes again.
+    pub fn to_be_made(&self, broker: &str) {
+        self.lock().brokers.entry(broker.to_owned()).or_default().to_be_made = true;
+    }
+
     /// They have it again.
     pub fn mended(&self, broker: &str) {
         self.lock().brokers.entry(broker.to_owned()).or_default().damaged = false;
@@ -618,8 +627,8 @@ impl Witness {
         let trapped = watched.power_trap;
         let files = watched.written.before_start(broker, &image, CONFIG);
         let checkpoint = match watched.known.take() {
-            Some(known) => position_order::checkpoint(broker, &disk, &known),
-            None => Ok(()),
+            Some(known) if !watched.to_be_made => position_order::checkpoint(broker, &disk, &known),
+            Some(_) | None => Ok(()),
         };
         if trapped {
             // It may have been another end of the process; then this excuses more than it need.
@@ -641,7 +650,8 @@ impl Witness {
     /// Where no abort marker is left, the process before has stopped in order: its queues are whole on the disk's surface.
     fn judge_stopped(&self, broker: &str) -> Verdict {
         let (image, disk) = self.durable(broker);
-        if image.files.contains_key(&format!("{STORE}/abort")) {
+        let to_be_made = self.lock().brokers.get(broker).is_some_and(|watched| watched.to_be_made);
+        if to_be_made || image.files.contains_key(&format!("{STORE}/abort")) {
             return Ok(());
         }
         queue_matches_log::judge(broker, &disk)
@@ -658,7 +668,7 @@ impl Witness {
             let mut inner = self.lock();
             let deleted = inner.history.deleted(broker);
             let watched = inner.brokers.entry(broker.to_owned()).or_default();
-            watched.ready = true;
+            (watched.ready, watched.to_be_made) = (true, false);
             let recovered = watched.first_append.unwrap_or(disk.log.end);
             consumer_offset::cut(&mut watched.committed, &disk, recovered);
             watched.cuts.recovered(broker, &disk, deleted)

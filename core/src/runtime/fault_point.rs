@@ -44,8 +44,6 @@ mutants! {
     RecoverWithoutCrc = "S-01",
     /// A log that ends below what was durable is taken as it is.
     DamageIsTheEnd = "store: recovery",
-    /// A queue that lacks a file in its middle is cut there.
-    TornQueueGoesOn = "store: recovery",
     /// Recovery does not mark what it read dirty before it counts it as durable.
     RecoverTrustsPageCache = "S-06",
     /// Recovery rewrites the valid part in place instead of cutting behind it.
@@ -74,8 +72,6 @@ mutants! {
     LogFileSparse = "store: allocation",
     /// A second process may open a directory that is in use.
     LockNotTaken = "store: lock",
-    /// A stop in order takes the abort marker away although dispatch is behind.
-    StopLeavesBehind = "S-02",
     /// The name of a new CommitLog file is not made durable before acknowledgements.
     SegmentNameNotSynced = "S-44",
     /// The abort marker is created, but neither it nor its folder is flushed.

@@ -278,8 +278,7 @@ impl<R: Runtime> MessageStore<R> {
         }
         let complete = self.dispatch.catch_up().await;
         let (dispatched, end) = (self.dispatch.dispatched().get(), self.log.position().0);
-        let is_behind = !complete || dispatched < end || refused == Some(WhyNot::Inconsistent);
-        if is_behind && !self.rt.mutant(Mutant::StopLeavesBehind) {
+        if !complete || dispatched < end || refused == Some(WhyNot::Inconsistent) {
             return Err(StopError::DispatchBehind { dispatched, end });
         }
         self.index.catch_up().await;

@@ -166,9 +166,7 @@ pub(crate) async fn look<R: Runtime>(
             from = files.min();
             continue;
         }
-        if let Some((topic, queue)) = queues.torn_apart().filter(|_| !from_min)
-            && !rt.mutant(Mutant::TornQueueGoesOn)
-        {
+        if let Some((topic, queue)) = queues.torn_apart().filter(|_| !from_min) {
             tracing::warn!(topic, queue, from, "a file of a queue is missing: the whole log is read");
             rt.probe("store.rescan", from, files.min());
             from = files.min();

@@ -105,11 +105,9 @@ pub fn scenario_of(mutant: Mutant) -> &'static str {
         Mutant::RecoverByRewrite
         | Mutant::AbortNotSynced
         | Mutant::LockNotTaken
-        | Mutant::StopLeavesBehind
         | Mutant::QueryOfAnyTime
         | Mutant::TimeLowerIsBehind
         | Mutant::DamageIsTheEnd
-        | Mutant::TornQueueGoesOn
         | Mutant::TimeoutLosesPool
         | Mutant::CommitCountsAll => "store",
         Mutant::LogFileSparse => "disk_trouble",
@@ -179,7 +177,6 @@ pub fn seen_undisturbed(mutant: Mutant) -> Option<&'static str> {
         Mutant::QueryOfAnyTime | Mutant::TimeLowerIsBehind | Mutant::TagsNotAsked => {
             Some("the healed cluster is asked, and its answers are held against the disk")
         }
-        Mutant::TableSeenUnsaved => Some("I18 reads the disk's surface when a topic or group is first used"),
         Mutant::ConfigFolderNotSynced => Some("I18 reads the disk's surface, names included"),
         Mutant::LockNotTaken => Some("a second process needs no fault"),
         Mutant::OffsetsNotLoaded => Some("the brokers' last start needs no fault"),

@@ -10,7 +10,7 @@ use hotfire_sim::{NodeId, World};
 
 use crate::plan::{Fault, Loss};
 use crate::platter::checkpoint::{Checkpoint, Own};
-use crate::platter::record::{Found, decode};
+use crate::platter::record::{Found, Record, decode};
 use crate::platter::{BrokerDisk, Image};
 use crate::witness::STORE;
 
@@ -51,7 +51,11 @@ pub fn strike(
             Some(Damage::Lost(paths.iter().filter_map(|path| control.lose(path)).collect()))
         }
         Fault::LostFile { of: Loss::QueueFile, pick, .. } => {
-            control.lose(&nth(&queue_files(image), *pick)?)?;
+            // Where the end of the log says something of the queue, the gap is seen there.
+            let files = queue_files(image);
+            let is_quiet = |path: &&String| own.is_some_and(|own| is_quiet(path, disk, own.scan_from));
+            let quiet: Vec<String> = files.iter().filter(is_quiet).cloned().collect();
+            control.lose(&nth(if quiet.is_empty() { &files } else { &quiet }, *pick)?)?;
             Some(Damage::Repairable)
         }
         Fault::LostFile { of: Loss::IndexFile, .. } => {
@@ -115,6 +119,14 @@ fn queue_files(image: &Image) -> Vec<String> {
         files.iter().all(|(name, bytes)| queue(name) == of && *bytes > 0)
     });
     middle.map(|files| format!("{folder}/{}", files[1].0)).collect()
+}
+
+/// Whether the log has no record of the file's queue from `from` on.
+fn is_quiet(path: &str, disk: &BrokerDisk, from: u64) -> bool {
+    let mut parts = path.rsplit('/').skip(1);
+    let (queue, topic) = (parts.next().and_then(|queue| queue.parse::<i32>().ok()), parts.next());
+    let of_queue = |record: &&Record| Some(record.topic.as_str()) == topic && Some(record.queue) == queue;
+    disk.log.records.iter().filter(of_queue).all(|record| record.at < from)
 }
 
 /// A byte of each record between where a start begins to read and what was durable.

@@ -278,7 +278,8 @@ impl Striker {
         let node = self.cluster.node(name);
         let (image, disk) = self.cluster.witness.durable(name);
         match damage::strike(self.world(), node, fault, &image, &disk) {
-            None | Some(Damage::Repairable) => {}
+            None => {}
+            Some(Damage::Repairable) => self.cluster.witness.to_be_made(name),
             Some(damage) => {
                 let image = self.world().platter(node).into();
                 self.damaged.insert(name.to_owned(), (damage, image));

@@ -105,7 +105,7 @@ mod tests {
     use crate::platter::commit_log::tests::{FOLDER, image};
 
     fn at(physic_ms: i64, logic_ms: i64) -> BrokerDisk {
-        let checkpoint = Some(Checkpoint { physic_ms, logic_ms, index_ms: 0, index: None });
+        let checkpoint = Some(Checkpoint { physic_ms, logic_ms, index_ms: 0, index: None, own: None });
         BrokerDisk { checkpoint, ..disk(&[(1_000_000, 0), (1_000_001, 1)]) }
     }
 
@@ -138,7 +138,8 @@ mod tests {
         assert_eq!(checkpoint("broker-a", &disk, &known), Ok(()));
         disk.queues.values_mut().next().expect("one queue").entries.pop();
         assert!(checkpoint("broker-a", &disk, &known).is_err());
-        disk.checkpoint = Some(Checkpoint { physic_ms: 1_001, logic_ms: 1_005, index_ms: 0, index: None });
+        disk.checkpoint =
+            Some(Checkpoint { physic_ms: 1_001, logic_ms: 1_005, index_ms: 0, index: None, own: None });
         assert_eq!(checkpoint("broker-a", &disk, &known), Ok(()));
     }
 
@@ -149,7 +150,8 @@ mod tests {
         disk.log.end = lost.at;
         let known = [(lost.at, lost)].into();
         assert_eq!(checkpoint("broker-a", &disk, &known), Ok(()));
-        disk.checkpoint = Some(Checkpoint { physic_ms: 1_002, logic_ms: 0, index_ms: 0, index: None });
+        disk.checkpoint =
+            Some(Checkpoint { physic_ms: 1_002, logic_ms: 0, index_ms: 0, index: None, own: None });
         assert!(checkpoint("broker-a", &disk, &known).is_err());
     }
 }

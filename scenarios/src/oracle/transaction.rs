@@ -460,7 +460,7 @@ mod tests {
             let mut history = history(0, 0);
             history.discards.insert(("broker-a".to_owned(), at), 5_000);
             history.muffled_ms = muffled_ms;
-            (0..asked).for_each(|_| drop(history.asked(ID)));
+            (0..asked).for_each(|_| _ = history.asked(ID));
             super::asked(&history, "broker-a", &log.0, ends_ms).is_ok()
         };
         assert!(asked(3, &[], None));

@@ -79,7 +79,7 @@ mod tests {
     #[test]
     fn longs_are_read_in_their_order() {
         let bytes = [1i64, 2, 3].map(i64::to_be_bytes).concat();
-        let times = Checkpoint { physic_ms: 1, logic_ms: 2, index_ms: 3, index: None };
+        let times = Checkpoint { physic_ms: 1, logic_ms: 2, index_ms: 3, index: None, own: None };
         assert_eq!(Checkpoint::decode(&bytes), Some(times));
         let mut claimed = [bytes.as_slice(), &[0; 80]].concat();
         for claim in [5_i64, 6] {

@@ -259,12 +259,6 @@ pub fn fate(plan: &Plan, id: MessageId) -> Fate {
     }
 }
 
-/// Whether it is sent on the healed cluster.
-fn is_proof(plan: &Plan, id: MessageId) -> bool {
-    let producer = id.producer();
-    producer < plan.settings.producers && id >= MessageId::new(producer, messages_of(plan, producer))
-}
-
 /// On the healed cluster every transaction is decided, and most wait to be asked: less often than makes a broker give up.
 fn proof_fate(key: Key) -> Fate {
     let commits = key.branch("decision").percent(70);
