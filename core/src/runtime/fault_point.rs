@@ -128,6 +128,8 @@ mutants! {
     DelayOffsetUnsaved = "D-05",
     /// A delay level that was idle looks again as late as one that could not be read.
     DelayLevelDozes = "D-12",
+    /// What waits behind others in a delay level counts as seen when it is the first.
+    DelaySeenWhenReached = "broker: delay levels",
     /// A message wakes no held pull: it is found by the look at all of them every five seconds.
     ArrivalWakesNobody = "broker: long polling",
     /// Recovery gives the queue entry of a delayed message the hash of its tag for its due time.

@@ -142,6 +142,7 @@ pub fn scenario_of(mutant: Mutant) -> &'static str {
         | Mutant::DelayOffsetOneFurther
         | Mutant::DelayOffsetUnsaved
         | Mutant::DelayLevelDozes
+        | Mutant::DelaySeenWhenReached
         | Mutant::RecoverForgetsDueTime => "delay",
         Mutant::SendBackUnflushed => "retry_dlq",
         Mutant::OrderlyUnlocksEarly | Mutant::OrderlyIgnoresLocks => "ordered",

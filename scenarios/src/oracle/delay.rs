@@ -15,6 +15,9 @@ use crate::platter::record::Record;
 use crate::platter::{BrokerDisk, Image};
 use crate::workload::MessageId;
 
+/// A level looks so often whether messages have come; one whose delay is shorter looks after that.
+pub const LOOK_MS: u64 = 1_000;
+
 /// A broker that is well takes less to put a message that is due; 157 ms were the most in 120 runs.
 pub const LATE_MS: i64 = 1_000;
 
@@ -96,7 +99,7 @@ pub fn offsets(broker: &str, image: &Image, folder: &str, disk: &BrokerDisk, dea
 }
 
 /// Judges a running broker that is well, by its own clock: when it put the messages of `of`, which were sent since it is. It
-/// sees a message that waits `seen_within_ms` after it was stored, at the latest, and may just have looked then.
+/// can see a message that waits `seen_within_ms` after it was stored, at the latest, and may just have looked then.
 ///
 /// # Errors
 /// The first message that waited longer than its delay.
@@ -110,7 +113,8 @@ pub fn late(broker: &str, disk: &BrokerDisk, seen_within_ms: u64, of: impl Fn(Me
     }
     for (record, key) in waiting.iter().filter(|(_, key)| of(key.0)) {
         let Some(due_ms) = due_ms(record, &disk.delay_levels_ms) else { continue };
-        let last_ms = due_ms + seen_within_ms as i64 + LATE_MS;
+        let look_ms = (due_ms - record.store_ms).min(LOOK_MS as i64);
+        let last_ms = due_ms.max(record.store_ms + seen_within_ms as i64 + look_ms) + LATE_MS;
         if let Some(at_ms) = copied.get(key).filter(|at_ms| **at_ms > last_ms) {
             let (late_ms, id) = (at_ms - due_ms, key.0.0);
             return Err(broken(format!(
@@ -223,6 +227,11 @@ mod tests {
         assert!(late("broker-a", &too_late, 0, |id| id == MessageId(1_000_000)).is_err());
         assert_eq!(late("broker-a", &too_late, 1, |_| true), Ok(()), "seen so late");
         assert_eq!(late("broker-a", &too_late, 0, |_| false), Ok(()));
+        // Due at 4,000 ms.
+        let slow = |copy_ms| BrokerDisk { delay_levels_ms: vec![3_000], ..waiting(1, copy_ms) };
+        assert_eq!(late("broker-a", &slow(4_000 + LATE_MS), 2_000, |_| true), Ok(()));
+        assert!(late("broker-a", &slow(4_001 + LATE_MS), 2_000, |_| true).is_err(), "seen in time");
+        assert_eq!(late("broker-a", &slow(4_001 + LATE_MS), 2_001, |_| true), Ok(()));
     }
 
     #[test]

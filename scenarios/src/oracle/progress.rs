@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::delay::LOOK_MS;
 use super::no_phantom::is_ours;
 use super::{Broken, Verdict};
 use crate::history::{ClockJump, History, Outcome, Place};
@@ -152,13 +153,21 @@ pub fn given(
             continue;
         }
         let Some(since_ms) = held_since(&delivery.group, &delivery.place) else { continue };
-        // One that was delayed is stored twice. Where the clock was set back it waits for its delay from when it was seen,
-        // which a level that was idle does once in its delay.
-        let set_back = |jump: &ClockJump| jump.node == delivery.place.broker && jump.by_ms < 0;
-        let waits = if history.clock_jumps.iter().any(set_back) { 2 } else { 1 };
-        let times = if sent.delay_ms > 0 { 2 } else { 1 };
         let stored_ms = sent.ended_ms.unwrap_or(sent.started_ms);
-        let due_ms = stored_ms + waits * sent.delay_ms + times * seen_within_ms;
+        // One that was delayed is stored twice, and its level may just have looked when it can be seen first. Where the
+        // clock was set back it waits for its delay from then.
+        let visible_ms = match sent.delay_ms {
+            0 => stored_ms,
+            delay_ms => {
+                let set_back = |jump: &ClockJump| jump.node == delivery.place.broker && jump.by_ms < 0;
+                let seen_ms = stored_ms + seen_within_ms + delay_ms.min(LOOK_MS);
+                match history.clock_jumps.iter().any(set_back) {
+                    true => seen_ms + delay_ms,
+                    false => seen_ms.max(stored_ms + delay_ms),
+                }
+            }
+        };
+        let due_ms = visible_ms + seen_within_ms;
         let from_ms = due_ms.max(since_ms);
         if delivery.at_ms > from_ms + HEALTHY_DELIVERY_MS {
             let Place { broker, topic, queue, .. } = &delivery.place;
@@ -178,8 +187,8 @@ pub fn given(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::history::PowerLoss;
     use crate::history::tests::{ack, deliver, place, sent};
+    use crate::history::{Delivery, PowerLoss};
     use crate::oracle::queue_matches_log::tests::disk;
 
     #[test]
@@ -265,7 +274,10 @@ mod tests {
         history.clock_jumps = vec![jump(9)];
         assert!(given(&history, 50, 0, |_, _| Some(0)).is_err());
         history.clock_jumps = vec![jump(-9)];
-        assert_eq!(given(&history, 50, 0, |_, _| Some(0)), Ok(()), "and twice the delay");
+        assert_eq!(given(&history, 50, 0, |_, _| Some(0)), Ok(()), "and a look more");
+        let later = Delivery { at_ms: 2_102 + HEALTHY_DELIVERY_MS, ..history.deliveries[0].clone() };
+        let late = History { deliveries: vec![later], ..history.clone() };
+        assert!(given(&late, 50, 0, |_, _| Some(0)).is_err(), "stored at 100 ms, seen a second later");
         history.clock_jumps.clear();
         deliver(&mut history, 1_000_000, 99_000, place(0));
         let judge = |since| given(&history, 50, 0, |_, _| Some(since));

@@ -1,8 +1,8 @@
 //! Messages that are delivered later: each waits in the queue of its delay level and is put into its real topic when due.
 //!
 //! The queues of `SCHEDULE_TOPIC_XXXX` are in the order of their due times, since each has one delay: one task per level
-//! sleeps until its first message is due. A level without messages looks again after its own delay, as nothing that comes
-//! meanwhile can be due before.
+//! sleeps until its first message is due, and looks each [`LOOK`] whether others have come. So a message is seen in time
+//! though it became visible late, and waits no longer than its delay though the clock was set back.
 //!
 //! How far each level is stands in `config/delayOffset.json`, Java's file, saved at intervals and at the stop.
 //!
@@ -16,6 +16,7 @@
 
 mod delayed;
 mod offsets;
+mod seen;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -28,7 +29,7 @@ use crate::remoting::RemotingCommand;
 use crate::remoting::body::DelayOffsetWrapper;
 use crate::remoting::codes::response;
 use crate::runtime::sync::Receiver;
-use crate::runtime::{Mono, Mutant, Runtime};
+use crate::runtime::{Mutant, Runtime};
 use crate::store::{ConfigFile, Entry, MessageStore};
 
 use super::counts::Counts;
@@ -38,9 +39,13 @@ use super::refusal::answer;
 pub(crate) use delayed::Delayed;
 use delayed::{destination, due, queue_of};
 use offsets::{DelayOffsets, Snapshot};
+use seen::Seen;
 
 /// Entries of a queue that are read at once.
 const ENTRIES_MAX: usize = 64;
+/// Between two looks at a level, at most; one whose delay is shorter looks after that. No level has a shorter delay than
+/// Java's least, a second: what comes to an idle level is seen before it is due.
+const LOOK: Duration = Duration::from_secs(1);
 /// Before a message that could not be put is tried again.
 const PUT_AGAIN: Duration = Duration::from_millis(100);
 /// Before what could not be read is read again.
@@ -55,24 +60,6 @@ pub(crate) struct Schedule<R: Runtime> {
     /// The count of changes that the file holds.
     written: AtomicU64,
     writing: tokio::sync::Mutex<()>,
-}
-
-/// What the clock of a level is held against: it may be set back, and then says of a message that it is due much later
-/// than its delay allows.
-#[derive(Debug, Clone, Copy)]
-struct Seen {
-    /// Messages below it have been in the queue since `at`, at least.
-    below: i64,
-    at: Mono,
-}
-
-impl Seen {
-    /// Notes that the queue ends at `max` now, where the note before says nothing of the message at `next`.
-    fn look(&mut self, next: i64, max: i64, now: Mono) {
-        if next >= self.below {
-            *self = Seen { below: max, at: now };
-        }
-    }
 }
 
 /// What became of the first message of a level.
@@ -227,7 +214,7 @@ impl<R: Runtime> Schedule<R> {
     }
 
     async fn run_level(self: Arc<Self>, level: i32, delay: Duration, mut stop: Receiver<bool>) {
-        let mut seen = Seen { below: 0, at: self.rt.now() };
+        let mut seen = Seen::new(delay);
         while !stop.get() {
             let pause = self.deliver_due(level, delay, &mut seen).await;
             if pause.is_zero() {
@@ -252,10 +239,14 @@ impl<R: Runtime> Schedule<R> {
             next = min;
         }
         let max = self.store.max_offset(topic, queue);
-        if next >= max {
-            return if self.rt.mutant(Mutant::DelayLevelDozes) { READ_AGAIN } else { delay };
+        if self.rt.mutant(Mutant::DelaySeenWhenReached) {
+            seen.note(next, max.min(next + 1), self.rt.now());
+        } else {
+            seen.note(next, max, self.rt.now());
         }
-        seen.look(next, max, self.rt.now());
+        if next >= max {
+            return if self.rt.mutant(Mutant::DelayLevelDozes) { READ_AGAIN } else { delay.min(LOOK) };
+        }
         let entries = match self.store.entries(topic, queue, next, ENTRIES_MAX).await {
             Ok(entries) if !entries.is_empty() => entries,
             Ok(_) => return READ_AGAIN,
@@ -265,9 +256,9 @@ impl<R: Runtime> Schedule<R> {
             }
         };
         for entry in entries {
-            let pause = self.due_in(&entry, delay, *seen);
+            let pause = self.due_in(&entry, delay, seen.waited(self.rt.now()));
             if !pause.is_zero() {
-                return pause;
+                return pause.min(LOOK);
             }
             match self.deliver(level, &entry).await {
                 Delivery::Stored(end) => self.offsets.pass(level, next + 1, end),
@@ -275,14 +266,14 @@ impl<R: Runtime> Schedule<R> {
                 Delivery::NotNow(pause) => return pause,
             }
             next += 1;
-            seen.look(next, max, self.rt.now());
+            seen.reached(next);
         }
         Duration::ZERO
     }
 
-    /// How long until the message of `entry` is due. The wall clock tells; where it has been set back, no message waits
-    /// longer than its delay from when it was seen.
-    fn due_in(&self, entry: &Entry, delay: Duration, seen: Seen) -> Duration {
+    /// How long until the message of `entry` is due, which is known to have waited so long. The wall clock tells; where it has
+    /// been set back, no message waits longer than its delay from when it was seen.
+    fn due_in(&self, entry: &Entry, delay: Duration, waited: Duration) -> Duration {
         let left = entry.tags_code.saturating_sub(self.rt.wall_ms());
         let left = Duration::from_millis(u64::try_from(left).unwrap_or(0));
         if left <= delay {
@@ -293,7 +284,7 @@ impl<R: Runtime> Schedule<R> {
         let stored = stored.and_then(|record| StoredMessage::decode(&record).ok());
         let own = stored.map_or(0, |message| entry.tags_code.saturating_sub(message.store_timestamp));
         let own = delay.max(Duration::from_millis(u64::try_from(own).unwrap_or(0)));
-        left.min(own.saturating_sub(self.rt.now().since(seen.at)))
+        left.min(own.saturating_sub(waited))
     }
 
     async fn deliver(&self, level: i32, entry: &Entry) -> Delivery {
