@@ -12,7 +12,7 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 use crate::remoting::body::{BodyError, DataVersion};
-use crate::runtime::{Mutant, Runtime};
+use crate::runtime::Runtime;
 use crate::store::config_file::ConfigFile;
 
 /// By name.
@@ -207,9 +207,6 @@ impl<R: Runtime, V: Stored> DurableTable<R, V> {
             (staged.content.clone(), staged.generation)
         };
         let bytes = V::write_file(&content.entries, &content.version);
-        if self.rt.mutant(Mutant::TableSeenUnsaved) {
-            *self.visible.write().unwrap_or_else(PoisonError::into_inner) = content.clone();
-        }
         let result = ConfigFile::save(&self.rt, &self.path, &bytes).await;
         let mut staged = self.staged();
         match result {

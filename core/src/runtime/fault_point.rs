@@ -128,8 +128,6 @@ mutants! {
     DelayOffsetUnsaved = "D-05",
     /// A delay level that was idle looks again as late as one that could not be read.
     DelayLevelDozes = "D-12",
-    /// What waits behind others in a delay level counts as seen when it is the first.
-    DelaySeenWhenReached = "broker: delay levels",
     /// A message wakes no held pull: it is found by the look at all of them every five seconds.
     ArrivalWakesNobody = "broker: long polling",
     /// Recovery gives the queue entry of a delayed message the hash of its tag for its due time.
@@ -146,8 +144,6 @@ mutants! {
     OrderlyUnlocksEarly = "client: in order",
     /// A consumer takes and consumes a queue whose lock its broker has refused or that has run out.
     OrderlyIgnoresLocks = "client: in order",
-    /// A new topic or group is seen by everybody before the file holds it.
-    TableSeenUnsaved = "broker: tables",
     /// The folder of the configuration files is not made durable.
     ConfigFolderNotSynced = "S-44",
     /// A broker begins without the offsets that its file holds.

@@ -142,7 +142,6 @@ pub fn scenario_of(mutant: Mutant) -> &'static str {
         | Mutant::DelayOffsetOneFurther
         | Mutant::DelayOffsetUnsaved
         | Mutant::DelayLevelDozes
-        | Mutant::DelaySeenWhenReached
         | Mutant::RecoverForgetsDueTime => "delay",
         Mutant::SendBackUnflushed => "retry_dlq",
         Mutant::OrderlyUnlocksEarly | Mutant::OrderlyIgnoresLocks => "ordered",

@@ -239,11 +239,7 @@ impl<R: Runtime> Schedule<R> {
             next = min;
         }
         let max = self.store.max_offset(topic, queue);
-        if self.rt.mutant(Mutant::DelaySeenWhenReached) {
-            seen.note(next, max.min(next + 1), self.rt.now());
-        } else {
-            seen.note(next, max, self.rt.now());
-        }
+        seen.note(next, max, self.rt.now());
         if next >= max {
             return if self.rt.mutant(Mutant::DelayLevelDozes) { READ_AGAIN } else { delay.min(LOOK) };
         }
