@@ -21,7 +21,7 @@ use crate::plan::{Plan, Settings, names};
 use crate::restarted::Restarted;
 use crate::witness::{STORE, Witness, is_broker};
 use crate::workload;
-use crate::{consume, produce, store_alone};
+use crate::{consume, operate, produce, store_alone};
 
 pub const NAME_SERVER_PORT: u16 = 9876;
 pub const BROKER_PORT: u16 = 10911;
@@ -49,6 +49,13 @@ pub struct Progress {
     pub promoted: BTreeSet<String>,
     /// The cluster is healed: producers send so many rounds of last messages, which must be answered at once.
     pub proofs: u32,
+    /// Topics that an operator is about to delete or has deleted, and to which producers send nothing until he has made them
+    /// again.
+    pub closed: BTreeSet<String>,
+    /// Deletions that an operator has begun.
+    pub deletions: u64,
+    /// All topics that were deleted are there again, for good.
+    pub operated: bool,
 }
 
 /// Shared by the runner and all programs.
@@ -75,6 +82,7 @@ pub fn address(node: &str) -> Ipv4Addr {
         "broker" => 1,
         "producer" => 2,
         "consumer" => 3,
+        "operator" => 8,
         "slave" => 5 + 2 * names::nth_of_slave(node) as u8,
         _ => 4,
     };
@@ -148,6 +156,10 @@ impl Cluster {
         for name in names::slaves(&self.plan.settings) {
             let (cluster, node) = (self.clone(), self.node(&name));
             self.world.boot(node, move |rt| run_slave(rt, cluster.clone(), name.clone()));
+        }
+        if self.plan.settings.passing.is_some() {
+            let (cluster, node) = (self.clone(), self.world.add_node("operator", address("operator")));
+            self.world.boot(node, move |rt| operate::run(rt, cluster.clone()));
         }
         for index in 0..self.plan.settings.producers {
             let (cluster, node) = (self.clone(), self.node(&names::producer(index)));

@@ -7,6 +7,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::workload::{Kind, MessageId};
 
+/// A send has an outcome by then.
+const SEND_TIMEOUT_MS: u64 = 3_000;
+/// A send that took no longer was tried once.
+const ONE_TRY_MS: u64 = 1_000;
+
 /// Where an acknowledgement or a delivery says a message is.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Place {
@@ -150,6 +155,21 @@ pub struct Trouble {
     pub to_ms: u64,
 }
 
+/// An operator has asked a broker to delete a topic: one request of perhaps several.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Deletion {
+    pub broker: String,
+    pub topic: String,
+    pub asked_ms: u64,
+    /// It was answered that the topic is deleted.
+    pub done: bool,
+    /// What is sent later it does not take: from its answer on, or, where none has come, from when nobody can have it any more.
+    pub until_ms: u64,
+    /// If it is done, nothing that the log has of the topic below this is seen again. As far as is known it ended there when
+    /// the request was sent; a recovery that cuts the log cuts this too.
+    pub below: u64,
+}
+
 /// What an acknowledgement is worth. With the transient store pool even the lower one holds only once the commit service
 /// has come by.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -205,6 +225,10 @@ pub struct History {
     pub diverged: BTreeSet<String>,
     /// What was answered SEND_OK and is not there at the end, excused or not.
     pub lost: Vec<MessageId>,
+    /// In the order in which they were asked for.
+    pub deletions: Vec<Deletion>,
+    /// Topics that an operator has tried to make without an answer: by name, and when.
+    pub half_made: Vec<(String, u64)>,
     /// Distinct messages delivered to each group.
     pub delivered: BTreeMap<String, BTreeMap<MessageId, u64>>,
 }
@@ -325,6 +349,58 @@ impl History {
     #[must_use]
     pub fn is_deleted(&self, place: &Place) -> bool {
         place.physical_offset.is_some_and(|at| at < self.deleted(&place.broker))
+    }
+
+    /// Whether a deletion of its topic may have taken a message: it was not sent after that had come to its end.
+    #[must_use]
+    pub fn may_be_dropped(&self, broker: &str, topic: &str, id: MessageId) -> bool {
+        let Some(sent) = self.sends.get(&id) else { return false };
+        let takes = |deletion: &Deletion| {
+            deletion.broker == broker && deletion.topic == topic && sent.started_ms <= deletion.until_ms
+        };
+        self.deletions.iter().any(takes)
+    }
+
+    /// Whether a broker may be about to delete the topic.
+    #[must_use]
+    pub fn is_deleting(&self, broker: &str, topic: &str, at_ms: u64) -> bool {
+        let is_open = |deletion: &Deletion| {
+            deletion.broker == broker && deletion.topic == topic && at_ms <= deletion.until_ms
+        };
+        self.deletions.iter().any(is_open)
+    }
+
+    /// A broker has recovered, and its log ends at `end`: other records will stand behind it.
+    pub fn log_was_cut(&mut self, broker: &str, end: u64) {
+        for deletion in self.deletions.iter_mut().filter(|deletion| deletion.broker == broker) {
+            deletion.below = deletion.below.min(end);
+        }
+    }
+
+    /// Below it nothing of the topic is seen again; 0 where it was never deleted.
+    #[must_use]
+    pub fn dropped_below(&self, broker: &str, topic: &str) -> u64 {
+        let of_topic =
+            |deletion: &&Deletion| deletion.done && deletion.broker == broker && deletion.topic == topic;
+        self.deletions.iter().filter(of_topic).map(|deletion| deletion.below).max().unwrap_or(0)
+    }
+
+    /// Whether a request that makes the topic may still be on its way at or after `at_ms`: a send, or an operator's own. One
+    /// without an answer may be met until `linger_ms` later, and so may the first try of one that took long.
+    #[must_use]
+    pub fn may_be_made(&self, topic: &str, at_ms: u64, linger_ms: u64) -> bool {
+        let lingers = |sent: &Sent| {
+            let ended_ms = match (&sent.outcome, sent.ended_ms) {
+                (Outcome::Started, _) => return true,
+                (_, ended_ms) => ended_ms.unwrap_or(sent.started_ms + SEND_TIMEOUT_MS),
+            };
+            let is_known = matches!(sent.outcome, Outcome::Acked { .. } | Outcome::Refused { .. });
+            let is_quick = is_known && ended_ms - sent.started_ms <= ONE_TRY_MS;
+            ended_ms + if is_quick { 0 } else { linger_ms } >= at_ms
+        };
+        let half_made = |(name, made_ms): &(String, u64)| name == topic && made_ms + linger_ms >= at_ms;
+        self.half_made.iter().any(half_made)
+            || self.sends.values().filter(|sent| sent.topic == topic).any(lingers)
     }
 
     #[must_use]

@@ -72,7 +72,9 @@ pub fn start(cluster: &Cluster) {
         let topics = cluster.topics();
         for ((topic, queue), _) in disk.queues.iter().filter(|((topic, _), _)| topics.contains(topic)) {
             let (topic, queue, broker) = (topic.clone(), *queue, broker.clone());
-            let of_queue = |record: &&Record| record.topic == topic && record.queue == queue;
+            let of_queue = |record: &&Record| {
+                record.topic == topic && record.queue == queue && !disk.dropped.contains(&record.at)
+            };
             let stored: Vec<(i64, i64)> = disk
                 .log
                 .records

@@ -7,9 +7,9 @@ use crate::draw::{Draw, Key};
 use crate::faults;
 use crate::oracle::sql_filter::FORMS;
 use crate::plan::{
-    Consumption, Delays, Deletion, InSync, Plan, Pool, Replication, Settings, Transactions, Workload,
+    Consumption, Delays, Deletion, InSync, Passing, Plan, Pool, Replication, Settings, Transactions, Workload,
 };
-use crate::scenario::{self, Profile, delay, ordered, rebalance, retry_dlq, transaction};
+use crate::scenario::{self, Profile, delay, ordered, rebalance, retry_dlq, topic_deletion, transaction};
 
 /// Messages of one batch, at most.
 pub const BATCH_MAX: u32 = 5;
@@ -42,6 +42,7 @@ pub fn draw(scenario: &str, seed: u64) -> Option<Plan> {
         retry_dlq::NAME => Some(delays(&knob)),
         _ => None,
     };
+    settings.passing = (scenario == topic_deletion::NAME).then(|| passing(&knob));
     // A whole batch must fit into one file.
     let batch_bytes =
         u64::from(BATCH_MAX * (workload.body_bytes + workload.property_bytes + RECORD_OVERHEAD));
@@ -112,6 +113,7 @@ fn settings(profile: &Profile, knob: &impl Fn(&str) -> Key) -> Settings {
         transactions: None,
         delays: None,
         consumption: None,
+        passing: None,
         undisturbed: false,
     }
 }
@@ -153,6 +155,15 @@ fn transactions(knob: &impl Fn(&str) -> Key) -> Transactions {
         check_interval_ms: knob("check_interval_ms").pick(&[200, 500, 1_000]),
         check_max: knob("check_max").pick(&[3, 5, 15]),
         lone_producers: knob("lone_producers").percent(40),
+    }
+}
+
+fn passing(knob: &impl Fn(&str) -> Key) -> Passing {
+    Passing {
+        topics: knob("passing_topics").range(1, 3) as u32,
+        percent: knob("passing_percent").pick(&[20, 50]) as u32,
+        gap_ms: knob("passing_gap_ms").pick(&[200, 800, 2_000]),
+        gone_ms: knob("passing_gone_ms").pick(&[0, 300, 3_000]),
     }
 }
 

@@ -81,6 +81,9 @@ pub struct Settings {
     /// How consumers consume, where that is what the run is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub consumption: Option<Consumption>,
+    /// Topics that an operator deletes again and again; none: nobody does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub passing: Option<Passing>,
     /// Nothing disturbs the run: no read or write is cut in two, and at its end brokers stop in order instead of failing
     /// once more.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -238,6 +241,19 @@ pub struct Consumption {
     pub slow_percent: u32,
     /// Messages with which listeners fail once or twice.
     pub failing_percent: u32,
+}
+
+/// Topics that do not stay. To the even ones nothing is sent while they are gone; to the odd ones producers send at any time,
+/// and so make them again themselves.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Passing {
+    pub topics: u32,
+    /// Of all messages.
+    pub percent: u32,
+    /// Mean pause between two deletions.
+    pub gap_ms: u64,
+    /// How long a topic is gone, at most.
+    pub gone_ms: u64,
 }
 
 /// What clients do. Each message's own choices are keyed draws from the seed.

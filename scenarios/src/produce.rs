@@ -38,8 +38,10 @@ pub enum Series {
 const KNOW_AGAIN: Duration = Duration::from_secs(2);
 /// How often a sender looks whether the cluster is healed.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
+/// Takes what was meant for a topic that is closed.
+const USUAL_TOPIC: &str = "topic-0";
 /// A broker makes a topic within this, or is asked again.
-const MAKE_TIMEOUT: Duration = Duration::from_secs(1);
+pub const MAKE_TIMEOUT: Duration = Duration::from_secs(1);
 
 pub async fn run(rt: SimRuntime, cluster: Cluster, index: u32) {
     let name = names::producer(index);
@@ -76,18 +78,8 @@ fn start_senders(rt: &SimRuntime, cluster: &Cluster, client: &Client<SimRuntime>
 
 /// Who sends to queues of his choice has made his topics everywhere before.
 async fn make_topics(rt: SimRuntime, cluster: Cluster, client: Client<SimRuntime>) {
-    let queues = cluster.plan.settings.queues_per_topic as i32;
     for topic in cluster.topics() {
-        let header = CreateTopicHeader {
-            topic,
-            default_topic: DEFAULT_TOPIC.to_owned(),
-            read_queue_nums: queues,
-            write_queue_nums: queues,
-            perm: 6,
-            topic_filter_type: "SINGLE_TAG".to_owned(),
-            ..CreateTopicHeader::default()
-        };
-        let make = RemotingCommand::request(request::UPDATE_AND_CREATE_TOPIC).with_header(&header);
+        let make = make_topic(&cluster, &topic);
         for broker in names::brokers(&cluster.plan.settings) {
             let addr = broker_socket(&broker).to_string();
             let is_made = || async {
@@ -99,6 +91,22 @@ async fn make_topics(rt: SimRuntime, cluster: Cluster, client: Client<SimRuntime
             }
         }
     }
+}
+
+/// The request that makes a topic as a send would.
+#[must_use]
+pub fn make_topic(cluster: &Cluster, topic: &str) -> RemotingCommand {
+    let queues = cluster.plan.settings.queues_per_topic as i32;
+    let header = CreateTopicHeader {
+        topic: topic.to_owned(),
+        default_topic: DEFAULT_TOPIC.to_owned(),
+        read_queue_nums: queues,
+        write_queue_nums: queues,
+        perm: 6,
+        topic_filter_type: "SINGLE_TAG".to_owned(),
+        ..CreateTopicHeader::default()
+    };
+    RemotingCommand::request(request::UPDATE_AND_CREATE_TOPIC).with_header(&header)
 }
 
 /// Asks for the routes of its topics also when it has nothing to send any more: who knows no broker tells none that it can be
@@ -162,8 +170,11 @@ pub async fn take(
         if *next >= end {
             return None;
         }
-        let operation = draw(*next);
+        let mut operation = draw(*next);
         *next += operation.drafts.len() as u32;
+        for draft in operation.drafts.iter_mut().filter(|draft| progress.closed.contains(&draft.topic)) {
+            USUAL_TOPIC.clone_into(&mut draft.topic);
+        }
         Some(operation)
     })
 }

@@ -105,6 +105,7 @@ async fn go_on(rt: SimRuntime, cluster: Cluster, brokers: Vec<String>) {
         let listener = move |messages: Vec<Received>| {
             for received in &messages {
                 let place = consume::place(&received.broker_name, &received.message, &of);
+                told.witness.served(&place);
                 if let Some(committed) = known.get(&place.broker) {
                     told.witness.note(consumer_offset::goes_on(&of, &place, committed));
                 }

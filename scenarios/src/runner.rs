@@ -252,6 +252,10 @@ impl Run {
         if let Some(name) = self.not_running() {
             return late(format!("{name} does not run"));
         }
+        let operates = self.cluster.plan.settings.passing.is_some();
+        if operates && !self.cluster.progress(|progress| progress.operated) {
+            return late("the operator has not made all topics again that he has deleted".to_owned());
+        }
         if let Some(id) = witness.history(progress::unanswered) {
             return late(format!("the send of message {} has no outcome", id.0));
         }
@@ -649,7 +653,9 @@ impl Run {
             let (_, disk) = self.cluster.witness.cached(&name);
             // Consumers may still hand back.
             let dispatched = self.cluster.witness.dispatched(&name);
-            let verdict = queue_matches_log::judge_below(&name, &disk, dispatched)
+            let verdict = self.cluster.witness.judge_deleted(&name, &disk);
+            let verdict = verdict
+                .and_then(|()| queue_matches_log::judge_below(&name, &disk, dispatched))
                 .and_then(|()| queue_order::dense(&name, &disk))
                 .and_then(|()| delay::late(&name, &disk, self.seen_within_ms(), is_sent_since))
                 .and_then(|()| self.cluster.witness.judge_transactions(&name, &disk));

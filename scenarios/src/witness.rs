@@ -4,6 +4,7 @@
 //! thread; the lock is held for a moment at a time.
 
 mod deletion;
+mod passing;
 mod slave;
 mod turns;
 
@@ -161,7 +162,9 @@ impl Witness {
     pub fn ended(&self, draft: &Draft, outcome: Outcome) {
         let at_ms = self.world.now_ms();
         self.world.mark("sent", draft.id.0, code(&outcome));
-        if let Outcome::Acked { place, .. } = &outcome {
+        if let Outcome::Acked { place, .. } = &outcome
+            && !self.lock().history.may_be_dropped(&place.broker, &draft.topic, draft.id)
+        {
             self.used(&place.broker, Table::Topics, &draft.topic);
         }
         if let Outcome::Acked { place, status } = &outcome
@@ -436,7 +439,8 @@ impl Witness {
     fn read(&self, broker: &str, image: &Image) -> BrokerDisk {
         debug_assert!(self.nodes.contains_key(broker));
         let disk = read_broker(image, STORE, self.settings.queue_file_bytes, self.settings.index_file);
-        BrokerDisk { delay_levels_ms: self.delay_levels_ms(), ..disk }
+        let dropped = self.may_be_dropped(broker, &disk);
+        BrokerDisk { delay_levels_ms: self.delay_levels_ms(), dropped, ..disk }
     }
 
     fn delay_levels_ms(&self) -> Vec<u64> {
@@ -607,6 +611,7 @@ impl Witness {
         if self.is_damaged(broker) {
             return;
         }
+        self.deletions_end(broker);
         let (image, disk) = self.cached(broker);
         let ends_ms = self.world.ends_ms(self.nodes[broker]);
         let mut inner = self.lock();
@@ -671,9 +676,12 @@ impl Witness {
             (watched.ready, watched.to_be_made) = (true, false);
             let recovered = watched.first_append.unwrap_or(disk.log.end);
             consumer_offset::cut(&mut watched.committed, &disk, recovered);
-            watched.cuts.recovered(broker, &disk, deleted)
+            let verdict = watched.cuts.recovered(broker, &disk, deleted);
+            inner.history.log_was_cut(broker, recovered);
+            verdict
         };
         self.deletion_begins(broker, disk.log.end);
+        self.note(self.judge_deleted(broker, &disk));
         self.note(verdict);
         self.note(queue_matches_log::entries(broker, &disk).map(drop));
         self.note(self.judge_transactions(broker, &disk));

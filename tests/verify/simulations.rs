@@ -36,6 +36,7 @@ pub fn twice(root: &Path) -> Result<Outcome> {
         "transaction",
         "delay",
         "retry_dlq",
+        "topic_deletion",
         "replication",
         "promote_by_hand",
     ] {

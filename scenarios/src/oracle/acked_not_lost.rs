@@ -58,7 +58,8 @@ pub fn at_end(end: Final<'_>) -> Verdict {
         let uncommitted = end.committed_within_ms.is_some_and(|within_ms| {
             end.history.may_have_lost_uncommitted(&place.broker, (sent.started_ms, acked_ms), within_ms)
         });
-        if excused || uncommitted {
+        let dropped = end.history.may_be_dropped(&place.broker, &place.topic, *id);
+        if excused || uncommitted || dropped {
             continue;
         }
         let Some(disk) = end.brokers.get(&place.broker) else { continue };

@@ -96,6 +96,9 @@ pub fn claim(
 /// Records of one answer, at most: what is asked for, and what a broker gives for a unique key.
 pub const ANSWER_MAX: usize = 32;
 
+/// A broker notes there whom it has sent to another offset; the key is the group.
+const OFFSET_MOVED_TOPIC: &str = "OFFSET_MOVED_EVENT";
+
 /// What a broker has answered for a key: where the records are.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Answer {
@@ -137,8 +140,10 @@ pub fn answer(answer: &Answer, disk: &BrokerDisk) -> Verdict {
 /// stored.
 #[must_use]
 pub fn questions(disk: &BrokerDisk, count: usize) -> BTreeMap<(String, String), (bool, i64)> {
-    // A message of a transaction may have more copies than an answer holds.
-    let asked: Vec<&Record> = disk.log.records.iter().filter(|record| !record.is_of_transaction()).collect();
+    // A message of a transaction may have more copies than an answer holds; and so may a group whose consumers were sent
+    // elsewhere, which may add to them while it is asked.
+    let is_asked = |record: &&Record| !record.is_of_transaction() && record.topic != OFFSET_MOVED_TOPIC;
+    let asked: Vec<&Record> = disk.log.records.iter().filter(is_asked).collect();
     let step = asked.len().div_ceil(count.max(1)).max(1);
     let mut questions = BTreeMap::new();
     for record in asked.into_iter().rev().step_by(step) {

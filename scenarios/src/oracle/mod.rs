@@ -14,6 +14,7 @@
 //! | I14 TX | `transaction` | at each delivery, after each recovery, on the healed cluster, at the end |
 //! | I15 DELAY | `delay` | at each delivery, before each start, at the end |
 //! | DLQ, by README: dead exactly after too many tries | `dead_letters` | on the healed cluster, at the end |
+//! | DELETED, by README: what an operator has deleted is never seen again | `deleted_topic` | at each answer to a deletion on the raw disk, after each recovery, by pulls and deliveries after a deletion, at the end |
 //! | I16 COFFSET | `consumer_offset` | before each start, on the healed cluster after its rest, by requests and deliveries after the last start, and at the end |
 //! | ORDER, by README: in order, by one member; SHARE: one holder for each queue | `in_order` | when a listener is called, and when all have settled |
 //! | I17 ROUTE | `routes_converge` | while the healed cluster rests |
@@ -33,6 +34,7 @@ pub mod acked_not_lost;
 pub mod consumer_offset;
 pub mod dead_letters;
 pub mod delay;
+pub mod deleted_topic;
 pub mod ends;
 pub mod in_order;
 pub mod index_matches_log;
@@ -91,6 +93,8 @@ pub struct Final<'a> {
 /// The first broken promise.
 pub fn judge(end: Final<'_>) -> Verdict {
     for (name, disk) in end.brokers {
+        deleted_topic::queues(end.history, name, disk)?;
+        deleted_topic::numbers(end.history, name, disk)?;
         queue_matches_log::judge(name, disk)?;
         queue_order::dense(name, disk)?;
         no_phantom::log(end.history, name, disk)?;

@@ -78,7 +78,8 @@ pub fn checkpoint(broker: &str, disk: &BrokerDisk, known: &BTreeMap<u64, Record>
     }
     // Recovery goes by the older of the two times, so that only their minimum is a promise about the queues.
     let complete_ms = checkpoint.physic_ms.min(checkpoint.logic_ms);
-    for record in disk.log.records.iter().filter(|record| record.has_queue_entry()) {
+    let filed = |record: &&Record| record.has_queue_entry() && !disk.dropped.contains(&record.at);
+    for record in disk.log.records.iter().filter(filed) {
         let entry = disk
             .queues
             .get(&(record.topic.clone(), record.queue))

@@ -50,7 +50,8 @@ pub fn undelivered<'a>(
     for (broker, disk) in brokers {
         let may_skip = !sync_flush && history.lost_power_since(broker, 0);
         let deleting = history.deleting.get(broker).copied().unwrap_or(0);
-        let wanted = disk.log.records.iter().filter(|record| record.at >= deleting);
+        let is_kept = |record: &&Record| record.at >= deleting && !disk.dropped.contains(&record.at);
+        let wanted = disk.log.records.iter().filter(is_kept);
         let copied: BTreeSet<_> = disk.log.records.iter().map(part).collect();
         let is_own = |record: &Record| {
             record.topic.starts_with("RMQ_SYS_TRANS_") || record.topic.starts_with("TRANS_CHECK_")

@@ -25,7 +25,8 @@ pub fn judge(broker: &str, disk: &BrokerDisk) -> Verdict {
 pub fn judge_below(broker: &str, disk: &BrokerDisk, end: u64) -> Verdict {
     let reached = entries(broker, disk)?;
     for record in disk.log.records.iter().filter(|record| record.at < end) {
-        if record.has_queue_entry() && !reached.contains(&record.at) {
+        let may_lack = disk.dropped.contains(&record.at);
+        if record.has_queue_entry() && !reached.contains(&record.at) && !may_lack {
             let key: QueueKey = (record.topic.clone(), record.queue);
             let max = disk.queues.get(&key).map_or(0, |queue| queue.max());
             return Err(Broken::new(

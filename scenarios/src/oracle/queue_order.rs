@@ -13,10 +13,13 @@ use crate::platter::BrokerDisk;
 /// # Errors
 /// The first queue offset that is out of turn.
 pub fn dense(broker: &str, disk: &BrokerDisk) -> Verdict {
-    let mut next: BTreeMap<(&str, i32), i64> = BTreeMap::new();
+    let mut next: BTreeMap<(&str, i32), (i64, bool)> = BTreeMap::new();
     for record in disk.log.records.iter().filter(|record| record.has_queue_entry()) {
-        let expected = next.entry((&record.topic, record.queue)).or_insert(record.queue_offset);
-        if record.queue_offset != *expected {
+        let (expected, may_end) =
+            next.entry((&record.topic, record.queue)).or_insert((record.queue_offset, false));
+        // A topic that was deleted goes on behind all that it had, of which a loss of power may have taken the last.
+        let begins_anew = *may_end && record.queue_offset > *expected;
+        if record.queue_offset != *expected && !begins_anew {
             return Err(Broken::new(
                 "I4",
                 format!(
@@ -25,7 +28,7 @@ pub fn dense(broker: &str, disk: &BrokerDisk) -> Verdict {
                 ),
             ));
         }
-        *expected += 1;
+        (*expected, *may_end) = (record.queue_offset + 1, disk.dropped.contains(&record.at));
     }
     Ok(())
 }
@@ -97,6 +100,17 @@ mod tests {
         assert_eq!(dense("broker-a", &disk(&[(1_000_000, 4), (1_000_001, 5)])), Ok(()));
         assert!(dense("broker-a", &disk(&[(1_000_000, 4), (1_000_001, 4)])).is_err());
         assert!(dense("broker-a", &disk(&[(1_000_000, 4), (1_000_001, 6)])).is_err());
+    }
+
+    #[test]
+    fn a_deleted_topic_goes_on_behind_what_it_had_and_never_before() {
+        let after = |offset| {
+            let mut disk = disk(&[(1_000_000, 4), (1_000_001, offset)]);
+            disk.dropped.insert(disk.log.records[0].at);
+            dense("broker-a", &disk)
+        };
+        assert_eq!((after(5), after(7)), (Ok(()), Ok(())));
+        assert!(after(4).is_err() && after(0).is_err());
     }
 
     fn unique(history: &History, sync_flush: bool) -> Verdict {

@@ -30,6 +30,9 @@ pub fn at_end(end: Final<'_>) -> Verdict {
         if end.history.is_deleted(place) && place.physical_offset < Some(disk.log.min) {
             continue;
         }
+        if end.history.may_be_dropped(&place.broker, &place.topic, delivery.message) {
+            continue;
+        }
         let found = lookup(disk, &place.topic, place.queue, place.queue_offset);
         if found.is_some_and(|record| identify(&record.body) == Identity::Whole(delivery.message)) {
             continue;

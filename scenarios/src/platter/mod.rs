@@ -13,7 +13,7 @@ pub mod properties;
 pub mod queue;
 pub mod record;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use commit_log::Log;
 use queue::Queue;
@@ -55,6 +55,8 @@ pub struct BrokerDisk {
     pub abort: bool,
     /// The delays of the broker's settings; not from the disk.
     pub delay_levels_ms: Vec<u64>,
+    /// Where records are that a deletion of their topic may have taken out of their queues; not from the disk.
+    pub dropped: BTreeSet<u64>,
 }
 
 /// Reads the store below `root`, with files of the sizes that the broker was given; an index file has so many slots and entries.
@@ -70,6 +72,7 @@ pub fn read_broker(image: &Image, root: &str, queue_file_bytes: u64, index_file:
             .and_then(|bytes| checkpoint::Checkpoint::decode(bytes)),
         abort: image.files.contains_key(&format!("{root}/abort")),
         delay_levels_ms: Vec::new(),
+        dropped: BTreeSet::new(),
     }
 }
 

@@ -17,6 +17,7 @@ pub mod retry_dlq;
 pub mod rolling_restart;
 pub mod slave_restart;
 pub mod store;
+pub mod topic_deletion;
 pub mod transaction;
 
 use crate::oracle::Verdict;
@@ -130,6 +131,7 @@ pub const ALL: &[&dyn Scenario] = &[
     &retry_dlq::RetryDlq,
     &ordered::Ordered,
     &rebalance::Rebalance,
+    &topic_deletion::TopicDeletion,
 ];
 
 #[must_use]

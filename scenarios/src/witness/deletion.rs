@@ -156,7 +156,12 @@ impl Witness {
         }
         if folder == format!("{STORE}/commitlog") {
             self.removing_log(broker, node, base);
-        } else if folder.starts_with(&format!("{STORE}/consumequeue/")) {
+        } else if let Some(queue) = folder.strip_prefix(&format!("{STORE}/consumequeue/")) {
+            // With its topic a queue goes as a whole.
+            let topic = queue.split('/').next().unwrap_or(queue);
+            if self.lock().history.is_deleting(broker, topic, self.world.now_ms()) {
+                return;
+            }
             self.removing_queue(broker, node, (path, folder, base));
         }
     }

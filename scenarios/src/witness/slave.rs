@@ -116,7 +116,12 @@ impl Witness {
     /// Nothing has been wrong with the cluster for a while: slaves follow.
     pub fn is_well(&self) {
         let now_ms = self.world.now_ms();
-        self.lock().well_from_ms = Some(now_ms);
+        let mut inner = self.lock();
+        inner.well_from_ms = Some(now_ms);
+        // What has had no answer by now is not on its way any more.
+        inner.history.deletions.iter_mut().for_each(|deletion| {
+            deletion.until_ms = deletion.until_ms.min(now_ms);
+        });
     }
 
     /// A send was answered FLUSH_SLAVE_TIMEOUT.

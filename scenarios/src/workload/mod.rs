@@ -157,8 +157,18 @@ pub fn topics(plan: &Plan) -> Vec<String> {
     let usual = (0..workload.topics).map(|n| format!("topic-{n}"));
     let late = (0..workload.late_topics).map(|n| format!("late-{n}"));
     let slow = workload.slow_topic.then(|| SLOW_TOPIC.to_owned());
-    usual.chain(late).chain(slow).collect()
+    usual.chain(late).chain(slow).chain(passing(plan)).collect()
 }
+
+/// The topics that an operator deletes.
+#[must_use]
+pub fn passing(plan: &Plan) -> Vec<String> {
+    let count = plan.settings.passing.as_ref().map_or(0, |passing| passing.topics);
+    (0..count).map(|n| format!("{PASSING}{n}")).collect()
+}
+
+/// Names of the topics that are deleted begin so.
+pub const PASSING: &str = "passing-";
 
 /// Gets one message a second.
 pub const SLOW_TOPIC: &str = "slow";
@@ -199,6 +209,9 @@ pub fn operation(plan: &Plan, producer: u32, index: u32) -> Operation {
     } else {
         format!("topic-{}", key.branch("topic").range(0, u64::from(workload.topics.max(1)) - 1))
     };
+    let topic = passing_topic(plan, key).unwrap_or(topic);
+    // Nobody knows when one that goes one way has arrived, and whether it makes its topic again.
+    let kind = if kind == Kind::OneWay && topic.starts_with(PASSING) { Kind::Single } else { kind };
     let wait = kind == Kind::OneWay || !key.branch("wait").percent(u64::from(workload.no_wait_percent));
     let delay_level = if count == 1 && kind != Kind::Batch(1) { delay_level(plan, key) } else { 0 };
     let drafts = (index..index + count)
@@ -206,6 +219,14 @@ pub fn operation(plan: &Plan, producer: u32, index: u32) -> Operation {
         .collect();
     let gap_ms = key.branch("gap").exponential(workload.gap_ms);
     Operation { kind, drafts, gap_ms }
+}
+
+/// The topic of a message that goes to one that does not stay.
+fn passing_topic(plan: &Plan, key: Key) -> Option<String> {
+    let passing = plan.settings.passing.as_ref()?;
+    let goes_there = key.branch("passing").percent(u64::from(passing.percent));
+    let nth = key.branch("which passing").range(0, u64::from(passing.topics.max(1)) - 1);
+    goes_there.then(|| format!("{PASSING}{nth}"))
 }
 
 /// What becomes of a transaction.
