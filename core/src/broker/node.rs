@@ -285,6 +285,7 @@ fn store_config<R: Runtime>(rt: &R, config: &BrokerConfig) -> StoreConfig {
         index_geometry: Geometry { slots: index.slots, entries: index.entries },
         query_count_max: index.count_max,
         message_bytes_max: settings.message_bytes_max as usize,
+        record_crc: settings.record_crc,
         hot_bytes: memory_bytes
             .map_or(defaults.hot_bytes, |bytes| bytes / 100 * reads.memory_percent.min(100)),
         read_limits: ReadLimits {

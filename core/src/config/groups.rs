@@ -217,6 +217,9 @@ settings! {
         "flushIntervalConsumeQueue" queue_flush_interval_ms: u64 = 1_000;
         "flushConsumeQueueLeastPages" queue_flush_least_pages: u64 = 2;
         "flushConsumeQueueThoroughInterval" queue_flush_thorough_interval_ms: u64 = 60_000;
+        /// Whether each record carries a checksum of all of it, in its last property. Java's default is false: then recovery
+        /// knows a record that was torn outside of its body only by what is missing.
+        "enabledAppendPropCRC" record_crc: bool = true;
         "maxMessageSize" message_bytes_max: u32 = 4 * 1024 * 1024;
         /// An append that holds the log for longer means: busy.
         "osPageCacheBusyTimeOutMills" append_busy_ms: u64 = 1_000;

@@ -70,7 +70,6 @@ pub(super) const BROKER: &[&str] = &[
     "enableSingleTopicRegister",
     "enableSlaveActingMaster",
     "enableSplitRegistration",
-    "enabledAppendPropCRC",
     "endTransactionPoolQueueCapacity",
     "endTransactionThreadPoolNums",
     "fetchNamesrvAddrByAddressServer",

@@ -79,6 +79,59 @@ impl Marks {
     }
 }
 
+/// What is known of records before they are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Trust {
+    /// From here on every record carries a record checksum: without one it is damaged.
+    record_crc_from: u64,
+    /// What lies below was durable, and what was stored until then, in ms: there no power could be lost in the middle of a
+    /// record, and zeros in it are its sender's.
+    durable: u64,
+    durable_ms: i64,
+}
+
+impl Trust {
+    /// For a directory that its last process has left in order, or not.
+    pub fn new(checkpoint: &Checkpoint, clean: bool) -> Trust {
+        match checkpoint.positions() {
+            Some(own) => Trust {
+                record_crc_from: own.record_crc_from,
+                durable: own.queues_durable,
+                durable_ms: i64::MIN,
+            },
+            None if clean => Trust::unknown(),
+            // Java's own word for it.
+            None => Trust { durable: 0, durable_ms: checkpoint.physic_ms, ..Trust::unknown() },
+        }
+    }
+
+    /// For those who want to see what is there: nothing speaks against a record but what is in it.
+    pub fn unknown() -> Trust {
+        Trust { record_crc_from: NO_RECORD_CRC, durable: u64::MAX, durable_ms: i64::MAX }
+    }
+
+    /// The record at the beginning of `bytes`, which is to lie at `position`, in the file that begins at `base`.
+    fn decode<'a, R: Runtime>(
+        &self,
+        rt: &R,
+        bytes: &'a [u8],
+        (position, base): (u64, u64),
+    ) -> Result<Record<'a>, RecordError> {
+        if rt.mutant(Mutant::RecoverWithoutCrc) {
+            return codec::decode(bytes, Check::WithoutCrc { position });
+        }
+        if rt.mutant(Mutant::BodyCrcOnly) {
+            return codec::decode(bytes, Check::Body);
+        }
+        let record_crc = self.record_crc_from != NO_RECORD_CRC && position >= self.record_crc_from;
+        let record = codec::decode(bytes, Check::Whole { position, record_crc })?;
+        if position >= self.durable && record.store_timestamp > self.durable_ms {
+            codec::check_torn(&record, position - base)?;
+        }
+        Ok(record)
+    }
+}
+
 /// Where the scan ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Scan {
@@ -231,7 +284,7 @@ impl<R: Runtime> LogFiles<R> {
         &self,
         rt: &R,
         from: u64,
-        record_crc_from: u64,
+        trust: Trust,
         mut visit: impl FnMut(&Record<'_>) -> ControlFlow<()>,
     ) -> Result<Scan, RecoverError> {
         let mut scan = Scan { end: from, why: ScanEnd::Clean, records: 0, last_timestamp: 0, mark: from };
@@ -241,7 +294,7 @@ impl<R: Runtime> LogFiles<R> {
                 continue;
             }
             loop {
-                let step = scan_window(rt, file, &mut scan, record_crc_from, &mut visit)
+                let step = scan_window(rt, file, &mut scan, trust, &mut visit)
                     .map_err(RecoverError::io("read", &file.path))?;
                 marks.pass(scan.end);
                 scan.mark = marks.behind(scan.end);
@@ -385,22 +438,11 @@ enum Step {
     Broken,
 }
 
-/// How recovery verifies the record at `position`.
-fn check_at<R: Runtime>(rt: &R, position: u64, record_crc_from: u64) -> Check {
-    if rt.mutant(Mutant::RecoverWithoutCrc) {
-        return Check::WithoutCrc { position };
-    }
-    if rt.mutant(Mutant::BodyCrcOnly) {
-        return Check::Body;
-    }
-    Check::Whole { position, record_crc: record_crc_from != NO_RECORD_CRC && position >= record_crc_from }
-}
-
 fn scan_window<R: Runtime>(
     rt: &R,
     file: &MappedFile<R>,
     scan: &mut Scan,
-    record_crc_from: u64,
+    trust: Trust,
     visit: &mut impl FnMut(&Record<'_>) -> ControlFlow<()>,
 ) -> io::Result<Step> {
     let left = file.end() - scan.end;
@@ -437,7 +479,7 @@ fn scan_window<R: Runtime>(
             Head::Record { size } if size as usize > rest.len() => return Ok(Step::Window),
             Head::Record { .. } => {}
         }
-        let record = match codec::decode(rest, check_at(rt, scan.end, record_crc_from)) {
+        let record = match trust.decode(rt, rest, (scan.end, file.base)) {
             Ok(record) => record,
             Err(why) => return Ok(Step::LogEnd(why.into())),
         };

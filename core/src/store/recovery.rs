@@ -26,7 +26,7 @@ use super::index::{self, Known};
 use super::mapped_file::MappedFile;
 use super::queue_entry::{Entry, light_queues};
 use super::queue_files::QueueFiles;
-use super::recover_log::{LogFiles, Scan, list};
+use super::recover_log::{LogFiles, Scan, Trust, list};
 use super::recover_queues::{LookBehind, QueueGap, RecoveringQueues};
 use crate::message::codec::{self, BLANK_BYTES, Check, Head, Record};
 use crate::message::hash;
@@ -142,7 +142,7 @@ pub(crate) async fn look<R: Runtime>(
     let checkpoint = read.map_err(RecoverError::io("read", &paths.checkpoint))?;
     let dropped = DroppedTopics::load(rt, &paths.dropped).await?;
     let own = checkpoint.positions();
-    let record_crc_from = own.map_or(NO_RECORD_CRC, |own| own.record_crc_from);
+    let trust = Trust::new(&checkpoint, clean);
     let mut from = if whole { files.min() } else { files.scan_start(&checkpoint, clean) };
     loop {
         let from_min = from <= files.min();
@@ -175,7 +175,7 @@ pub(crate) async fn look<R: Runtime>(
         let batch_queues = list(rt, &paths.batch_consume_queue).await?;
         let mut gap: Option<QueueGap> = None;
         let scan = files
-            .scan(rt, from, record_crc_from, |record| {
+            .scan(rt, from, trust, |record| {
                 observe(record);
                 if record.physical_offset < dropped.before(record.topic) {
                     return ControlFlow::Continue(());

@@ -7,7 +7,7 @@ use std::ops::ControlFlow;
 
 use super::error::{RecoverError, ScanEnd};
 use super::mapped_file::MappedFile;
-use super::recover_log::LogFiles;
+use super::recover_log::{LogFiles, Trust};
 use crate::message::codec::{self, BLANK_BYTES, Check, Head, Record};
 use crate::runtime::Runtime;
 
@@ -69,13 +69,13 @@ impl<R: Runtime> LogFiles<R> {
         rt: &R,
         from: u64,
         limit: u64,
-        record_crc_from: u64,
+        trust: Trust,
         mut visit: impl FnMut(Seen<'_>) -> ControlFlow<()>,
     ) -> Result<(), RecoverError> {
         let mut at = from;
         loop {
             let mut broken = false;
-            let scan = self.scan(rt, at, record_crc_from, |record| {
+            let scan = self.scan(rt, at, trust, |record| {
                 broken = record.physical_offset >= limit || visit(Seen::Record(record)).is_break();
                 if broken { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
             });

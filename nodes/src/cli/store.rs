@@ -46,6 +46,7 @@ impl Place {
             commit_log_dirs: moved_dirs(commit_log_dirs(&settings.commit_log_dirs), &settings.root, dir),
             commit_log_file_bytes: settings.commit_log_file_bytes,
             consume_queue_file_bytes: settings.consume_queue_file_bytes,
+            record_crc: settings.record_crc,
             delay_levels_ms: delay.levels.ms().to_vec(),
             index: index.enabled,
             index_geometry: Geometry { slots: index.slots, entries: index.entries },

@@ -170,3 +170,61 @@ proptest! {
         let _ = head(&bytes);
     }
 }
+
+/// What a loss of power leaves of a record that begins `at` bytes into its file, when sector `lost` of its file is lost.
+fn without_sector(whole: &[u8], at: usize, lost: usize) -> Vec<u8> {
+    let sector = SECTOR_BYTES * lost..SECTOR_BYTES * (lost + 1);
+    let byte = |(nth, byte): (usize, &u8)| if sector.contains(&(at + nth)) { 0 } else { *byte };
+    whole.iter().enumerate().map(byte).collect()
+}
+
+fn as_recovery_sees(bytes: &[u8], at: u64) -> Result<(), RecordError> {
+    decode(bytes, WHOLE).and_then(|record| check_torn(&record, at))
+}
+
+#[test]
+fn a_lost_sector_of_a_record_without_a_checksum_is_seen_wherever_it_lies() {
+    for (body, filler) in [(1, 0), (1, 700), (600, 700), (30, 20)] {
+        let (body, properties) = (vec![b'b'; body], format!("KEYS\u{1}k\u{2}f\u{1}{}", "f".repeat(filler)));
+        let message = MessageToStore { body: &body, properties: &properties, ..java_message() };
+        let whole = encoded(message, false);
+        assert!(!has_record_crc(decode(&whole, WHOLE).expect("a record").properties));
+        for at in 0..SECTOR_BYTES {
+            assert_eq!(as_recovery_sees(&whole, at as u64), Ok(()), "at {at}");
+            for lost in 0..=(at + whole.len() - 1) / SECTOR_BYTES {
+                let torn = without_sector(&whole, at, lost);
+                if torn == whole {
+                    // No byte but zeros: nothing is lost.
+                    continue;
+                }
+                assert!(as_recovery_sees(&torn, at as u64).is_err(), "at {at}, sector {lost}, {body:?}");
+                // Part of it had been written when its page was last written by the kernel.
+                let begins = (SECTOR_BYTES * lost).saturating_sub(at);
+                let mut half = torn;
+                half[begins..begins + 1].copy_from_slice(&whole[begins..begins + 1]);
+                assert!(half == whole || as_recovery_sees(&half, at as u64).is_err(), "at {at}, {lost}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_record_that_could_pass_for_a_torn_one_carries_a_checksum_whatever_is_asked_for() {
+    let carries = |message| {
+        let bytes = encoded(message, false);
+        has_record_crc(decode(&bytes, WHOLE_CRC).map_or("", |record| record.properties))
+    };
+    assert!(carries(MessageToStore { body: b"", ..java_message() }));
+    let zero = MessageToStore { properties: "KEYS\u{1}k\0\u{2}", ..java_message() };
+    assert!(carries(zero));
+    assert!(!carries(java_message()));
+    // One of another broker: the zero at its end is taken for a lost sector, but not elsewhere.
+    let mut foreign = hex(JAVA);
+    let size = foreign.len();
+    foreign[size - 2] = 0;
+    assert_eq!(as_recovery_sees(&foreign, 0), Ok(()));
+    assert_eq!(
+        as_recovery_sees(&foreign, (SECTOR_BYTES - size + 1) as u64),
+        Err(RecordError::Torn { at: size - 2 })
+    );
+}

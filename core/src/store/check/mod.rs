@@ -17,10 +17,11 @@ pub use repair::{RepairError, Repaired, repair};
 
 use serde::Serialize;
 
-use super::checkpoint::{CHECKPOINT_BYTES, NO_RECORD_CRC};
+use super::checkpoint::CHECKPOINT_BYTES;
 use super::config::StoreConfig;
 use super::error::{RecoverError, ScanEnd};
 use super::mapped_file::parse_file_name;
+use super::recover_log::Trust;
 use super::recovery::{Look, Paths, Survey, look};
 use super::resync::Seen;
 use crate::runtime::Runtime;
@@ -236,7 +237,7 @@ impl Behind {
                 return Ok(behind);
             }
         }
-        let walk = whole.files.walk(rt, whole.scan.end, u64::MAX, NO_RECORD_CRC, |seen| {
+        let walk = whole.files.walk(rt, whole.scan.end, u64::MAX, Trust::unknown(), |seen| {
             if let Seen::Record(record) = seen
                 && record.store_timestamp >= whole.scan.last_timestamp
             {
@@ -341,8 +342,8 @@ async fn holes_between<R: Runtime>(
     if whole.scan.end >= recovered_end {
         return Ok(holes);
     }
-    let record_crc_from = whole.checkpoint.positions().map_or(NO_RECORD_CRC, |own| own.record_crc_from);
-    let walk = whole.files.walk(rt, whole.scan.end, recovered_end, record_crc_from, |seen| {
+    let trust = Trust::new(&whole.checkpoint, whole.clean);
+    let walk = whole.files.walk(rt, whole.scan.end, recovered_end, trust, |seen| {
         if let Seen::Hole(hole) = seen {
             holes.push(Damage { at: hole.at, why: format!("{}; damaged up to {}", hole.why, hole.end) });
         }

@@ -5,11 +5,10 @@ use std::ops::ControlFlow;
 use super::{Filter, Line, Out, RecordLine};
 use crate::message::codec::Record;
 use crate::runtime::Runtime;
-use crate::store::checkpoint::NO_RECORD_CRC;
 use crate::store::config::StoreConfig;
 use crate::store::error::{RecoverError, ScanEnd};
 use crate::store::mapped_file::parse_file_name;
-use crate::store::recover_log::{LogFiles, list};
+use crate::store::recover_log::{LogFiles, Trust, list};
 use crate::store::recovery::Paths;
 use crate::store::resync::{Hole, Seen};
 
@@ -51,7 +50,7 @@ pub(super) async fn show<R: Runtime>(
         let file = LogFiles::open_one(rt, base, &path, len).await?;
         let mut shown = Shown { path: &path, filter, unused: None, out: &mut *out };
         let from = base.max(filter.from);
-        let walk = file.walk(rt, from, end, NO_RECORD_CRC, |seen| match seen {
+        let walk = file.walk(rt, from, end, Trust::unknown(), |seen| match seen {
             Seen::Record(record) => shown.record(record),
             Seen::Hole(hole) => shown.hole(hole, end),
         });
