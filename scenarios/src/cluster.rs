@@ -140,6 +140,19 @@ impl Cluster {
         self.nodes[name]
     }
 
+    /// With what may differ from life to life of a broker.
+    fn in_this_life(&self, name: &str, mut config: BrokerConfig) -> BrokerConfig {
+        let is_slave = config.identity.role == Role::Slave;
+        config.store.record_crc = self.record_crc(name, is_slave);
+        config
+    }
+
+    /// Whether this life of a broker writes record checksums.
+    #[must_use]
+    pub fn record_crc(&self, name: &str, is_slave: bool) -> bool {
+        self.plan.settings.record_crc.of(is_slave, self.world.boots(self.node(name)))
+    }
+
     /// Starts every node.
     pub fn boot(&self) {
         for name in names::name_servers(&self.plan.settings) {
@@ -212,7 +225,8 @@ async fn run_name_server(rt: SimRuntime) {
 async fn run_broker(rt: SimRuntime, cluster: Cluster, name: String) {
     debug_assert!(is_broker(&name));
     cluster.witness.before_start(&name);
-    match Broker::start(rt.clone(), broker_config(&cluster.plan.settings, &name)).await {
+    let config = cluster.in_this_life(&name, broker_config(&cluster.plan.settings, &name));
+    match Broker::start(rt.clone(), config).await {
         Ok(broker) => {
             cluster.witness.ready(&name);
             rt.stop_requested().await;
@@ -230,7 +244,8 @@ async fn run_slave(rt: SimRuntime, cluster: Cluster, name: String) {
     cluster.witness.slave_starts(&name);
     let promotes = cluster.progress(|progress| progress.promotes);
     let config = if promotes { promoted_config } else { slave_config };
-    match Broker::start(rt.clone(), config(&cluster.plan.settings, &name)).await {
+    let config = cluster.in_this_life(&name, config(&cluster.plan.settings, &name));
+    match Broker::start(rt.clone(), config).await {
         Ok(broker) => {
             cluster.witness.slave_ready(&name);
             if promotes {

@@ -7,7 +7,8 @@ use crate::draw::{Draw, Key};
 use crate::faults;
 use crate::oracle::sql_filter::FORMS;
 use crate::plan::{
-    Consumption, Delays, Deletion, InSync, Passing, Plan, Pool, Replication, Settings, Transactions, Workload,
+    Consumption, Delays, Deletion, InSync, Passing, Plan, Pool, RecordCrc, Replication, Settings,
+    Transactions, Workload,
 };
 use crate::scenario::{self, Profile, delay, ordered, rebalance, retry_dlq, topic_deletion, transaction};
 
@@ -77,6 +78,10 @@ fn settings(profile: &Profile, knob: &impl Fn(&str) -> Key) -> Settings {
         // Some slow disks are too slow for it.
         sync_flush_timeout_ms: knob("sync_flush_timeout_ms").pick(&[100, 300, 1_000, 5_000, 5_000]),
         pool: (!sync_flush && knob("pool").percent(50)).then(|| pool(knob)),
+        record_crc: match knob("plain_records").percent(if profile.replicates() { 50 } else { 30 }) {
+            false => RecordCrc::On,
+            true => record_crc(profile, knob),
+        },
         // Files of a few KiB: a run then crosses many file ends, which is where recovery has its cases.
         // Where files are deleted there must be many.
         commit_log_file_bytes: 1024
@@ -115,6 +120,14 @@ fn settings(profile: &Profile, knob: &impl Fn(&str) -> Key) -> Settings {
         consumption: None,
         passing: None,
         undisturbed: false,
+    }
+}
+
+/// Records as Java's brokers write them by default, in some lives or in all.
+fn record_crc(profile: &Profile, knob: &impl Fn(&str) -> Key) -> RecordCrc {
+    match profile.replicates() {
+        true => knob("record_crc").pick(&[RecordCrc::Off, RecordCrc::OffOnMasters, RecordCrc::InTurns]),
+        false => knob("record_crc").pick(&[RecordCrc::Off, RecordCrc::Off, RecordCrc::InTurns]),
     }
 }
 

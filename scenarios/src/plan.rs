@@ -44,6 +44,9 @@ pub struct Settings {
     /// The transient store pool of ASYNC_FLUSH; none: appends go into the files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pool: Option<Pool>,
+    /// Which records carry a checksum of all of them.
+    #[serde(default, skip_serializing_if = "RecordCrc::is_on")]
+    pub record_crc: RecordCrc,
     pub commit_log_file_bytes: u64,
     pub queue_file_bytes: u64,
     /// Files of queues that a store alone keeps open; none: as many as usual.
@@ -88,6 +91,38 @@ pub struct Settings {
     /// once more.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub undisturbed: bool,
+}
+
+/// `enabledAppendPropCRC` of the brokers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RecordCrc {
+    #[default]
+    On,
+    /// As Java's brokers have it by default.
+    Off,
+    /// Slaves, which write nothing of their own, have it on.
+    OffOnMasters,
+    /// A broker's first life has it, its second has not, and so on: somebody cannot decide.
+    InTurns,
+}
+
+impl RecordCrc {
+    #[must_use]
+    pub fn is_on(&self) -> bool {
+        *self == RecordCrc::On
+    }
+
+    /// The setting of a life of a broker; lives are counted from 1.
+    #[must_use]
+    pub fn of(self, is_slave: bool, life: u64) -> bool {
+        match self {
+            RecordCrc::On => true,
+            RecordCrc::Off => false,
+            RecordCrc::OffOnMasters => is_slave,
+            RecordCrc::InTurns => life % 2 == 1,
+        }
+    }
 }
 
 /// How the slaves of each broker follow it, and what it waits for.

@@ -19,7 +19,7 @@ use crate::draw::Draw;
 use crate::history::{Outcome, Place, Status};
 use crate::look_ups;
 use crate::oracle::ends;
-use crate::plan::{Deletion, Settings};
+use crate::plan::Deletion;
 use crate::produce::{Series, take};
 use crate::witness::STORE;
 use crate::workload::{self, Draft, FILLER, Operation};
@@ -37,7 +37,7 @@ const REFUSED_PAUSE: Duration = Duration::from_millis(100);
 pub async fn run(rt: SimRuntime, cluster: Cluster, name: String) {
     cluster.witness.abandoned(|_| true);
     cluster.witness.before_start(&name);
-    let store = match MessageStore::open(rt.clone(), store_config(&cluster.plan.settings)).await {
+    let store = match MessageStore::open(rt.clone(), store_config(&cluster, &name)).await {
         Ok(store) => store,
         Err(error) => {
             tracing::debug!(%error, name, "the store does not open");
@@ -76,12 +76,14 @@ async fn open_again(rt: SimRuntime, cluster: Cluster, name: String) {
         return;
     }
     rt.sleep(Duration::from_millis(key.branch("after").exponential(SECOND_OPEN_MS))).await;
-    let opened = MessageStore::open(rt, store_config(&cluster.plan.settings)).await;
+    let opened = MessageStore::open(rt, store_config(&cluster, &name)).await;
     cluster.witness.note(ends::second_open(&name, &opened));
 }
 
-fn store_config(settings: &Settings) -> StoreConfig {
+fn store_config(cluster: &Cluster, name: &str) -> StoreConfig {
+    let settings = &cluster.plan.settings;
     let mut config = StoreConfig::new(STORE);
+    config.record_crc = cluster.record_crc(name, false);
     config.commit_log_file_bytes = settings.commit_log_file_bytes;
     config.consume_queue_file_bytes = settings.queue_file_bytes;
     config.open_queue_files_max = settings.open_queue_files.unwrap_or(config.open_queue_files_max);

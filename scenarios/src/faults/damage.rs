@@ -2,7 +2,7 @@
 //! make again by itself.
 //!
 //! Chosen is what the promise is about. A start knows where the log was durable and where it may begin to read it, and so must
-//! see that a file is missing between others or before that end, and any turned bit between the two. It cannot know that its
+//! see that a file is missing between others or before that end, and any turned bit between the two, where a checksum covers it. It cannot know that its
 //! first files are missing, since old ones go by themselves, nor read all of a log at each start.
 
 use hotfire_sim::disk::LostFile;
@@ -129,7 +129,8 @@ fn is_quiet(path: &str, disk: &BrokerDisk, from: u64) -> bool {
     disk.log.records.iter().filter(of_queue).all(|record| record.at < from)
 }
 
-/// A byte of each record between where a start begins to read and what was durable.
+/// A byte of each record between where a start begins to read and what was durable, of those that a checksum covers: in a
+/// record without one of its own that is the body alone.
 fn record_bytes(image: &Image, disk: &BrokerDisk, own: Own, pick: u64) -> Vec<(String, u64)> {
     let read = disk.log.records.iter().filter(|record| (own.scan_from..own.durable).contains(&record.at));
     let bytes = read.filter_map(|record| {
@@ -141,7 +142,12 @@ fn record_bytes(image: &Image, disk: &BrokerDisk, own: Own, pick: u64) -> Vec<(S
             })?;
         let offset = record.at - base;
         let is_whole = matches!(decode(file.get(offset as usize..)?, record.at), Found::Record(_));
-        is_whole.then(|| (path, offset + pick % u64::from(record.bytes)))
+        let (from, bytes) = if record.properties.contains("__CRC32#\u{1}") {
+            (0, u64::from(record.bytes))
+        } else {
+            (record.body_at(), record.body.len() as u64)
+        };
+        (is_whole && bytes > 0).then(|| (path, offset + from + pick % bytes))
     });
     bytes.collect()
 }

@@ -47,6 +47,13 @@ impl Record {
         self.at + u64::from(self.bytes)
     }
 
+    /// Where its body begins, from its own first byte on.
+    #[must_use]
+    pub fn body_at(&self) -> u64 {
+        let host = |v6: i32| if self.system_flag & v6 != 0 { 20 } else { 8 };
+        72 + host(BORN_HOST_V6) + host(STORE_HOST_V6)
+    }
+
     /// Whether it is a half message, was made of one, or settles one. A broker may store the very same once more.
     #[must_use]
     pub fn is_of_transaction(&self) -> bool {
