@@ -102,6 +102,16 @@ mutants! {
     DeleteBeforeQueues = "store: retention",
     /// A queue's minimum stays where it was when its records are deleted.
     MinimumStays = "store: retention",
+    /// A deletion of a topic is answered, and its record written a second later.
+    DroppedUnwritten = "store: deleted topics",
+    /// Recovery files what the log has of a deleted topic.
+    DroppedRefiled = "store: deleted topics",
+    /// After a start a deleted topic's queue offsets begin at 0 again.
+    DroppedBeginsAnew = "store: deleted topics",
+    /// The record of a deletion is not cut with a log that has lost its end.
+    DroppedUncut = "store: deleted topics",
+    /// What groups have committed on a deleted topic stays.
+    DeletionKeepsOffsets = "broker: deleted topics",
     /// A SYNC_MASTER put is answered before a slave has it.
     AckBeforeSlave = "ha: master",
     /// A slave that is ahead of its master does not compare, and is believed.

@@ -53,6 +53,7 @@ mod retention;
 use std::io;
 use std::slice;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 pub use answer::{Appended, AppendedBatch, ArrivalListener, Boundary, GetStatus, Read};
 pub use clean::StoreUsage;
@@ -134,7 +135,7 @@ impl<R: Runtime> MessageStore<R> {
             let next = offsets.of(&queue.topic, queue.queue_id);
             next.store(queue.max(), std::sync::atomic::Ordering::Relaxed);
         }
-        for (topic, dropped) in opened.dropped.iter() {
+        for (topic, dropped) in opened.dropped.iter().filter(|_| !rt.mutant(Mutant::DroppedBeginsAnew)) {
             for (queue_id, next) in &dropped.next {
                 // Without entries it is where it was dropped. With some, what the log says counts.
                 if queues.find(topic, *queue_id).is_none_or(|queue| queue.max() == 0) {
@@ -462,7 +463,15 @@ impl<R: Runtime> MessageStore<R> {
         }
         let mut dropped = (*known).clone();
         dropped.add(topic, Dropped { before, next });
-        dropped.save(&self.rt, &self.paths.dropped).await?;
+        if self.rt.mutant(Mutant::DroppedUnwritten) {
+            let (rt, path, late) = (self.rt.clone(), self.paths.dropped.clone(), dropped.clone());
+            self.rt.spawn("store.dropped", async move {
+                rt.sleep(Duration::from_secs(1)).await;
+                let _ = late.save(&rt, &path).await;
+            });
+        } else {
+            dropped.save(&self.rt, &self.paths.dropped).await?;
+        }
         self.dispatch.drop_queues(topic, dropped).await
     }
 

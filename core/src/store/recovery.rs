@@ -177,7 +177,8 @@ pub(crate) async fn look<R: Runtime>(
         let scan = files
             .scan(rt, from, trust, |record| {
                 observe(record);
-                if record.physical_offset < dropped.before(record.topic) {
+                let in_queue = record.physical_offset >= dropped.before(record.topic);
+                if !in_queue && !rt.mutant(Mutant::DroppedRefiled) {
                     return ControlFlow::Continue(());
                 }
                 let Some(mut entry) = Entry::of(record, &config.delay_levels_ms) else {
@@ -247,7 +248,9 @@ pub(crate) async fn open<R: Runtime>(
     mark_running(rt, paths).await.map_err(RecoverError::repair(&paths.abort))?;
     if !dropped.is_empty() {
         // Also when nothing changes: the process that wrote it may have died before it was durable.
-        dropped.cut(scan.end);
+        if !rt.mutant(Mutant::DroppedUncut) {
+            dropped.cut(scan.end);
+        }
         dropped.save(rt, &paths.dropped).await.map_err(RecoverError::repair(&paths.dropped))?;
     }
     let known_end = checkpoint.positions().map(|own| own.queues_durable);

@@ -145,6 +145,11 @@ pub fn scenario_of(mutant: Mutant) -> &'static str {
         | Mutant::RecoverForgetsDueTime => "delay",
         Mutant::SendBackUnflushed => "retry_dlq",
         Mutant::OrderlyUnlocksEarly | Mutant::OrderlyIgnoresLocks => "ordered",
+        Mutant::DroppedUnwritten
+        | Mutant::DroppedRefiled
+        | Mutant::DroppedBeginsAnew
+        | Mutant::DroppedUncut
+        | Mutant::DeletionKeepsOffsets => "topic_deletion",
         Mutant::OffsetErrorIsNone | Mutant::OverflowGoesToMin | Mutant::BroadcastKeepsPulled => "rebalance",
         _ => "power_loss",
     }
@@ -174,6 +179,10 @@ pub fn seen_undisturbed(mutant: Mutant) -> Option<&'static str> {
         Mutant::ImmunityReadTwice => Some("the time of an immune half message ends by itself"),
         Mutant::OverflowOneIsIllegal => Some("every round comes to the end of the op records"),
         Mutant::OpBeforeFinal => Some("I14 reads the order of records in the log"),
+        Mutant::DroppedRefiled => {
+            Some("the brokers' last start needs no fault, and reads the end of the log again")
+        }
+        Mutant::DeletionKeepsOffsets => Some("DELETED reads the disk's surface at each answer to a deletion"),
         Mutant::QueryOfAnyTime | Mutant::TimeLowerIsBehind | Mutant::TagsNotAsked => {
             Some("the healed cluster is asked, and its answers are held against the disk")
         }

@@ -3,7 +3,7 @@
 use crate::remoting::RemotingCommand;
 use crate::remoting::codes::response;
 use crate::remoting::headers::{DeleteSubscriptionGroupHeader, DeleteTopicHeader};
-use crate::runtime::Runtime;
+use crate::runtime::{Mutant, Runtime};
 
 use super::super::names;
 use super::super::refusal::Refusal;
@@ -37,7 +37,9 @@ impl<R: Runtime> AdminRequests<R> {
         }
         // First, so that nothing more is sent to it.
         self.topics.delete(&topic).await?;
-        self.offsets.remove_topic(&topic);
+        if !self.rt.mutant(Mutant::DeletionKeepsOffsets) {
+            self.offsets.remove_topic(&topic);
+        }
         self.save_offsets().await?;
         self.drop_queues(&topic).await?;
         tracing::info!(topic, "topic deleted");
