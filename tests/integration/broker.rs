@@ -234,6 +234,26 @@ fn a_batch_has_consecutive_offsets_and_an_id_for_each_member() {
     });
 }
 
+/// Recovery would put such a record into the other queue, in the place of that queue's own.
+#[test]
+fn a_member_of_a_batch_cannot_say_that_it_stands_in_another_queue() {
+    run(async {
+        let dir = TempDir::new("batch-light");
+        let broker = start(&dir, &sync_flush()).await;
+        let client = Client::of(&broker);
+        client.done(send(&send_header("Other", 2, ""), b"its own".to_vec())).await;
+        let mut body = Vec::new();
+        let properties = "INNER_MULTI_DISPATCH\u{1}Other\u{2}INNER_MULTI_QUEUE_OFFSET\u{1}0\u{2}a\u{1}b";
+        encode_item(&BatchItem { flag: 0, body: b"x", properties }, &mut body);
+        let header = SendMessageHeader { batch: true, ..send_header("Life", 2, "") };
+        client.done(send(&header, body)).await;
+        let read = messages(&client.done(pull(&pull_header("Life", 2, 0, "*"))).await);
+        assert!(!read[0].properties.contains("INNER_MULTI_QUEUE_OFFSET"), "{:?}", read[0].properties);
+        assert!(read[0].properties.contains("a\u{1}b"));
+        broker.stop().await.expect("a clean stop");
+    });
+}
+
 #[test]
 fn a_held_pull_is_answered_by_the_message_it_wants() {
     run(async {

@@ -42,6 +42,9 @@ use super::transaction::half;
 const NOT_STORED: [&str; 4] =
     [properties::WAIT, "POP_CK", properties::CLUSTER, properties::INNER_MULTI_QUEUE_OFFSET];
 
+/// Those of a batch's member, which keeps its own `WAIT` as it does with Java.
+const NOT_STORED_OF_MEMBER: [&str; 2] = [properties::CLUSTER, properties::INNER_MULTI_QUEUE_OFFSET];
+
 /// Properties of features that this broker does not have.
 const TIMER_PROPERTIES: [&str; 3] =
     [properties::TIMER_DELAY_SEC, properties::TIMER_DELAY_MS, properties::TIMER_DELIVER_MS];
@@ -488,9 +491,11 @@ impl<R: Runtime> SendMessage<R> {
     ) -> Wants<'a> {
         let start = stored.len();
         let mut wants = Wants::of_none();
-        for segment in properties::segments(raw).filter(|segment| segment.name != properties::CLUSTER) {
+        for segment in properties::segments(raw) {
             wants.add(segment);
-            push_segment(stored, start, segment.whole);
+            if !NOT_STORED_OF_MEMBER.contains(&segment.name) {
+                push_segment(stored, start, segment.whole);
+            }
         }
         for segment in of_batch {
             if properties::find(raw, segment.name).is_none() {
