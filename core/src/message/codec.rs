@@ -275,8 +275,12 @@ pub enum Check {
     Lengths,
     /// The body's checksum too.
     Body,
-    /// Everything that can be known about a record at `position`: recovery. With `record_crc` a record without a record
-    /// checksum is damaged: only the checksum shows properties that were torn to zeros.
+    /// Everything that can be known about a record at `position`: recovery. `record_crc` says that we have written here, and
+    /// each record with a record checksum: only that shows properties that were torn to zeros. Java may have written here
+    /// since, without us knowing, so that a record without one is whole all the same where nothing of it can be torn: it has
+    /// no zero byte in topic and properties, and what it ends with is no checksum property with a flipped bit. Else a
+    /// checksum that does not fit may be one that Java has copied with the properties of another record, and says no more
+    /// than its absence.
     Whole { position: u64, record_crc: bool },
     /// As `Whole`, with lengths and magic alone: a planted bug of the simulator.
     WithoutCrc { position: u64 },
@@ -457,7 +461,7 @@ pub fn decode(bytes: &[u8], check: Check) -> Result<Record<'_>, RecordError> {
     if computed != whole.len() {
         return Err(RecordError::Size { stated: size, computed });
     }
-    check_whole(whole, body, properties, body_crc, physical_offset, check)?;
+    check_whole(whole, (body, topic, properties), body_crc, physical_offset, check)?;
     let topic = std::str::from_utf8(topic).map_err(|_| RecordError::NotText { field: "topic" })?;
     if topic.is_empty() {
         return Err(RecordError::NoTopic);
@@ -487,8 +491,7 @@ pub fn decode(bytes: &[u8], check: Check) -> Result<Record<'_>, RecordError> {
 
 fn check_whole(
     whole: &[u8],
-    body: &[u8],
-    properties: &[u8],
+    (body, topic, properties): (&[u8], &[u8], &[u8]),
     body_crc: u32,
     physical_offset: u64,
     check: Check,
@@ -505,12 +508,14 @@ fn check_whole(
         }
     }
     let Check::Whole { record_crc, .. } = check else { return Ok(()) };
+    let has_zeros = || topic.contains(&0) || properties.contains(&0);
     let Some(stated) = record_crc_of(properties) else {
-        return if record_crc { Err(RecordError::RecordCrcMissing) } else { Ok(()) };
+        let torn = record_crc && (has_zeros() || ends_in_damaged_crc(properties));
+        return if torn { Err(RecordError::RecordCrcMissing) } else { Ok(()) };
     };
     let (summed, _) = whole.split_at(whole.len() - CRC_PROPERTY_BYTES);
     let computed = crc(summed);
-    if computed != stated {
+    if computed != stated && (record_crc || has_zeros()) {
         return Err(RecordError::RecordCrc { stated, computed });
     }
     Ok(())
@@ -540,6 +545,13 @@ pub fn check_torn(record: &Record<'_>, at: u64) -> Result<(), RecordError> {
         Some(last) => Err(RecordError::Torn { at: properties_at + last }),
         None => Ok(()),
     }
+}
+
+/// Whether the last 20 bytes of `properties` were a record checksum once: most of its name is there.
+fn ends_in_damaged_crc(properties: &[u8]) -> bool {
+    let Some((_, tail)) = properties.split_last_chunk::<CRC_PROPERTY_BYTES>() else { return false };
+    let same = tail.iter().zip(CRC_PROPERTY_NAME).filter(|(found, expected)| found == expected).count();
+    same > CRC_PROPERTY_NAME.len() / 2
 }
 
 /// Whether a record with these properties carries a record checksum.

@@ -7,12 +7,14 @@
 //!   64..72   `HOTFIRE1`: the fields below are there
 //!   72..80   a record's position: everything below is durable in the log and in the queues
 //!   80..88   the position up to which queues are complete and durable
-//!   88..96   from here on every record carries a record checksum; 2^64 - 1 for nowhere
+//!   88..96   from here on every record that we have written carries a record checksum; 2^64 - 1 for nowhere
 //!   96..100  CRC-32 of bytes 0..96
 //!   104..112 everything below is in the index, durably
 //!   112..120 the name of the index file that was added to last, as a number; 0 for none
 //!   120..124 the number of its next entry: those below are durable
 //!   124..128 CRC-32 of bytes 0..124; no index is claimed when it does not fit
+//!   128..136 where we stopped in order: we have written nothing from here on; 2^64 - 1 while we run
+//!   136..140 CRC-32 of bytes 0..136; nothing is known of it when it does not fit
 //! Java keeps bytes 64 and up as they are and changes those below, so that the sum shows whether it ran since: our fields
 //! are then worth nothing, and Java's times may be ahead of its queues (S-10).
 //!
@@ -33,10 +35,14 @@ const END: usize = 100;
 const INDEX_AT: usize = 104;
 const INDEX_CRC_AT: usize = 124;
 const INDEX_END: usize = 128;
-const _: () = assert!(INDEX_END <= SECTOR_BYTES);
+const STOPPED_CRC_AT: usize = 136;
+const STOPPED_END: usize = 140;
+const _: () = assert!(STOPPED_END <= SECTOR_BYTES);
 
 /// No record is known to carry a record checksum.
 pub(crate) const NO_RECORD_CRC: u64 = u64::MAX;
+/// We run, or have not stopped in order.
+pub(crate) const NOT_STOPPED: u64 = u64::MAX;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Checkpoint {
@@ -77,12 +83,15 @@ pub(crate) struct Positions {
     pub scan_from: u64,
     pub queues_durable: u64,
     pub record_crc_from: u64,
+    /// What lies behind is not ours: a broker that does not write this file at once, as Java's, has run after us.
+    pub stopped_at: u64,
 }
 
 impl Checkpoint {
     /// A file that is too short, as a power loss during its creation leaves it, says nothing.
     pub fn decode(bytes: &[u8]) -> Checkpoint {
         let Some(index) = bytes.get(..INDEX_END) else { return Checkpoint::default() };
+        let stopped_at = stopped_at(bytes);
         let Some(bytes) = bytes.first_chunk::<END>() else { return Checkpoint::default() };
         let field = |at: usize| {
             let bytes = bytes.get(at..at + 8).expect("fields lie in the first 100 bytes");
@@ -97,6 +106,7 @@ impl Checkpoint {
                 scan_from: field(72) as u64,
                 queues_durable: field(80) as u64,
                 record_crc_from: field(88) as u64,
+                stopped_at: stopped_at.unwrap_or(NOT_STOPPED),
             })
         };
         Checkpoint {
@@ -132,6 +142,9 @@ impl Checkpoint {
                 bytes.extend_from_slice(&next.to_be_bytes());
                 bytes.extend_from_slice(&crc32fast::hash(&bytes).to_be_bytes());
             }
+            bytes.resize(INDEX_END, 0);
+            bytes.extend_from_slice(&own.stopped_at.to_be_bytes());
+            bytes.extend_from_slice(&crc32fast::hash(&bytes).to_be_bytes());
         }
         bytes.resize(CHECKPOINT_BYTES as usize, 0);
         bytes
@@ -148,6 +161,13 @@ impl Checkpoint {
     pub fn min_ms(&self) -> i64 {
         self.physic_ms.min(self.logic_ms).saturating_sub(3_000).max(0)
     }
+}
+
+/// Where we stopped, in the first bytes of a checkpoint; `None` where nothing says so.
+fn stopped_at(bytes: &[u8]) -> Option<u64> {
+    let (covered, sum) = bytes.get(..STOPPED_END)?.split_at_checked(STOPPED_CRC_AT)?;
+    let field = covered.get(INDEX_END..)?;
+    (sum == crc32fast::hash(covered).to_be_bytes()).then(|| field.try_into().ok().map(u64::from_be_bytes))?
 }
 
 impl IndexClaim {
@@ -218,7 +238,8 @@ mod tests {
     use super::*;
 
     fn sample() -> Checkpoint {
-        let own = Positions { scan_from: 7, queues_durable: 9, record_crc_from: NO_RECORD_CRC };
+        let own =
+            Positions { scan_from: 7, queues_durable: 9, record_crc_from: NO_RECORD_CRC, stopped_at: 9 };
         let index = Some(IndexClaim { position: 8, file: 20_261_123_115_857_418, next: 5 });
         Checkpoint {
             physic_ms: 10_000,
@@ -252,7 +273,9 @@ mod tests {
     fn a_damaged_claim_of_the_index_is_none_and_leaves_the_rest() {
         let mut bytes = sample().encode();
         bytes[INDEX_AT + 7] ^= 1;
-        assert_eq!(Checkpoint::decode(&bytes), Checkpoint { index: None, ..sample() });
+        let Own::Valid(own) = sample().own else { panic!("it is valid") };
+        let own = Own::Valid(Positions { stopped_at: NOT_STOPPED, ..own });
+        assert_eq!(Checkpoint::decode(&bytes), Checkpoint { index: None, own, ..sample() });
         let without = Checkpoint { index: None, ..sample() };
         assert_eq!(Checkpoint::decode(&without.encode()), without);
     }

@@ -93,13 +93,28 @@ pub enum RecoverError {
         "{file}: the log at {at}: expected a whole record, since the log was durable up to {durable}; found: {found}"
     )]
     Damaged { file: String, at: u64, durable: u64, found: ScanEnd },
-    #[error("{folder}: expected a log, since it was durable up to {durable}; found: no file with records")]
-    LogMissing { folder: String, durable: u64 },
+    #[error(
+        "{folder}: expected a log, since {known}; found: no record. Is storePathCommitLog what it was when it was written?"
+    )]
+    LogMissing { folder: String, known: LogTrace },
     #[error("{setting}: {found} is out of range: {why}")]
     Setting { setting: &'static str, found: u64, why: &'static str },
     /// Recovery itself met a disk that does not keep what it is told to: some files were already cut.
     #[error("recover {path}: {source}")]
     Repair { path: String, source: io::Error },
+}
+
+/// By what it is known that there was a log.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LogTrace {
+    #[error("it was durable up to {0}")]
+    Durable(u64),
+    #[error("the checkpoint has the time of a record, {0} ms")]
+    StoreTime(i64),
+    #[error("queue {queue} of {topic} has entries")]
+    QueueEntries { topic: String, queue: i32 },
+    #[error("the index file {file} has entries")]
+    IndexEntries { file: String },
 }
 
 impl RecoverError {

@@ -61,7 +61,7 @@ pub use commit_log::copy::{CopyError, Piece};
 pub use config::{FlushMode, ReadLimits, StoreConfig, TransientPool, commit_log_dirs, moved_dirs};
 pub use config_file::ConfigFile;
 pub use delay_levels::DelayLevels;
-pub use error::{PutError, RecoverError, StopError, WhyNot};
+pub use error::{LogTrace, PutError, RecoverError, StopError, WhyNot};
 pub(crate) use queue_entry::Entry;
 pub use read::ReadFilter;
 pub use retention::{DeleteHours, Retention};
@@ -287,7 +287,7 @@ impl<R: Runtime> MessageStore<R> {
             let path = path.to_owned();
             move |source| StopError::Io { action, path, source }
         };
-        self.queue_flush.checkpoint().await.map_err(io("write", &self.paths.checkpoint))?;
+        self.queue_flush.last_checkpoint().await.map_err(io("write", &self.paths.checkpoint))?;
         last.await;
         self.rt.remove(&self.paths.abort).await.map_err(io("remove", &self.paths.abort))?;
         self.rt.sync_dir(&self.paths.root).await.map_err(io("flush", &self.paths.root))?;

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use super::checkpoint::{self, Checkpoint, NO_RECORD_CRC, Own, Positions};
+use super::checkpoint::{self, Checkpoint, NO_RECORD_CRC, NOT_STOPPED, Own, Positions};
 use super::commit_log::Log;
 use super::config::StoreConfig;
 use super::consume_queues::ConsumeQueues;
@@ -23,6 +23,13 @@ use crate::runtime::sync::{Receiver, Watermark};
 use crate::runtime::{Mutant, Runtime};
 
 const PAGE_BYTES: u64 = 4096;
+
+/// Whether the store goes on behind a checkpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Life {
+    GoesOn,
+    Ends,
+}
 
 pub(crate) struct QueueFlush<R: Runtime> {
     rt: R,
@@ -117,17 +124,29 @@ impl<R: Runtime> QueueFlush<R> {
     /// # Errors
     /// Of a flush of the queues or of writing the checkpoint: it does not move again in this run.
     pub async fn checkpoint(&self) -> io::Result<()> {
+        self.checkpoint_of(Life::GoesOn).await
+    }
+
+    /// As [`Self::checkpoint`], when nothing more is appended: what another broker appends behind is then not taken for ours.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn last_checkpoint(&self) -> io::Result<()> {
+        self.checkpoint_of(Life::Ends).await
+    }
+
+    async fn checkpoint_of(&self, life: Life) -> io::Result<()> {
         let claimed = self.dispatch.progress();
         self.flush_queues(0).await?;
         self.index.flush().await;
-        self.save(claimed).await.inspect_err(|_| self.failed.store(true, Ordering::Release))
+        self.save(claimed, life).await.inspect_err(|_| self.failed.store(true, Ordering::Release))
     }
 
     /// Flushes the queues that have much to flush; the checkpoint stays where it is.
     async fn flush_some(&self, bytes_min: u64) -> io::Result<()> {
         self.flush_queues(bytes_min).await?;
         if self.rt.mutant(Mutant::CheckpointAheadOfQueues) {
-            self.save(self.dispatch.progress()).await?;
+            self.save(self.dispatch.progress(), Life::GoesOn).await?;
         }
         Ok(())
     }
@@ -151,20 +170,22 @@ impl<R: Runtime> QueueFlush<R> {
         Ok(())
     }
 
-    async fn save(&self, claimed: Progress) -> io::Result<()> {
+    async fn save(&self, claimed: Progress, life: Life) -> io::Result<()> {
         // In ASYNC_FLUSH queues may be ahead of what is durable in the log.
         let durable = self.log.durable().get();
         let Progress { position, timestamp, mark } = claimed;
         let durable_timestamp = self.flush.durable_timestamp();
         let (index, index_ms) = self.index.claim();
+        let queues_durable = position.min(durable);
         let mut saved = self.saved.lock().await;
         let checkpoint = Checkpoint {
             physic_ms: durable_timestamp,
             logic_ms: timestamp.min(durable_timestamp),
             own: Own::Valid(Positions {
                 scan_from: mark.min(self.safe_mark(durable)),
-                queues_durable: position.min(durable),
+                queues_durable,
                 record_crc_from: saved.positions().map_or(NO_RECORD_CRC, |own| own.record_crc_from),
+                stopped_at: if life == Life::Ends { queues_durable } else { NOT_STOPPED },
             }),
             index,
             index_ms,
@@ -173,7 +194,7 @@ impl<R: Runtime> QueueFlush<R> {
         checkpoint::save(&self.rt, &self.paths.root, &self.paths.checkpoint, &checkpoint).await?;
         *saved = checkpoint;
         drop(saved);
-        self.claimed.advance(position.min(durable));
+        self.claimed.advance(queues_durable);
         Ok(())
     }
 

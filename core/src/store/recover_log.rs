@@ -4,7 +4,7 @@ use std::io;
 use std::ops::ControlFlow;
 use std::time::Duration;
 
-use super::checkpoint::{Checkpoint, NO_RECORD_CRC, Own, Positions};
+use super::checkpoint::{Checkpoint, NO_RECORD_CRC, NOT_STOPPED, Own, Positions};
 use super::commit_log::Recovered;
 use super::error::{RecoverError, ScanEnd};
 use super::mapped_file::{MappedFile, parse_file_name};
@@ -82,8 +82,10 @@ impl Marks {
 /// What is known of records before they are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Trust {
-    /// From here on every record carries a record checksum: without one it is damaged.
+    /// From here on every record that we wrote carries a record checksum, up to where we stopped in order: without one it is
+    /// damaged, unless another broker wrote it.
     record_crc_from: u64,
+    stopped_at: u64,
     /// What lies below was durable, and what was stored until then, in ms: there no power could be lost in the middle of a
     /// record, and zeros in it are its sender's.
     durable: u64,
@@ -96,6 +98,7 @@ impl Trust {
         match checkpoint.positions() {
             Some(own) => Trust {
                 record_crc_from: own.record_crc_from,
+                stopped_at: own.stopped_at,
                 durable: own.queues_durable,
                 durable_ms: i64::MIN,
             },
@@ -107,7 +110,12 @@ impl Trust {
 
     /// For those who want to see what is there: nothing speaks against a record but what is in it.
     pub fn unknown() -> Trust {
-        Trust { record_crc_from: NO_RECORD_CRC, durable: u64::MAX, durable_ms: i64::MAX }
+        Trust {
+            record_crc_from: NO_RECORD_CRC,
+            stopped_at: NOT_STOPPED,
+            durable: u64::MAX,
+            durable_ms: i64::MAX,
+        }
     }
 
     /// The record at the beginning of `bytes`, which is to lie at `position`, in the file that begins at `base`.
@@ -123,7 +131,7 @@ impl Trust {
         if rt.mutant(Mutant::BodyCrcOnly) {
             return codec::decode(bytes, Check::Body);
         }
-        let record_crc = self.record_crc_from != NO_RECORD_CRC && position >= self.record_crc_from;
+        let record_crc = (self.record_crc_from..self.stopped_at).contains(&position);
         let record = codec::decode(bytes, Check::Whole { position, record_crc })?;
         if position >= self.durable && record.store_timestamp > self.durable_ms {
             codec::check_torn(&record, position - base)?;
@@ -242,6 +250,11 @@ impl<R: Runtime> LogFiles<R> {
     pub fn file_at(&self, at: u64) -> Option<&MappedFile<R>> {
         let holds = |found: &&Found<R>| (found.file.base..found.file.end()).contains(&at);
         self.files.iter().find(holds).or(self.files.last()).map(|found| &found.file)
+    }
+
+    /// Whether no file was found that could hold records.
+    pub fn is_empty(&self) -> bool {
+        self.files.is_empty()
     }
 
     /// Whether a file was made at `at` that has nothing yet.

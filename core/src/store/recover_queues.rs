@@ -147,6 +147,14 @@ impl RecoveringQueues {
         self.queues.is_empty()
     }
 
+    /// A queue with an entry of a record on disk.
+    pub fn with_entries(&self) -> Option<(&str, i32)> {
+        self.queues.iter().find_map(|(topic, queues)| {
+            let (queue, _) = queues.iter().find(|(_, queue)| queue.last_end > 0)?;
+            Some((topic.as_str(), *queue))
+        })
+    }
+
     /// A queue that lacks a file before one that is there. Where the log says nothing of it behind the start of the scan, it
     /// would lose what its later files hold, and give their offsets away again.
     pub fn torn_apart(&self) -> Option<(&str, i32)> {

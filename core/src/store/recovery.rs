@@ -15,12 +15,13 @@ use std::collections::BTreeSet;
 use std::io;
 use std::ops::ControlFlow;
 
-use super::checkpoint::{self, Checkpoint, NO_RECORD_CRC, Own, Positions};
+use super::check;
+use super::checkpoint::{self, Checkpoint, NO_RECORD_CRC, NOT_STOPPED, Own, Positions};
 use super::commit_log::Recovered;
 use super::config::StoreConfig;
 use super::consume_queues::ConsumeQueues;
 use super::dropped::DroppedTopics;
-use super::error::{RecoverError, ScanEnd};
+use super::error::{LogTrace, RecoverError, ScanEnd};
 use super::filing::Filing;
 use super::index::{self, Known};
 use super::mapped_file::MappedFile;
@@ -212,10 +213,18 @@ pub(crate) async fn look<R: Runtime>(
                     // The log of a slave may have only begun there.
                     None if !files.is_made_at(durable) => {
                         let folder = paths.commit_logs.first().cloned().unwrap_or_default();
-                        refusals.push(RecoverError::LogMissing { folder, durable });
+                        refusals.push(RecoverError::LogMissing { folder, known: LogTrace::Durable(durable) });
                     }
                     None => {}
                 }
+            }
+            if refusals.is_empty()
+                && scan.records == 0
+                && scan.end == files.min()
+                && let Some(known) = log_trace(rt, paths, &files, (&checkpoint, clean), &queues).await?
+            {
+                let folder = paths.commit_logs.first().cloned().unwrap_or_default();
+                refusals.push(RecoverError::LogMissing { folder, known });
             }
             refusals.extend(queues.take_refusals());
             return Ok(Survey { files, queues, checkpoint, dropped, clean, from, scan, refusals });
@@ -225,6 +234,38 @@ pub(crate) async fn look<R: Runtime>(
         rt.probe("store.rescan", from, files.min());
         from = files.min();
     }
+}
+
+/// What tells that there must be records where none was found. A power loss in a broker's first seconds takes all records and
+/// may leave entries of them, but not their file, whose name was durable before the first of them.
+async fn log_trace<R: Runtime>(
+    rt: &R,
+    paths: &Paths,
+    files: &LogFiles<R>,
+    (checkpoint, clean): (&Checkpoint, bool),
+    queues: &RecoveringQueues,
+) -> Result<Option<LogTrace>, RecoverError> {
+    if checkpoint.positions().is_none() && checkpoint.physic_ms > 0 {
+        return Ok(Some(LogTrace::StoreTime(checkpoint.physic_ms)));
+    }
+    if !clean && !files.is_empty() {
+        return Ok(None);
+    }
+    if let Some((topic, queue)) = queues.with_entries() {
+        return Ok(Some(LogTrace::QueueEntries { topic: topic.to_owned(), queue }));
+    }
+    for entry in list(rt, &paths.index).await? {
+        let path = format!("{}/{}", paths.index, entry.name);
+        if entry.is_dir {
+            continue;
+        }
+        let file = rt.open_file(&path, true).await.map_err(RecoverError::io("open", &path))?;
+        // One that is too short says nothing.
+        if check::index::Header::read(&file).is_ok_and(|header| header.next > 1) {
+            return Ok(Some(LogTrace::IndexEntries { file: path }));
+        }
+    }
+    Ok(None)
 }
 
 /// Opens the directory: recovers it and makes the abort marker durable.
@@ -268,13 +309,19 @@ pub(crate) async fn open<R: Runtime>(
     let index = open_index(rt, config, paths, &checkpoint, clean, &log).await?;
     let record_crc_from = match checkpoint.positions() {
         _ if !config.record_crc => NO_RECORD_CRC,
-        Some(own) => own.record_crc_from.min(scan.end),
-        None => scan.end,
+        Some(own) if own.stopped_at >= scan.end => own.record_crc_from.min(scan.end),
+        // Another broker has appended behind us.
+        _ => scan.end,
     };
     // The records that the scan has not seen are no newer than what was known to be durable.
     let newest = scan.last_timestamp.max(checkpoint.physic_ms);
     let last_timestamp = if untouched { newest } else { scan.last_timestamp };
-    let own = Positions { scan_from: scan.mark, queues_durable: scan.end, record_crc_from };
+    let own = Positions {
+        scan_from: scan.mark,
+        queues_durable: scan.end,
+        record_crc_from,
+        stopped_at: NOT_STOPPED,
+    };
     let checkpoint = Checkpoint {
         physic_ms: last_timestamp,
         logic_ms: last_timestamp,

@@ -1,0 +1,165 @@
+//! Directories that went back and forth between a Java broker and ours, as files are when neither has told the other.
+
+use std::fs::{self, OpenOptions};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use hotfire_core::message::MessageToStore;
+use hotfire_core::message::codec::{Place, prepare};
+use hotfire_core::store::check::{Verdict, check, repair};
+use hotfire_core::store::{FlushMode, LogTrace, RecoverError, StoreConfig};
+use hotfire_runtime::TokioRuntime;
+
+use crate::store::{Store, config, message, open, read_all, run};
+use crate::store_check::contents;
+use crate::store_golden::{CASES, config as java_config, json, same_as_java, unpack};
+
+/// Puts `count` messages into queue 0 of `topic`.
+async fn fill(store: &Store, topic: &str, count: usize) {
+    for n in 0..count {
+        let put = store.put(&message(topic, 0, format!("{topic} {n}").as_bytes())).await.expect("put");
+        store.durable().reached(put.end).await.expect("flushed");
+    }
+    store.dispatched().reached(store.commit_log_max()).await.expect("dispatched");
+}
+
+/// The folder as a kill leaves it, out of a store that runs.
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("make a folder");
+    for entry in fs::read_dir(from).expect("list") {
+        let path = entry.expect("an entry").path();
+        let to = to.join(path.file_name().expect("a name"));
+        if path.is_dir() { copy(&path, &to) } else { fs::copy(&path, &to).map(drop).expect("copy") }
+    }
+}
+
+/// Appends to the log at `end` what a Java broker does with the default settings, and answers the new end. Nothing else of
+/// the directory tells of it: Java writes queues when it gets to them, and the checkpoint a minute later.
+fn append_as_java(root: &Path, mut end: u64, first: i64, texts: &[&str]) -> u64 {
+    for (text, queue_offset) in texts.iter().zip(first..) {
+        let message = MessageToStore { properties: text, ..message("T", 0, b"from Java") };
+        let prepared = prepare(message, false).expect("it fits");
+        let mut bytes = vec![0; prepared.size() as usize];
+        let place = Place { queue_offset, physical_offset: end, store_timestamp: 1_900_000_000_000 };
+        prepared.encode(&mut bytes, place);
+        // A zero is written for it: `prepare` would add a checksum.
+        bytes.iter_mut().filter(|byte| **byte == b'@').for_each(|byte| *byte = 0);
+        let file = root.join("store/commitlog/00000000000000000000");
+        OpenOptions::new().write(true).open(file).expect("open").write_all_at(&bytes, end).expect("write");
+        end += bytes.len() as u64;
+    }
+    end
+}
+
+#[test]
+fn what_java_has_appended_in_its_first_minute_is_kept_when_it_is_killed() {
+    for stopped in [true, false] {
+        let (ours, dir) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+        run(async {
+            let store = open(ours.path(), config(FlushMode::Sync)).await.expect("open");
+            fill(&store, "T", 5).await;
+            let end = store.commit_log_max();
+            if stopped {
+                store.stop().await.expect("stop");
+            }
+            copy(&ours.path().join("store"), &dir.path().join("store"));
+            let properties: &[&str] = match stopped {
+                // With a byte that a torn record of ours would have.
+                true => &["TAGS\u{1}a", "TAGS\u{1}a\u{2}odd\u{1}@value", ""],
+                false => &["TAGS\u{1}a", "TAGS\u{1}a\u{2}longer\u{1}than a checksum", ""],
+            };
+            let end = append_as_java(dir.path(), end, 5, properties);
+            fs::write(dir.path().join("store/abort"), "4711").expect("write abort");
+            for life in 0..2 {
+                let store = open(dir.path(), config(FlushMode::Sync)).await.expect("open");
+                assert_eq!(store.commit_log_max(), end, "stopped: {stopped}, life {life}");
+                assert_eq!(read_all(&store, "T", 0).await.len(), 8);
+                store.stop().await.expect("stop");
+                fs::write(dir.path().join("store/abort"), "0").expect("write abort");
+            }
+            if !stopped {
+                store.stop().await.expect("stop");
+            }
+        });
+    }
+}
+
+#[test]
+fn a_torn_record_of_ours_is_cut() {
+    let (ours, dir) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+    run(async {
+        let store = open(ours.path(), config(FlushMode::Async)).await.expect("open");
+        fill(&store, "T", 5).await;
+        let end = store.commit_log_max();
+        copy(&ours.path().join("store"), &dir.path().join("store"));
+        let file = dir.path().join("store/commitlog/00000000000000000000");
+        let file = OpenOptions::new().write(true).open(file).expect("open");
+        file.write_all_at(&[0; 25], end - 25).expect("write");
+        let kept = open(dir.path(), config(FlushMode::Async)).await.expect("open");
+        assert_eq!(read_all(&kept, "T", 0).await.len(), 4);
+        kept.stop().await.expect("stop");
+        store.stop().await.expect("stop");
+    });
+}
+
+#[test]
+fn a_java_log_that_comes_later_than_our_first_start_is_kept() {
+    let manifest = json("a.manifest.json.gz");
+    for stopped in [true, false] {
+        let (ours, dir) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+        unpack("a", dir.path());
+        run(async {
+            let store = open(ours.path(), java_config(&manifest)).await.expect("open");
+            if stopped {
+                store.stop().await.expect("stop");
+            }
+            for name in ["checkpoint", "abort"] {
+                let _ = fs::copy(ours.path().join("store").join(name), dir.path().join("store").join(name));
+            }
+            if !stopped {
+                store.stop().await.expect("stop");
+            }
+            assert_eq!(dir.path().join("store/abort").exists(), !stopped);
+            let store = open(dir.path(), java_config(&manifest)).await.expect("open");
+            same_as_java(&store, &manifest, "a").await;
+            store.stop().await.expect("stop");
+        });
+    }
+}
+
+/// As with `--data` alone where Java had `storePathCommitLog` elsewhere.
+#[test]
+fn a_java_directory_without_its_log_is_refused_and_nothing_is_written() {
+    for case in CASES {
+        for without in
+            [&["commitlog"][..], &["commitlog", "checkpoint"], &["commitlog", "checkpoint", "consumequeue"]]
+        {
+            let dir = tempfile::tempdir().expect("a folder");
+            unpack(case, dir.path());
+            for name in without {
+                let path = dir.path().join("store").join(name);
+                let _ = fs::remove_file(&path).or_else(|_| fs::remove_dir_all(&path));
+            }
+            let manifest = json(&format!("{case}.manifest.json.gz"));
+            run(async {
+                // It is always taken.
+                fs::write(dir.path().join("store/lock"), "lock").expect("write the lock file");
+                let before = contents(dir.path());
+                let refused = open(dir.path(), java_config(&manifest)).await.err();
+                let Some(RecoverError::LogMissing { known, .. }) = refused else {
+                    panic!("{case} without {without:?}: {refused:?}");
+                };
+                assert_eq!(matches!(known, LogTrace::IndexEntries { .. }), without.len() == 3, "{known}");
+                let (rt, base) = (TokioRuntime::new(dir.path()), StoreConfig::new("store"));
+                let report = check(&rt, "store", &base).await.expect("check");
+                assert_eq!(report.verdict, Verdict::Damaged, "{case} without {without:?}");
+                let repaired = repair(&rt, "store", &base, false).await.expect("repair");
+                assert!(
+                    repaired.refused.iter().any(|why| why.contains("storePathCommitLog")),
+                    "{repaired:?}"
+                );
+                assert!(contents(dir.path()) == before, "{case} without {without:?}");
+            });
+        }
+    }
+}
