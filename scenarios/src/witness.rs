@@ -301,6 +301,10 @@ impl Witness {
         let now_ms = self.world.now_ms();
         let filed_within_ms = self.filed_within_ms();
         let mut inner = self.lock();
+        if inner.brokers.get(broker).is_none_or(|watched| watched.first_append.is_none()) {
+            // A broker serves before its start has come to its end, and may die meanwhile.
+            inner.history.log_was_cut(broker, at);
+        }
         let watched = inner.brokers.entry(broker.clone()).or_default();
         watched.first_append.get_or_insert(at);
         let appends = &mut watched.appends;
