@@ -207,7 +207,6 @@ fn changes_tables(code: i32) -> bool {
             | codes::UPDATE_AND_CREATE_SUBSCRIPTIONGROUP_LIST
             | codes::DELETE_TOPIC_IN_BROKER
             | codes::DELETE_SUBSCRIPTIONGROUP
-            | codes::CLEAN_UNUSED_TOPIC
             | codes::RESUME_CHECK_HALF_MESSAGE
     )
 }
@@ -238,10 +237,19 @@ impl<R: Runtime> Handler<R> for BrokerHandler<R> {
         }
     }
 
+    fn runs_beside(&self, code: i32) -> bool {
+        matches!(Class::of(code), Class::Reply | Class::Admin | Class::Assignment)
+    }
+
     async fn handle(&self, connection: &ConnectionHandle, request: RemotingCommand) -> Answer {
         if self.is_slave && changes_tables(request.code) {
-            let remark = "topics and groups of a slave are its master's";
-            return Answer::Now(Refusal::new(response::NO_PERMISSION, remark).answer());
+            let remark = "Can't modify topic or subscription group from slave broker, \
+                          please execute it from master broker.";
+            return Answer::Now(Refusal::new(response::SYSTEM_ERROR, remark).answer());
+        }
+        if self.is_slave && request.code == codes::END_TRANSACTION {
+            let remark = "Message store is slave mode, so end transaction is forbidden.";
+            return Answer::Now(Refusal::new(response::SLAVE_NOT_AVAILABLE, remark).answer());
         }
         match Class::of(request.code) {
             Class::Send => self.sends.handle(connection.peer(), &request).await,

@@ -8,7 +8,7 @@
 //! A connection never waits for one request's flush before it reads the next: such an answer ([`Answer::WhenReached`])
 //! is kept in a queue per watermark and leaves when its position is reached.
 //!
-//! What bounds a connection's memory: the number of unanswered and of held requests, the bytes not yet taken by the
+//! What bounds a connection's memory: the number of unanswered and of held requests, that of answers that run beside it, the bytes not yet taken by the
 //! peer, the bytes queued through handles ([`ConnectionLimits`]). Over a bound nothing more is read, so the peer's
 //! writes wait; a peer that takes no byte for a while is closed. An idle connection holds no buffer.
 //!
@@ -55,6 +55,11 @@ pub trait Handler<R: Runtime>: Send + Sync + 'static {
     /// the request is answered SYSTEM_BUSY without being handled.
     fn in_flight_limit(&self, _code: i32) -> Option<&InFlightLimit> {
         None
+    }
+
+    /// Whether a request with this code is answered by [`Answer::Later`], as a rule.
+    fn runs_beside(&self, _code: i32) -> bool {
+        false
     }
 
     fn handle(

@@ -92,7 +92,8 @@ pub fn cases<R: Runtime>() -> Vec<Case<R>> {
             a_peer_that_never_reads_is_closed,
             unanswered_requests_are_bounded,
             a_full_class_is_answered_busy,
-            a_request_that_waited_too_long_is_not_handled;
+            a_request_that_waited_too_long_is_not_handled,
+            answers_beside_a_connection_do_not_stop_it;
         ends:
             a_stop_answers_what_is_in_flight,
             a_stop_ends_what_takes_too_long,

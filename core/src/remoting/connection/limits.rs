@@ -48,7 +48,9 @@ pub struct ConnectionLimits {
     pub unanswered_max: usize,
     /// Requests held for long polling. At it nothing more is read.
     pub held_max: usize,
-    /// Answers that run beside the connection ([`super::Answer::Later`]). At it nothing more is read.
+    /// Answers that run beside the connection ([`super::Answer::Later`]). At it a request that would add one
+    /// ([`super::Handler::runs_beside`]) is answered busy; what is read goes on, since an answer may wait for a response that
+    /// the same peer sends.
     pub later_max: usize,
     /// Bytes encoded and not yet taken by the peer. At it nothing more is read.
     pub unsent_bytes_max: usize,
@@ -69,7 +71,7 @@ impl Default for ConnectionLimits {
         ConnectionLimits {
             unanswered_max: 8192,
             held_max: 65_536,
-            later_max: 64,
+            later_max: 256,
             unsent_bytes_max: 8 << 20,
             outbound_bytes_max: 64 << 20,
             idle: Duration::from_secs(120),

@@ -35,6 +35,9 @@ const ANSWERS_PER_WRITE: usize = 32;
 /// With less than this to handle, all is answered in one write.
 const EARLY_WRITE_BYTES_MIN: usize = 8 << 10;
 
+/// To a request for which there is no room now.
+const OVERLOAD: &str = "[OVERLOAD]system busy, start flow control for a while";
+
 /// Why a connection ended, for its log line.
 #[derive(Debug, thiserror::Error)]
 enum End {
@@ -236,7 +239,6 @@ impl<R: Runtime, H: Handler<R>> Connection<R, H> {
         let (shared, limits) = (self.shared(), &self.limits);
         self.output.remaining() < limits.unsent_bytes_max
             && self.waiting.len() + shared.later() < limits.unanswered_max
-            && shared.later() < limits.later_max
             && shared.held() < limits.held_max
     }
 
@@ -331,11 +333,11 @@ impl<R: Runtime, H: Handler<R>> Connection<R, H> {
                 return self.refuse_busy(&request, &key, remark);
             }
         }
+        if self.handler.runs_beside(request.code) && self.shared().later() >= self.limits.later_max {
+            return self.refuse_busy(&request, &key, OVERLOAD.to_owned());
+        }
         let permit = match self.handler.in_flight_limit(request.code).map(|limit| limit.enter()) {
-            Some(None) => {
-                let remark = "[OVERLOAD]system busy, start flow control for a while";
-                return self.refuse_busy(&request, &key, remark.to_owned());
-            }
+            Some(None) => return self.refuse_busy(&request, &key, OVERLOAD.to_owned()),
             Some(permit) => permit,
             None => None,
         };

@@ -1,6 +1,6 @@
 //! What a peer cannot make a node do.
 
-use super::handler::{BLOCKING, ECHO, HURRIED, LARGE, LIMITED, POSITION};
+use super::handler::{BLOCKING, CALL_BACK, ECHO, HURRIED, LARGE, LATER, LIMITED, POSITION};
 use super::*;
 use crate::remoting::codes::response;
 use crate::runtime::WriteHalf;
@@ -89,4 +89,37 @@ pub(super) async fn a_request_that_waited_too_long_is_not_handled<R: Runtime>(pl
     );
     assert_eq!(client.expect().await.opaque, 3);
     assert_eq!(fixture.handler.seen(), ["5", "y"]);
+}
+
+/// Each of the answers waits for a response of the peer: over the bound they are refused, and the responses are still read.
+pub(super) async fn answers_beside_a_connection_do_not_stop_it<R: Runtime>(place: Place<R>) {
+    let fixture = fixture(&place, ConnectionLimits { later_max: 4, ..ConnectionLimits::default() }).await;
+    let mut client = RawClient::connect(&place, fixture.addr).await;
+    let waiting: Vec<RemotingCommand> = (1..=4).map(|opaque| request(CALL_BACK, opaque, "x")).collect();
+    client.send(&waiting).await;
+    let mut asked = Vec::new();
+    while asked.len() < 4 {
+        let call = client.expect().await;
+        assert_eq!((call.code, call.is_response()), (ECHO, false));
+        asked.push(call);
+    }
+    client.send(&[request(LATER, 5, "9"), request(ECHO, 6, "y")]).await;
+    let busy = client.expect().await;
+    assert_eq!((busy.opaque, busy.code), (5, response::SYSTEM_BUSY));
+    assert_eq!(client.expect().await.opaque, 6);
+    let responses: Vec<RemotingCommand> = asked
+        .iter()
+        .map(|call| {
+            RemotingCommand::response_to(call, response::SUCCESS).with_body("answered".as_bytes().to_vec())
+        })
+        .collect();
+    client.send(&responses).await;
+    let mut answered = Vec::new();
+    for _ in 1..=4 {
+        let answer = client.expect().await;
+        assert_eq!(text(&answer), "answered");
+        answered.push(answer.opaque);
+    }
+    answered.sort_unstable();
+    assert_eq!(answered, [1, 2, 3, 4]);
 }

@@ -100,6 +100,10 @@ impl<R: Runtime> Handler<R> for TestHandler<R> {
         (code == LIMITED).then_some(&self.class)
     }
 
+    fn runs_beside(&self, code: i32) -> bool {
+        matches!(code, LATER | CALL_BACK)
+    }
+
     async fn handle(&self, connection: &ConnectionHandle, request: RemotingCommand) -> Answer {
         let body = super::text(&request);
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).push(body.clone());
