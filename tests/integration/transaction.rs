@@ -222,6 +222,76 @@ fn a_half_message_is_kept_while_its_group_is_down_and_asked_about_when_it_is_bac
     });
 }
 
+/// How far the half topic goes.
+async fn half_end(client: &Client) -> i64 {
+    let header = GetMaxOffsetHeader {
+        topic: "RMQ_SYS_TRANS_HALF_TOPIC".to_owned(),
+        queue_id: 0,
+        ..Default::default()
+    };
+    let answer = client.done(RemotingCommand::request(ask::GET_MAX_OFFSET).with_header(&header)).await;
+    answer.header::<OffsetResponse>().expect("an offset").offset
+}
+
+#[test]
+fn an_end_counts_for_the_copy_that_an_earlier_process_has_put() {
+    run(async {
+        let dir = TempDir::new("transaction-recalled");
+        let broker = start(&dir, &asking()).await;
+        let sender = Client::of(&broker);
+        let half = send_half(&sender, 0, "paid").await;
+        next(&sender, "RMQ_SYS_TRANS_HALF_TOPIC", 0, 1).await;
+        broker.stop().await.expect("a clean stop");
+        let broker = start(&dir, &asking()).await;
+        let sender = Client::of(&broker);
+        sender.done(end(&half, COMMIT)).await;
+        next(&sender, "Orders", 0, 0).await;
+        // A copy may be on its way now. From then on nothing is put again and nobody is asked.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let settled = half_end(&sender).await;
+        heartbeat(&sender).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(half_end(&sender).await, settled);
+        broker.stop().await.expect("a clean stop");
+    });
+}
+
+#[test]
+fn a_half_message_that_cannot_be_put_again_holds_up_nobody() {
+    run(async {
+        let dir = TempDir::new("transaction-full");
+        let broker = start(&dir, &asking()).await;
+        let client = Client::of(&broker);
+        // As many properties as a record takes.
+        let mut room = 32_767;
+        loop {
+            let properties = format!("{HALF}\u{2}FILLER\u{1}{}", "x".repeat(room));
+            let header = SendMessageHeader {
+                sys_flag: sys_flag::TRANSACTION_PREPARED,
+                born_timestamp: now_ms(),
+                ..send_header("Orders", 0, &properties)
+            };
+            if client.ask(send(&header, "full")).await.code == response::SUCCESS {
+                break;
+            }
+            room -= 1;
+        }
+        send_half(&client, 0, "behind").await;
+        let discarded = async {
+            while topic(&client, "TRANS_CHECK_MAX_TIME_TOPIC").await.is_none() {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            next(&client, "TRANS_CHECK_MAX_TIME_TOPIC", 0, 0).await
+        };
+        let discarded = tokio::time::timeout(PATIENCE, discarded).await.expect("it is never passed");
+        assert_eq!(&discarded.body[..], b"full");
+        heartbeat(&client).await;
+        let asked = client.asked_for(ask::CHECK_TRANSACTION_STATE).await;
+        assert_eq!(&messages(&asked).remove(0).body[..], b"behind");
+        broker.stop().await.expect("a clean stop");
+    });
+}
+
 #[test]
 fn what_nobody_settles_is_discarded_where_it_can_be_found_and_progress_survives_a_restart() {
     run(async {

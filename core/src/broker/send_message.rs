@@ -316,6 +316,18 @@ impl<R: Runtime> SendMessage<R> {
         Ok(put)
     }
 
+    /// Puts a message that its producer has committed, where it waits if it is to be delayed.
+    ///
+    /// # Errors
+    /// As [`MessageStore::put_again`].
+    pub async fn put_committed(&self, message: &MessageToStore<'_>) -> Result<Appended, PutError> {
+        let delayed = Delayed::by_property(message, self.store.config().delay_levels_ms.len());
+        let stored = delayed.as_ref().map_or(*message, |delayed| delayed.message(message));
+        let put = self.store.put_again(&stored).await?;
+        self.counts.put(stored.topic, 1, stored.body.len());
+        Ok(put)
+    }
+
     async fn put_batch(&self, message: MessageToStore<'_>, raw: &str) -> Result<AppendedBatch, Refusal> {
         if message.body.len() > self.body_bytes_max {
             let remark = format!(

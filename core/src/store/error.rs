@@ -28,6 +28,20 @@ pub enum PutError {
     SegmentTimeout { waited_ms: u64 },
 }
 
+impl PutError {
+    /// Whether no later put of the same message can succeed.
+    #[must_use]
+    pub fn is_for_good(&self) -> bool {
+        matches!(
+            self,
+            PutError::Illegal(_)
+                | PutError::BodyTooLarge { .. }
+                | PutError::RecordTooLarge { .. }
+                | PutError::EmptyBatch
+        )
+    }
+}
+
 /// Why a store takes no writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
 pub enum WhyNot {

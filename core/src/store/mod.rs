@@ -302,6 +302,15 @@ impl<R: Runtime> MessageStore<R> {
     /// [`PutError`]: the message is not stored and has no queue offset.
     pub async fn put(&self, message: &MessageToStore<'_>) -> Result<Appended, PutError> {
         self.check_body(message.body)?;
+        self.put_again(message).await
+    }
+
+    /// Stores a message that the log holds already, at another place: one that was delayed, handed back, committed. A limit of
+    /// bodies that was lowered since does not hold it up.
+    ///
+    /// # Errors
+    /// As [`Self::put`].
+    pub async fn put_again(&self, message: &MessageToStore<'_>) -> Result<Appended, PutError> {
         let prepared = codec::prepare(*message, self.config.record_crc)?;
         let placed = self.append(slice::from_ref(&prepared), message).await?;
         let Placed { physical_offset, end, queue_offset, store_timestamp } = placed;

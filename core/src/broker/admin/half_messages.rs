@@ -41,7 +41,7 @@ impl<R: Runtime> AdminRequests<R> {
         let store_host = self.sends.store_host()?;
         let copy = half.stored_again(names::HALF_TOPIC, 0, store_host);
         let copy = crate::message::MessageToStore { properties: &again, ..copy };
-        self.store.put(&copy).await?;
+        self.store.put_again(&copy).await?;
         Ok(done())
     }
 }

@@ -302,11 +302,15 @@ impl<R: Runtime> Schedule<R> {
             tracing::error!(level, at, "a delayed message does not say where it goes; it is left out");
             return Delivery::Impossible;
         };
-        match self.store.put(&due(&message, destination)).await {
+        match self.store.put_again(&due(&message, destination)).await {
             Ok(put) => {
                 self.rt.probe("schedule.delivered", at, put.physical_offset);
                 self.counts.put(destination.0, 1, message.body.len());
                 Delivery::Stored(put.end)
+            }
+            Err(error) if error.is_for_good() => {
+                tracing::error!(level, at, %error, "a delayed message can never be stored; it is left out");
+                Delivery::Impossible
             }
             Err(error) => {
                 tracing::warn!(level, at, %error, "a delayed message cannot be stored now");

@@ -30,13 +30,15 @@ use super::super::names::CHECK_MAX_TIME_TOPIC;
 use super::super::topic_config::{READ_WRITE, topic};
 use super::ask::{Question, question};
 use super::half::Half;
-use super::ops::{Ops, halves_of};
+use super::ops::{Known, Ops, halves_of};
 use super::{GROUP, HALF_TOPIC, OP_HALF_TOPIC, OP_TAG, Transactions};
 
 /// A round that takes longer goes on in the next one.
 const ROUND_MAX: Duration = Duration::from_secs(60);
 /// Op records of one read.
 const OPS_AT_ONCE: usize = 32;
+/// Half messages of one read, when all ahead are read at the start.
+const HALVES_AT_ONCE: usize = 32;
 /// So many questions wait together until their copies can be read, or so many bytes.
 const QUESTIONS_MAX: usize = 64;
 const QUESTION_BYTES_MAX: usize = 4 << 20;
@@ -53,6 +55,9 @@ struct Walk {
     ops: Ops,
     /// What may be committed once the log is durable up to there.
     pending: Option<Pending>,
+    /// The copies ahead that an earlier process has put without a question: up to there they are known, since an op record may
+    /// name the half message that such a copy is of, and which was passed. `None` when all are.
+    recalled: Option<i64>,
 }
 
 struct Pending {
@@ -120,7 +125,35 @@ impl<R: Runtime> Transactions<R> {
             let committed = self.offsets.get(topic, GROUP, queue);
             committed.unwrap_or_else(|| self.store.min_offset(topic, queue))
         };
-        Walk { queue, half: of(HALF_TOPIC), ops: Ops::new(of(OP_HALF_TOPIC)), pending: None }
+        let half = of(HALF_TOPIC);
+        Walk { queue, half, ops: Ops::new(of(OP_HALF_TOPIC)), pending: None, recalled: Some(half) }
+    }
+
+    /// Reads ahead what an earlier process has put again without asking. False when a part cannot be read now.
+    async fn recall(&self, walk: &mut Walk) -> bool {
+        while let Some(next) = walk.recalled {
+            let read = self.store.get(HALF_TOPIC, walk.queue, next, HALVES_AT_ONCE, &|_| true).await;
+            match read.status {
+                GetStatus::OffsetOverflowOne
+                | GetStatus::NoMatchedLogicQueue
+                | GetStatus::NoMessageInQueue => {
+                    walk.recalled = None;
+                    return true;
+                }
+                GetStatus::Unreadable | GetStatus::OffsetFoundNull => return false,
+                _ => {}
+            }
+            for copy in records(&read.messages).into_iter().map(Half::new) {
+                if let Some(half) = copy.prepared_offset() {
+                    walk.ops.expect(copy.message.queue_offset, half);
+                }
+            }
+            if read.next_begin <= next {
+                return false;
+            }
+            walk.recalled = Some(read.next_begin);
+        }
+        true
     }
 
     /// Waits for the next round and commits meanwhile what has become durable. False at a stop.
@@ -163,7 +196,7 @@ impl<R: Runtime> Transactions<R> {
         let began = self.rt.now();
         let mut questions = Vec::new();
         // Also where no half message is left: what comes late must not stay open.
-        if !self.read_ops(walk).await {
+        if !self.recall(walk).await || !self.read_ops(walk).await {
             return;
         }
         while walk.half < end && !stop.get() && self.rt.now().since(began) <= ROUND_MAX {
@@ -212,14 +245,34 @@ impl<R: Runtime> Transactions<R> {
             return Step::Passed;
         };
         let half = Half::new(message);
-        if half.prepared_offset().is_some_and(|prepared| walk.ops.take(prepared)) {
-            return Step::Passed;
+        let prepared = half.prepared_offset();
+        let known = prepared.map_or(Known::Open, |prepared| walk.ops.known(prepared));
+        let mut done = match known {
+            Known::Copied | Known::Settled => Ok(Step::Passed),
+            Known::Open => self.carry_out(walk, &half, questions).await,
+        };
+        if let Err(error) = &done
+            && error.is_for_good()
+        {
+            // Its copy says more than it does, and there is no room for that. Those behind it do not wait for it.
+            tracing::warn!(offset = walk.half, %error, "a half message can never be put again");
+            done = self.discard(&half).await;
         }
-        let done = self.carry_out(walk, &half, questions).await;
-        done.unwrap_or_else(|error| {
-            tracing::warn!(offset = walk.half, %error, "a half message is not put again");
-            Step::Wait
-        })
+        let step = match done {
+            Ok(step) => step,
+            Err(error) if error.is_for_good() => {
+                tracing::error!(offset = walk.half, %error, "a half message can be put nowhere; it is left out");
+                Step::Passed
+            }
+            Err(error) => {
+                tracing::warn!(offset = walk.half, %error, "a half message is not put again");
+                Step::Wait
+            }
+        };
+        if matches!(step, Step::Passed) {
+            walk.ops.leave(walk.half);
+        }
+        step
     }
 
     async fn carry_out(
@@ -247,6 +300,9 @@ impl<R: Runtime> Transactions<R> {
                 }
                 let properties = half.asked_properties();
                 let put = self.put_again(half, &properties).await?;
+                if let Some(prepared) = half.prepared_offset() {
+                    walk.ops.expect(put.queue_offset, prepared);
+                }
                 if let Ok(store_host) = self.sends.store_host() {
                     questions.extend(question(half, &half.copy(&properties, store_host), &put));
                 }
@@ -275,14 +331,14 @@ impl<R: Runtime> Transactions<R> {
 
     /// Nobody learns where the copy lies: an end still names the half message that it is of.
     async fn put_again_uncounted(&self, walk: &mut Walk, half: &Half) -> Result<(), PutError> {
-        self.put_again(half, &half.uncounted_properties()).await?;
-        walk.ops.expect(half.prepared_offset().unwrap_or(half.message.queue_offset));
+        let put = self.put_again(half, &half.uncounted_properties()).await?;
+        walk.ops.expect(put.queue_offset, half.prepared_offset().unwrap_or(half.message.queue_offset));
         Ok(())
     }
 
     async fn put_again(&self, half: &Half, properties: &str) -> Result<Appended, PutError> {
         let store_host = self.sends.store_host().unwrap_or(half.message.store_host);
-        self.store.put(&half.copy(properties, store_host)).await
+        self.store.put_again(&half.copy(properties, store_host)).await
     }
 
     /// Puts the half message where operators look for what nobody has settled.
@@ -293,7 +349,7 @@ impl<R: Runtime> Transactions<R> {
             return Ok(Step::Wait);
         }
         let store_host = self.sends.store_host().unwrap_or(half.message.store_host);
-        let put = self.store.put(&half.stored_again(CHECK_MAX_TIME_TOPIC, 0, store_host)).await?;
+        let put = self.store.put_again(&half.stored_again(CHECK_MAX_TIME_TOPIC, 0, store_host)).await?;
         self.rt.probe("broker.half_discarded", put.physical_offset, half.check_times().into());
         tracing::warn!(
             offset = half.message.queue_offset,

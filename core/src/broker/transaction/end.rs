@@ -52,7 +52,7 @@ impl<R: Runtime> Transactions<R> {
             self.settle(&half).await?;
         }
         // Where it waits, should its sender have asked for a delay.
-        let put = self.sends.put(&half.committed(topic, queue_id, store_host), true).await?;
+        let put = self.sends.put_committed(&half.committed(topic, queue_id, store_host)).await?;
         if op_first {
             return Ok(put.end);
         }

@@ -8,7 +8,7 @@
 //!
 //! Invariant: every op record below [`Ops::done`] is done with; each half message in `settled` is named by an open one.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// The queue offsets in the body of an op record; what is no number is left out.
 pub(super) fn halves_of(body: &[u8]) -> impl Iterator<Item = i64> {
@@ -23,13 +23,31 @@ pub(super) struct Ops {
     settled: BTreeMap<i64, i64>,
     /// Open op records, each with how many of its half messages are still to be passed.
     open: BTreeMap<i64, usize>,
-    /// Half messages that were passed without a question, and whose producer may still settle them by their first place.
-    expected: BTreeSet<i64>,
+    /// Where copies lie ahead, each with the half message that it is of: that one was passed, and its producer may still settle
+    /// it by its first place. An earlier process may have put more than one of the same.
+    copies: BTreeMap<i64, i64>,
+    /// How many of them there are of each half message.
+    copied: BTreeMap<i64, usize>,
+}
+
+/// What there is of a half message that a copy is of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Known {
+    /// Another copy is ahead: this one is not needed.
+    Copied,
+    Settled,
+    Open,
 }
 
 impl Ops {
     pub fn new(next: i64) -> Ops {
-        Ops { next, settled: BTreeMap::new(), open: BTreeMap::new(), expected: BTreeSet::new() }
+        Ops {
+            next,
+            settled: BTreeMap::new(),
+            open: BTreeMap::new(),
+            copies: BTreeMap::new(),
+            copied: BTreeMap::new(),
+        }
     }
 
     pub fn next(&self) -> i64 {
@@ -43,7 +61,7 @@ impl Ops {
 
     /// Takes in the op record at `op`; half messages below `passed` have been passed.
     pub fn add(&mut self, op: i64, halves: impl Iterator<Item = i64>, passed: i64) {
-        for half in halves.filter(|half| *half >= passed || self.expected.contains(half)) {
+        for half in halves.filter(|half| *half >= passed || self.copied.contains_key(half)) {
             if self.settled.contains_key(&half) {
                 continue;
             }
@@ -58,9 +76,12 @@ impl Ops {
         *self.open.entry(op).or_insert(0) += 1;
     }
 
-    /// Whether the half message is settled; it is passed then.
+    /// Whether the half message is settled; it is passed then. What settles it is kept for the copies ahead.
     pub fn take(&mut self, half: i64) -> bool {
-        self.expected.remove(&half);
+        if self.copied.contains_key(&half) {
+            return self.settled.contains_key(&half);
+        }
+        self.leave(half);
         let Some(op) = self.settled.remove(&half) else { return false };
         if let Some(left) = self.open.get_mut(&op) {
             *left -= 1;
@@ -73,16 +94,43 @@ impl Ops {
 
     /// All half messages below `half` are passed: they are there no more.
     pub fn pass_below(&mut self, half: i64) {
-        let is_passed = |half: &i64| !self.expected.contains(half);
+        let gone: Vec<i64> = self.copies.range(..half).map(|(copy, _)| *copy).collect();
+        for copy in gone {
+            self.leave(copy);
+        }
+        let is_passed = |half: &i64| !self.copied.contains_key(half);
         let passed: Vec<i64> = self.settled.range(..half).map(|(half, _)| *half).filter(is_passed).collect();
         for half in passed {
             self.take(half);
         }
     }
 
-    /// The half message is passed, but an op record for it still counts, for its copy.
-    pub fn expect(&mut self, half: i64) {
-        self.expected.insert(half);
+    /// A copy of the half message `of` lies ahead, at `copy`: an op record for that one counts for it.
+    pub fn expect(&mut self, copy: i64, of: i64) {
+        if self.copies.insert(copy, of).is_none() {
+            *self.copied.entry(of).or_insert(0) += 1;
+        }
+    }
+
+    /// What is known when a copy of the half message is looked at.
+    pub fn known(&self, half: i64) -> Known {
+        match self.copied.get(&half) {
+            Some(2..) => Known::Copied,
+            _ if self.settled.contains_key(&half) => Known::Settled,
+            _ => Known::Open,
+        }
+    }
+
+    /// The copy that lies there is passed; what settled the half message that it is of has done its work with the last one.
+    pub fn leave(&mut self, copy: i64) {
+        let Some(of) = self.copies.remove(&copy) else { return };
+        if let Some(left) = self.copied.get_mut(&of) {
+            *left -= 1;
+            if *left == 0 {
+                self.copied.remove(&of);
+                self.take(of);
+            }
+        }
     }
 
     /// Nothing is known of what was read.
@@ -145,12 +193,55 @@ mod tests {
     #[test]
     fn an_immune_half_message_is_settled_by_its_first_place() {
         let mut ops = Ops::new(0);
-        ops.expect(3);
+        ops.expect(6, 3);
         ops.add(0, [3].into_iter(), 5);
         ops.pass_below(6);
-        assert!(ops.take(3));
-        ops.add(1, [3].into_iter(), 5);
-        assert!(!ops.take(3), "it is expected no more");
+        assert_eq!((ops.known(3), ops.done()), (Known::Settled, 0));
+        ops.leave(6);
+        ops.add(1, [3].into_iter(), 7);
+        assert_eq!(ops.known(3), Known::Open, "it is expected no more");
         assert_eq!(ops.done(), 2);
+    }
+
+    /// A process that ended between the copy and the note of how far it had come.
+    #[test]
+    fn what_settles_a_half_message_settles_its_copy_too() {
+        let mut ops = Ops::new(0);
+        ops.expect(6, 3);
+        ops.add(0, [3].into_iter(), 3);
+        assert!(ops.take(3));
+        assert_eq!((ops.known(3), ops.done()), (Known::Settled, 0));
+        ops.leave(6);
+        assert_eq!((ops.known(3), ops.done()), (Known::Open, 1));
+    }
+
+    #[test]
+    fn of_more_copies_than_one_the_last_counts() {
+        let mut ops = Ops::new(0);
+        ops.expect(6, 3);
+        ops.expect(7, 3);
+        assert_eq!(ops.known(3), Known::Copied);
+        ops.leave(6);
+        assert_eq!(ops.known(3), Known::Open);
+        // It is put again while it is looked at.
+        ops.expect(9, 3);
+        ops.leave(7);
+        ops.add(0, [3].into_iter(), 9);
+        assert_eq!((ops.known(3), ops.done()), (Known::Settled, 0));
+        ops.leave(9);
+        assert_eq!(ops.done(), 1);
+    }
+
+    #[test]
+    fn a_copy_that_was_settled_by_its_own_place_stands_for_no_other() {
+        let mut ops = Ops::new(0);
+        ops.expect(6, 3);
+        ops.expect(7, 3);
+        ops.add(0, [6].into_iter(), 5);
+        assert!(ops.take(6));
+        assert_eq!((ops.known(3), ops.done()), (Known::Open, 1));
+        ops.expect(9, 3);
+        ops.pass_below(8);
+        assert_eq!(ops.known(3), Known::Open, "nor does one that is deleted");
     }
 }
