@@ -301,6 +301,8 @@ fn offsets_are_reset_by_the_groups_clients_and_copied_to_another_group() {
         let to = ResetOffsetHeader { offset: Some(2), ..end.clone() };
         assert_eq!(offsets(&client.done(ask_reset(&to)).await)[&queue(TOPIC, 1)], 2);
         assert_eq!(committed(&client, GROUP, TOPIC, 1).await, Some(2), "one queue and its offset: set here");
+        // A pull from there shows that the group has heard of it.
+        assert_eq!(bodies(&client.done(pull(&pull_header(TOPIC, 1, 2, "*"))).await), ["m2"]);
         commit(&client, GROUP, TOPIC, 1, 1).await;
         let not_forth = ResetOffsetHeader { is_force: false, ..end.clone() };
         assert_eq!(offsets(&client.done(ask_reset(&not_forth)).await)[&queue(TOPIC, 1)], 1);
@@ -354,6 +356,16 @@ fn a_tool_of_5x_resets_offsets_whether_or_not_somebody_is_online() {
         let answer = client.done(ask_reset(&reset)).await;
         assert_eq!(offsets(&answer), BTreeMap::from([(queue(TOPIC, 0), 0), (queue(TOPIC, 1), 3)]));
         assert_eq!(committed(&client, GROUP, TOPIC, 1).await, Some(3), "nobody was online");
+        // A consumer that did not hear of it commits where it was, until its pull is answered with where to go.
+        commit(&client, GROUP, TOPIC, 1, 1).await;
+        assert_eq!(committed(&client, GROUP, TOPIC, 1).await, Some(3));
+        let at_one = pull_header(TOPIC, 1, 1, "*");
+        let moved = client.ask(pull(&at_one)).await;
+        let place: PullMessageResponse = moved.header().expect("offsets");
+        assert_eq!((moved.code, place.next_begin_offset), (response::PULL_OFFSET_MOVED, 3));
+        assert_eq!(bodies(&client.done(pull(&at_one)).await), ["m1", "m2"], "it was told once");
+        commit(&client, GROUP, TOPIC, 1, 2).await;
+        assert_eq!(committed(&client, GROUP, TOPIC, 1).await, Some(2));
 
         let consumer = Consumer::default();
         let _online = consumer.online(&broker, "one").await;

@@ -15,6 +15,24 @@ struct Table {
     /// Topic, then group.
     topics: BTreeMap<String, BTreeMap<String, QueueOffsets>>,
     changes: u64,
+    /// By topic, group and queue: where an operator has moved the group, until one of its consumers goes there.
+    resets: BTreeMap<(String, String, i32), i64>,
+}
+
+impl Table {
+    fn put(&mut self, topic: &str, group: &str, queue: i32, offset: i64) {
+        let groups = match self.topics.get_mut(topic) {
+            Some(groups) => groups,
+            None => self.topics.entry(topic.to_owned()).or_default(),
+        };
+        let queues = match groups.get_mut(group) {
+            Some(queues) => queues,
+            None => groups.entry(group.to_owned()).or_default(),
+        };
+        if queues.insert(queue, offset) != Some(offset) {
+            self.changes += 1;
+        }
+    }
 }
 
 #[derive(Default)]
@@ -67,21 +85,35 @@ impl CommittedOffsets {
         table.changes += changes;
     }
 
-    /// Remembers `offset`, smaller or larger than the last one, but never beyond `max`.
+    /// Remembers `offset`, smaller or larger than the last one, but never beyond `max`. Nothing is remembered while the group
+    /// has still to go where an operator has moved it: its consumers commit where they were.
     pub fn commit(&self, topic: &str, group: &str, queue: i32, offset: i64, max: i64) {
+        let mut table = self.table();
+        let is_moved = !table.resets.is_empty()
+            && table.resets.contains_key(&(topic.to_owned(), group.to_owned(), queue));
+        if !is_moved {
+            table.put(topic, group, queue, offset.clamp(0, max.max(0)));
+        }
+    }
+
+    /// Moves a group: what it commits counts again once a consumer has been told ([`Self::take_reset`]).
+    ///
+    /// # Source
+    /// Broker semantics 16; apache/rocketmq 5.3, `ConsumerOffsetManager#assignResetOffset`.
+    pub fn reset(&self, topic: &str, group: &str, queue: i32, offset: i64, max: i64) {
         let offset = offset.clamp(0, max.max(0));
         let mut table = self.table();
-        let groups = match table.topics.get_mut(topic) {
-            Some(groups) => groups,
-            None => table.topics.entry(topic.to_owned()).or_default(),
-        };
-        let queues = match groups.get_mut(group) {
-            Some(queues) => queues,
-            None => groups.entry(group.to_owned()).or_default(),
-        };
-        if queues.insert(queue, offset) != Some(offset) {
-            table.changes += 1;
+        table.put(topic, group, queue, offset);
+        table.resets.insert((topic.to_owned(), group.to_owned(), queue), offset);
+    }
+
+    /// Where a consumer that pulls has to go, if an operator has moved its group: once.
+    pub fn take_reset(&self, topic: &str, group: &str, queue: i32) -> Option<i64> {
+        let mut table = self.table();
+        if table.resets.is_empty() {
+            return None;
         }
+        table.resets.remove(&(topic.to_owned(), group.to_owned(), queue))
     }
 
     pub fn get(&self, topic: &str, group: &str, queue: i32) -> Option<i64> {
@@ -117,6 +149,7 @@ impl CommittedOffsets {
 
     pub fn remove_topic(&self, topic: &str) {
         let mut table = self.table();
+        table.resets.retain(|(moved, _, _), _| moved != topic);
         if table.topics.remove(topic).is_some() {
             table.changes += 1;
         }
@@ -124,6 +157,7 @@ impl CommittedOffsets {
 
     pub fn remove_group(&self, group: &str) {
         let mut table = self.table();
+        table.resets.retain(|(_, moved, _), _| moved != group);
         let mut changes = 0;
         for groups in table.topics.values_mut() {
             changes += u64::from(groups.remove(group).is_some());

@@ -99,8 +99,11 @@ impl<R: Runtime> PullMessage<R> {
         let lite = request.code == request::LITE_PULL_MESSAGE;
         let asked = Asked { header: request.header()?, lite };
         let pull = self.checked(&asked).await?;
-        let read = read(&self.rt, &self.store, &pull).await;
         let header = &asked.header;
+        if let Some(moved) = self.moved_to(&pull, header) {
+            return Ok(Answer::Now(moved));
+        }
+        let read = read(&self.rt, &self.store, &pull).await;
         if header.sys_flag & flags::COMMIT_OFFSET != 0 {
             let max = self.store.max_offset(&header.topic, header.queue_id);
             let (topic, group) = (&header.topic, &header.consumer_group);
@@ -120,12 +123,36 @@ impl<R: Runtime> PullMessage<R> {
     /// apache/rocketmq 4.9.7, `PullMessageProcessor#executeRequestWhenWakeup`.
     pub async fn answer_woken(&self, asked: &Asked) -> RemotingCommand {
         match self.checked(asked).await {
-            Ok(pull) => {
-                let read = read(&self.rt, &self.store, &pull).await;
-                self.answered(&asked.header, &pull, read)
-            }
+            Ok(pull) => match self.moved_to(&pull, &asked.header) {
+                Some(moved) => moved,
+                None => {
+                    let read = read(&self.rt, &self.store, &pull).await;
+                    self.answered(&asked.header, &pull, read)
+                }
+            },
             Err(refusal) => refusal.answer(),
         }
+    }
+
+    /// The answer to a pull of a group that an operator has moved elsewhere on this queue.
+    ///
+    /// # Source
+    /// Broker semantics 10.1, "pending server-side reset".
+    fn moved_to(&self, pull: &CheckedPull, header: &PullMessageHeader) -> Option<RemotingCommand> {
+        let (topic, queue) = (&pull.topic, pull.queue);
+        let target = self.offsets.take_reset(topic, &header.consumer_group, queue)?;
+        // A client that was told has moved already.
+        (target != pull.offset).then(|| {
+            let header = PullMessageResponse {
+                suggest_which_broker_id: pull.suggest.near,
+                next_begin_offset: target,
+                min_offset: self.store.min_offset(topic, queue),
+                max_offset: self.store.max_offset(topic, queue),
+                topic_sys_flag: Some(pull.topic_sys_flag),
+                group_sys_flag: Some(pull.group_sys_flag),
+            };
+            answer(response::PULL_OFFSET_MOVED).with_remark("OFFSET_RESET").with_header(&header)
+        })
     }
 
     fn answered(&self, header: &PullMessageHeader, pull: &CheckedPull, read: Read) -> RemotingCommand {

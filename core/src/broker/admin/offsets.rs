@@ -39,8 +39,8 @@ impl<R: Runtime> AdminRequests<R> {
     }
 
     /// # Source
-    /// apache/rocketmq 5.3, `AdminBrokerProcessor#resetOffsetInner`. A client that is online is told beside: it would commit
-    /// where it was.
+    /// apache/rocketmq 5.3, `AdminBrokerProcessor#resetOffsetInner`. The next pull of each queue is answered with its new offset,
+    /// and what consumers commit before is not taken. A push client that is online is told beside: it moves at once.
     async fn reset_here(&self, header: &ResetOffsetHeader, queues: Range<i32>) -> Result<ResetOffsetBody> {
         let (topic, group) = (&header.topic, &header.group);
         if self.is_slave {
@@ -56,7 +56,7 @@ impl<R: Runtime> AdminRequests<R> {
         }
         for (MessageQueue { queue_id, .. }, offset) in &offset_table {
             let max = self.store.max_offset(topic, *queue_id);
-            self.offsets.commit(topic, group, *queue_id, *offset, max);
+            self.offsets.reset(topic, group, *queue_id, *offset, max);
         }
         let body = ResetOffsetBody { offset_table };
         let mut members = self.clients.members(Kind::Consumer, group);
