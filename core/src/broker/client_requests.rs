@@ -56,7 +56,7 @@ impl<R: Runtime> ClientRequests<R> {
             last_heartbeat: self.rt.now(),
         };
         for consumer in heartbeat.consumer_data_set {
-            self.consumer_heartbeat(&member, consumer, heartbeat.without_sub).await?;
+            self.consumer_heartbeat(&member, consumer, heartbeat.without_sub).await;
         }
         for producer in heartbeat.producer_data_set {
             self.clients.register_producer(&producer.group_name, member.clone());
@@ -64,17 +64,11 @@ impl<R: Runtime> ClientRequests<R> {
         Ok(answer(response::SUCCESS))
     }
 
-    async fn consumer_heartbeat(
-        &self,
-        member: &Member,
-        consumer: ConsumerData,
-        without_subscriptions: bool,
-    ) -> Result<()> {
+    async fn consumer_heartbeat(&self, member: &Member, consumer: ConsumerData, without_subscriptions: bool) {
         let group = consumer.group_name;
-        // A group that may not be created is still listed as live; its pulls are answered that it does not exist.
-        if let Some(config) = self.groups.get_or_create(&group).await? {
-            let retry = topic(&names::retry_topic(&group), config.retry_queue_nums.max(1), READ_WRITE);
-            self.topics.create_if_absent(retry).await?;
+        // A group that may not or cannot be created is still listed as live; its pulls are answered that it does not exist.
+        if let Err(refusal) = self.prepare_group(&group).await {
+            tracing::warn!(group, remark = refusal.remark, "prepare a group and its retry topic");
         }
         let consumption = Consumption {
             consume_type: consumer.consume_type,
@@ -87,6 +81,13 @@ impl<R: Runtime> ClientRequests<R> {
         }
         let changed = self.clients.register_consumer(&group, member.clone(), consumption, subscriptions);
         self.notify(changed);
+    }
+
+    async fn prepare_group(&self, group: &str) -> Result<()> {
+        if let Some(config) = self.groups.get_or_create(group).await? {
+            let retry = topic(&names::retry_topic(group), config.retry_queue_nums.max(1), READ_WRITE);
+            self.topics.create_if_absent(retry).await?;
+        }
         Ok(())
     }
 

@@ -36,6 +36,9 @@ pub enum TableError {
     /// The write that this change was to be part of has failed.
     #[error("{path} could not be written")]
     NotWritten { path: String },
+    /// Nobody makes it anew before all that was its own is gone.
+    #[error("{name} is being deleted")]
+    Going { name: String },
 }
 
 struct Content<V> {

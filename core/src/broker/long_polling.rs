@@ -89,13 +89,16 @@ impl<R: Runtime> LongPolling<R> {
             crate::select! {
                 _ = stop.wait_for(|stop| *stop) => return,
                 () = self.wake.notified() => {}
-                () = self.rt.sleep_until(next_check) => {
-                    next_check = self.rt.now().after(self.check_interval);
-                    let mut tables = self.tables();
-                    let max_offset = |topic: &str, queue| pulls.store.max_offset(topic, queue);
-                    let due = tables.held.due(self.rt.now(), max_offset);
-                    tables.woken.extend(due);
-                }
+                () = self.rt.sleep_until(next_check) => {}
+            }
+            // Whatever woke it: where pulls wake without end, those of quiet queues still have their time limit.
+            let now = self.rt.now();
+            if now >= next_check {
+                next_check = now.after(self.check_interval);
+                let mut tables = self.tables();
+                let max_offset = |topic: &str, queue| pulls.store.max_offset(topic, queue);
+                let due = tables.held.due(now, max_offset);
+                tables.woken.extend(due);
             }
             let woken = std::mem::take(&mut self.tables().woken);
             for Held { payload: HeldAnswer { connection, key, asked }, .. } in woken {

@@ -90,7 +90,7 @@ impl<R: Runtime> SendBack<R> {
         let (topic, queue_id, level) = match fate {
             Fate::DeadLetter => (self.sends.dead_letter_topic(&header.group).await?, 0, 0),
             Fate::Retry(level) => {
-                let queues = u64::from(group.retry_queue_nums.unsigned_abs());
+                let queues = u64::from(retry_queues(&group, &retry).unsigned_abs());
                 let queue = i32::try_from(self.rt.random_u64() % queues).unwrap_or(0);
                 (retry.topic_name.clone(), queue, level)
             }
@@ -112,7 +112,7 @@ impl<R: Runtime> SendBack<R> {
         };
         let delayed = Delayed::by_property(&back, self.store.config().delay_levels_ms.len());
         let back = delayed.as_ref().map_or(back, |delayed| delayed.message(&back));
-        let put = self.store.put(&back).await;
+        let put = self.store.put_again(&back).await;
         let put = put.map_err(|error| Refusal::new(response::SYSTEM_ERROR, error.to_string()))?;
         self.counts.put(back.topic, 1, back.body.len());
         self.counts.sent_back(&message.topic, &header.group);
@@ -158,6 +158,12 @@ impl<R: Runtime> SendBack<R> {
     }
 }
 
+/// Among how many queues what comes again is spread: the group may ask for more than its retry topic has, since when that topic
+/// was made, and nobody reads what lies in a queue that no route names. Java puts it there.
+fn retry_queues(group: &SubscriptionGroupConfig, retry: &TopicConfig) -> i32 {
+    group.retry_queue_nums.min(retry.read_queue_nums).min(retry.write_queue_nums).max(1)
+}
+
 /// Whether a consumer that was given the message `origin_id` can mean this one, which lies where that one lay: where a loss of
 /// power has taken that one, another lies there now. A client names its message by its unique key, or by its place.
 fn is_meant(message: &StoredMessage, origin_id: Option<&str>) -> bool {
@@ -191,6 +197,20 @@ fn properties_back(message: &StoredMessage, level: i32) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_comes_again_lies_in_a_queue_that_is_read() {
+        let queues = |asked, read_queue_nums, write_queue_nums| {
+            let group = SubscriptionGroupConfig { retry_queue_nums: asked, ..Default::default() };
+            let retry = TopicConfig { read_queue_nums, write_queue_nums, ..Default::default() };
+            retry_queues(&group, &retry)
+        };
+        assert_eq!(queues(1, 1, 1), 1);
+        assert_eq!(queues(4, 1, 1), 1);
+        assert_eq!(queues(4, 3, 8), 3);
+        assert_eq!(queues(2, 8, 8), 2);
+        assert_eq!(queues(4, 0, 4), 1);
+    }
 
     #[test]
     fn a_message_comes_again_with_rising_delays_until_it_is_dead() {

@@ -133,6 +133,8 @@ pub(crate) struct Topics<R> {
     system: BTreeSet<String>,
     /// Changed since somebody last told the name servers.
     unregistered: Mutex<Unregistered>,
+    /// Topics whose deletion goes on: nobody makes them anew before it has ended.
+    going: Mutex<BTreeSet<String>>,
     changed: Notify,
     /// Changes that every name server has been told of, or that it could not be told of.
     announced: Watermark,
@@ -153,6 +155,18 @@ pub(crate) struct Changed {
     pub topics: BTreeSet<String>,
     /// The number of changes up to the last of these.
     pub count: u64,
+}
+
+/// A topic whose deletion goes on, until this is dropped.
+pub(crate) struct Going<'a, R: Runtime> {
+    topics: &'a Topics<R>,
+    name: &'a str,
+}
+
+impl<R: Runtime> Drop for Going<'_, R> {
+    fn drop(&mut self) {
+        self.topics.going().remove(self.name);
+    }
 }
 
 impl<R: Runtime> Topics<R> {
@@ -183,6 +197,7 @@ impl<R: Runtime> Topics<R> {
             copied,
             system,
             unregistered: Mutex::default(),
+            going: Mutex::default(),
             changed: Notify::new(),
             announced: Watermark::new(0),
             behind: AtomicBool::new(false),
@@ -275,6 +290,16 @@ impl<R: Runtime> Topics<R> {
         Ok(())
     }
 
+    /// From now on, as long as the answer is kept, nobody makes `topic` anew: what is deleted with it is all of one topic, and
+    /// a message sent in between is refused instead of going down with the old ones. `None` while another deletion of it goes on.
+    pub fn begin_deletion<'a>(&'a self, topic: &'a str) -> Option<Going<'a, R>> {
+        self.going().insert(topic.to_owned()).then_some(Going { topics: self, name: topic })
+    }
+
+    fn going(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.going.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// A topic that is not there is fine.
     ///
     /// # Errors
@@ -330,7 +355,18 @@ impl<R: Runtime> Topics<R> {
         &self,
         decide: impl FnOnce(&Entries<TopicConfig>) -> Vec<(String, Option<TopicConfig>)>,
     ) -> Result<(), TableError> {
+        let mut refused = None;
+        let decide = |existing: &Entries<TopicConfig>| {
+            let decided = decide(existing);
+            let going = self.going();
+            let puts = decided.iter().filter(|(_, topic)| topic.is_some());
+            refused = puts.map(|(name, _)| name.clone()).find(|name| going.contains(name));
+            if refused.is_some() { Vec::new() } else { decided }
+        };
         let changed = self.table.change(decide).await?;
+        if let Some(name) = refused {
+            return Err(TableError::Going { name });
+        }
         if !changed.is_empty() {
             self.note_changed(changed);
         }

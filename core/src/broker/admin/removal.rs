@@ -7,6 +7,7 @@ use crate::runtime::{Mutant, Runtime};
 
 use super::super::names;
 use super::super::refusal::Refusal;
+use super::super::topic_config::Going;
 use super::{AdminRequests, Result, done};
 
 /// Queues of such names belong to topics that have others.
@@ -35,6 +36,7 @@ impl<R: Runtime> AdminRequests<R> {
             let remark = format!("The topic[{topic}] is conflict with system topic.");
             return Err(Refusal::new(response::INVALID_PARAMETER, remark));
         }
+        let _going = self.begin_deletion(&topic)?;
         // First, so that nothing more is sent to it.
         self.topics.delete(&topic).await?;
         if !self.rt.mutant(Mutant::DeletionKeepsOffsets) {
@@ -46,13 +48,20 @@ impl<R: Runtime> AdminRequests<R> {
         Ok(done())
     }
 
-    /// Drops the queues of topics that are not there any more.
+    /// Drops the queues of topics that are not there any more. Not on a slave, whose table may be older than its log: a topic
+    /// that it does not know may be a new one.
     pub(super) async fn clean_unused(&self) -> Result<RemotingCommand> {
+        if self.is_slave {
+            return Ok(done());
+        }
         let mut topics: Vec<String> = self.store.queues().into_iter().map(|(topic, _)| topic).collect();
         topics.dedup();
         for topic in topics {
-            let is_light = topic.starts_with(LIGHT_PREFIX);
-            if !(is_light || self.topics.contains(&topic) || self.topics.is_system(&topic)) {
+            if topic.starts_with(LIGHT_PREFIX) || self.topics.is_system(&topic) {
+                continue;
+            }
+            let _going = self.begin_deletion(&topic)?;
+            if !self.topics.contains(&topic) {
                 self.drop_queues(&topic).await?;
             }
         }
@@ -68,6 +77,12 @@ impl<R: Runtime> AdminRequests<R> {
     pub(super) fn delete_expired(&self) -> RemotingCommand {
         self.store.delete_expired();
         done()
+    }
+
+    fn begin_deletion<'a>(&'a self, topic: &'a str) -> Result<Going<'a, R>> {
+        self.topics.begin_deletion(topic).ok_or_else(|| {
+            Refusal::new(response::SYSTEM_ERROR, format!("the topic {topic} is being deleted already"))
+        })
     }
 
     async fn drop_queues(&self, topic: &str) -> Result<()> {
