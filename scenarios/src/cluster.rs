@@ -168,6 +168,9 @@ impl Cluster {
         }
         for name in names::slaves(&self.plan.settings) {
             let (cluster, node) = (self.clone(), self.node(&name));
+            if self.plan.settings.replication.as_ref().is_some_and(|replication| replication.java_slaves) {
+                self.world.set_plays_java(node);
+            }
             self.world.boot(node, move |rt| run_slave(rt, cluster.clone(), name.clone()));
         }
         if self.plan.settings.passing.is_some() {

@@ -194,6 +194,8 @@ fn replication(profile: &Profile, sync_flush: bool, knob: &impl Fn(&str) -> Key)
         in_sync,
         sync_flush: profile.mixed_flush.then_some(!sync_flush),
         masters_lost: sync_master && profile.loses_masters && knob("masters_lost").percent(60),
+        java_slaves: profile.java_slaves_percent > 0
+            && knob("java_slaves").percent(profile.java_slaves_percent),
         // A frame holds less than a record, several, or as much as Java's.
         batch_bytes: knob("ha_batch_bytes").pick(&[100, 1_000, 32_768]) as u32,
         heartbeat_ms,

@@ -142,6 +142,9 @@ pub struct Replication {
     /// At the end, under load, masters lose their disks for good, and slaves take over.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub masters_lost: bool,
+    /// Slaves do as Java's do: they compare nothing before they follow, and report when a heartbeat is due.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub java_slaves: bool,
     pub batch_bytes: u32,
     pub heartbeat_ms: u64,
     pub housekeeping_ms: u64,

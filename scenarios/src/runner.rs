@@ -169,6 +169,8 @@ async fn drive(world: World, plan: Plan) -> Ended {
         "broker.offset_committed" => witness.offset_committed(event.node),
         "broker.offsets_written" => witness.offsets_written(event.node),
         "broker.half_discarded" => witness.half_discarded(event.node, event.a),
+        "ha.accepted" => witness.slave_accepted(event.node, event.a, event.b),
+        "ha.ahead" => witness.refused_as_ahead(event.node, event.a, event.b),
         "ha.diverged" => witness.diverged(event.node, event.a),
         "ha.master_closed" => witness.link_ended("master"),
         "ha.slave_closed" => witness.link_ended("slave"),

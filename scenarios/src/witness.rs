@@ -78,6 +78,8 @@ struct Inner {
     history: History,
     brokers: BTreeMap<String, Watched>,
     slaves: BTreeMap<String, slave::Followed>,
+    /// Of masters: who is at the other end.
+    connections: BTreeMap<(NodeId, u64), String>,
     turns: turns::Watched,
     /// The cluster is well and idle.
     resting: bool,
@@ -102,6 +104,7 @@ impl Witness {
             history: History::default(),
             brokers: BTreeMap::new(),
             slaves: BTreeMap::new(),
+            connections: BTreeMap::new(),
             turns: turns::Watched::default(),
             resting: false,
             well_from_ms: None,

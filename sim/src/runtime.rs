@@ -190,6 +190,10 @@ impl Runtime for SimRuntime {
         self.world.lock().mutant() == Some(mutant)
     }
 
+    fn plays_java(&self) -> bool {
+        self.world.lock().plays_java(self.node)
+    }
+
     fn probe(&self, kind: &'static str, a: u64, b: u64) {
         if self.is_alive() {
             self.world.probe(self.node, kind, a, b);

@@ -9,7 +9,7 @@
 mod pump;
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::future::Future;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -130,6 +130,7 @@ pub(crate) struct Inner {
     trace: Trace,
     counters: BTreeMap<&'static str, u64>,
     mutant: Option<Mutant>,
+    java: BTreeSet<NodeId>,
     buggify: f64,
     buggify_counts: BTreeMap<(NodeId, &'static str), u64>,
     on_probe: Option<ProbeCallback>,
@@ -273,6 +274,10 @@ impl Inner {
     pub(crate) fn mutant(&self) -> Option<Mutant> {
         self.mutant
     }
+
+    pub(crate) fn plays_java(&self, node: NodeId) -> bool {
+        self.java.contains(&node)
+    }
 }
 
 pub(crate) struct Shared {
@@ -310,6 +315,7 @@ impl World {
                 trace,
                 counters: BTreeMap::new(),
                 mutant: None,
+                java: BTreeSet::new(),
                 buggify: 0.0,
                 buggify_counts: BTreeMap::new(),
                 on_probe: None,
@@ -432,6 +438,11 @@ impl World {
     /// Plants one bug in the product for the whole run (`Runtime::mutant` answers true for it).
     pub fn set_mutant(&self, mutant: Option<Mutant>) {
         self.lock().mutant = mutant;
+    }
+
+    /// From now on the node does as a Java broker does, where that is less than ours do (`Runtime::plays_java`).
+    pub fn set_plays_java(&self, node: NodeId) {
+        self.lock().java.insert(node);
     }
 
     /// Rare branches are taken with this probability at half of the sites, those drawn by the seed. 0 turns them off.

@@ -113,10 +113,10 @@ fn a_message_is_stored_as_java_stores_it() {
         assert_eq!(stored.store_host, broker.local_addr());
         assert_eq!(stored.body, "k\u{f6}rper");
         let offset = stored.physical_offset as i64;
-        let view = ViewMessageHeader { offset, topic: None };
+        let view = ViewMessageHeader { offset, ..Default::default() };
         let viewed = client.done(RemotingCommand::request(ask::VIEW_MESSAGE_BY_ID).with_header(&view)).await;
         assert_eq!(messages(&viewed), [stored]);
-        let view = ViewMessageHeader { offset: 1 << 40, topic: None };
+        let view = ViewMessageHeader { offset: 1 << 40, ..Default::default() };
         let absent = client.ask(RemotingCommand::request(ask::VIEW_MESSAGE_BY_ID).with_header(&view)).await;
         assert_eq!(absent.code, response::SYSTEM_ERROR);
         broker.stop().await.expect("a clean stop");

@@ -169,7 +169,7 @@ impl<R: Runtime> BrokerHandler<R> {
             codes::GET_MIN_OFFSET => self.offsets.min(request),
             codes::SEARCH_OFFSET_BY_TIMESTAMP => self.offsets.by_time(request).await,
             codes::GET_EARLIEST_MSG_STORETIME => self.offsets.earliest_store_time(request).await,
-            codes::VIEW_MESSAGE_BY_ID => self.views.by_offset(request),
+            codes::VIEW_MESSAGE_BY_ID => self.views.by_offset(connection.peer(), request),
             codes::QUERY_MESSAGE => self.views.by_key(request).await,
             codes::HEART_BEAT => self.clients.heartbeat(connection, request).await,
             codes::UNREGISTER_CLIENT => self.clients.unregister(connection, request),

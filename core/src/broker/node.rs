@@ -159,10 +159,11 @@ impl<R: Runtime> Broker<R> {
         store.start();
         // Offsets are cut to the ends of their queues: these must stand where the log ends. A dispatch that has failed has
         // made the store read-only; then the queues are what they are.
+        let begun = replication::begin(&rt, config, &store);
         let _ = store.dispatched().reached(store.commit_log_max()).await;
         let tables = open_tables(&rt, config, &store).await?;
         let clients = Arc::new(ClientTable::default());
-        let ha = replication::listen(&rt, config, &store).await?;
+        let ha = replication::listen(&rt, config, &store, begun).await?;
         let other = OtherSide::new(config, ha.as_ref());
         let limits = ConnectionLimits::default();
         let peers = Peers::new(rt.clone(), Arc::new(NoHandler), limits.clone());
@@ -493,7 +494,11 @@ fn handler<R: Runtime>(
             clients.clone(),
         )),
         topics: TopicRequests { topics: topics.clone(), groups: groups.clone() },
-        views: ViewMessage { store: store.clone(), unique_count_max: config.index.unique_count_max },
+        views: ViewMessage {
+            store: store.clone(),
+            slaves: other.slaves.clone(),
+            unique_count_max: config.index.unique_count_max,
+        },
         stats: StatsRequests {
             store: store.clone(),
             topics: topics.clone(),

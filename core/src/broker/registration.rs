@@ -28,6 +28,8 @@ use crate::ha::slave::MasterPlace;
 
 /// The first full registration after that of the start.
 const SECOND_AFTER: Duration = Duration::from_secs(10);
+/// The next one of a slave that has not been told where its master is. Java's waits as long as others do.
+const MASTER_AFTER: Duration = Duration::from_secs(1);
 const UNREGISTER_TIMEOUT: Duration = Duration::from_secs(1);
 const PERIOD_MS: std::ops::RangeInclusive<u64> = 10_000..=60_000;
 
@@ -172,7 +174,7 @@ impl<R: Runtime> Registration<R> {
         let period_ms = self.presence.period_ms.clamp(*PERIOD_MS.start(), *PERIOD_MS.end());
         let mut whole = self.register_all(target).await;
         first_done();
-        let mut next = self.rt.now().after(SECOND_AFTER);
+        let mut next = self.rt.now().after(self.second_after());
         loop {
             crate::select! {
                 // Without a whole table there, one topic would be taken for all of it.
@@ -181,9 +183,19 @@ impl<R: Runtime> Registration<R> {
             }
             if !whole {
                 whole = self.register_all(target).await;
-                next = self.rt.now().after_ms(period_ms);
+                let period = Duration::from_millis(period_ms);
+                next = self.rt.now().after(if self.lacks_master() { self.second_after() } else { period });
             }
         }
+    }
+
+    /// A slave that nobody has told where its master is.
+    fn lacks_master(&self) -> bool {
+        self.master.as_ref().is_some_and(|master| master.get() == MasterPlace::default())
+    }
+
+    fn second_after(&self) -> Duration {
+        if self.lacks_master() { MASTER_AFTER } else { SECOND_AFTER }
     }
 
     /// Tells it everything; whether that worked at each of its addresses.

@@ -9,13 +9,15 @@
 //! # Source
 //! `spec/ha.md`, sections 1.1 and 1.7.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::{BrokerConfig, Role};
 use crate::ha::copies::{InSync, Need, Rule, SLAVES_MAX, TooFew};
-use crate::ha::master::{FeedSettings, HaServer, Replication};
+use crate::ha::lives::Lives;
+use crate::ha::master::{FeedSettings, HaServer, Replication, begin_life};
 use crate::ha::slave::{FollowSettings, LinkState, MasterPlace, Slave};
 use crate::remoting::RemotingCommand;
 use crate::remoting::body::{HaClientRuntimeInfo, HaConnectionRuntimeInfo, HaRuntimeInfo};
@@ -23,7 +25,7 @@ use crate::remoting::codes::response;
 use crate::remoting::connection::{Answer, Reached, Response};
 use crate::remoting::peer::Peers;
 use crate::runtime::sync::{Receiver, Sender, watch};
-use crate::runtime::{Mutant, Runtime};
+use crate::runtime::{Mutant, Runtime, Task};
 use crate::store::MessageStore;
 
 use super::node::{StartError, Tables};
@@ -62,7 +64,28 @@ pub(super) fn ha_listen(config: &BrokerConfig) -> SocketAddr {
     SocketAddr::new(config.identity.bind_address, port)
 }
 
-/// Listens for slaves; `None` on a slave.
+fn lives_file(config: &BrokerConfig) -> String {
+    format!("{}/config/slaves.json", config.store.root)
+}
+
+/// Begins to find out what is known of slaves, and to keep that this process has begun; `None` on a slave.
+pub(super) fn begin<R: Runtime>(
+    rt: &R,
+    config: &BrokerConfig,
+    store: &Arc<MessageStore<R>>,
+) -> Option<R::Task<io::Result<Lives>>> {
+    if config.identity.role == Role::Slave {
+        return None;
+    }
+    let (dir, file) = (format!("{}/config", config.store.root), lives_file(config));
+    let (rt_of_task, end) = (rt.clone(), store.pushable().get());
+    Some(rt.spawn("begin a life of the master", async move {
+        rt_of_task.create_dir_all(&dir).await?;
+        begin_life(&rt_of_task, &file, end).await
+    }))
+}
+
+/// Listens for slaves, once it is known what is known of them; `None` on a slave.
 ///
 /// # Errors
 /// [`StartError::Listen`].
@@ -70,10 +93,11 @@ pub(super) async fn listen<R: Runtime>(
     rt: &R,
     config: &BrokerConfig,
     store: &Arc<MessageStore<R>>,
+    begun: Option<R::Task<io::Result<Lives>>>,
 ) -> Result<Option<HaServer<R>>, StartError> {
-    if config.identity.role == Role::Slave {
-        return Ok(None);
-    }
+    let Some(begun) = begun else { return Ok(None) };
+    let path = lives_file(config);
+    let begun = async { begun.join().await.unwrap_or_else(|_| Err(io::ErrorKind::Interrupted.into())) };
     let address = ha_listen(config);
     let settings = FeedSettings {
         heartbeat: Duration::from_millis(config.ha.heartbeat_ms.max(1)),
@@ -81,7 +105,7 @@ pub(super) async fn listen<R: Runtime>(
         batch_bytes: config.ha.batch_bytes as usize,
         wait_ms: config.ha.slave_timeout_ms,
     };
-    let server = HaServer::bind(rt.clone(), address, store.clone(), settings).await;
+    let server = HaServer::bind(rt.clone(), address, store.clone(), settings, (begun, path)).await;
     server.map(Some).map_err(|source| StartError::Listen { address, source })
 }
 

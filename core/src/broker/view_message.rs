@@ -1,7 +1,9 @@
 //! Looking messages up: by where one lies (code 33), and by key (code 12).
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
+use crate::ha::master::Replication;
 use crate::remoting::RemotingCommand;
 use crate::remoting::codes::response;
 use crate::remoting::headers::{QueryMessageHeader, QueryMessageResponse, ViewMessageHeader};
@@ -13,18 +15,25 @@ use super::refusal::{Refusal, answer};
 
 pub(crate) struct ViewMessage<R: Runtime> {
     pub store: Arc<MessageStore<R>>,
+    /// `None` on a slave.
+    pub slaves: Option<Arc<Replication>>,
     /// Messages that a look-up by unique key gives at most, whatever it asks for.
     pub unique_count_max: usize,
 }
 
 impl<R: Runtime> ViewMessage<R> {
-    pub fn by_offset(&self, request: &RemotingCommand) -> Result<RemotingCommand, Refusal> {
+    pub fn by_offset(&self, peer: SocketAddr, request: &RemotingCommand) -> Result<RemotingCommand, Refusal> {
         let header: ViewMessageHeader = request.header()?;
         let record = u64::try_from(header.offset).ok().and_then(|offset| self.store.message_at(offset));
         let Some(record) = record else {
             let remark = format!("can not find message by the offset, {}", header.offset);
             return Err(Refusal::new(response::SYSTEM_ERROR, remark));
         };
+        if let (Some(slaves), Some(end)) =
+            (&self.slaves, header.compares.and_then(|end| u64::try_from(end).ok()))
+        {
+            slaves.compares(peer.ip(), end);
+        }
         Ok(answer(response::SUCCESS).with_body(record))
     }
 

@@ -9,6 +9,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::ops::Range;
 
 use super::follower::{Follower, Ready};
+use super::lives::Lives;
 use super::replicas::{Extent, Replicas, Reported};
 use crate::message::MessageToStore;
 use crate::message::codec::{self, BLANK_BYTES, Check, Place};
@@ -62,10 +63,16 @@ struct Link {
     follower: Follower,
 }
 
-/// How the system is planted with a bug.
+/// Who does what.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Rules {
     Ours,
+    /// A slave of Java's, which compares nothing and takes bytes as they come; the master is ours.
+    JavaSlave,
+    /// The same, of a master that refuses only what is beyond its end at that moment, as Java's 4.9 does.
+    JavaSlaveOfAnyMoment,
+    /// The same, of one that remembers nothing over its lives.
+    JavaSlaveOfOneLife,
     /// Java's 5.x: nobody compares, and any report is believed.
     Unchecked,
 }
@@ -85,6 +92,12 @@ struct State {
     link: Option<Link>,
 }
 
+fn begun() -> Replicas {
+    let mut lives = Lives::default();
+    lives.begin(0);
+    Replicas::new(lives)
+}
+
 impl State {
     fn new(rules: Rules) -> State {
         State {
@@ -94,7 +107,7 @@ impl State {
             appended: 0,
             losses: 0,
             crashes: 0,
-            replicas: Replicas::default(),
+            replicas: begun(),
             slave: Vec::new(),
             slave_from: 0,
             link: None,
@@ -107,6 +120,21 @@ impl State {
 
     fn extent(&self) -> Extent {
         Extent { min: 0, end: self.log.len() as u64, file_bytes: FILE_BYTES, now: Mono(0), wait_ms: 0 }
+    }
+
+    fn is_java_slave(&self) -> bool {
+        matches!(self.rules, Rules::JavaSlave | Rules::JavaSlaveOfAnyMoment | Rules::JavaSlaveOfOneLife)
+    }
+
+    /// The master's process begins anew, with what it has kept of its slaves.
+    fn begin_anew(&mut self) {
+        self.disconnect();
+        let mut lives = match self.rules {
+            Rules::JavaSlaveOfOneLife => Lives::default(),
+            _ => self.replicas.lives().clone(),
+        };
+        lives.begin(self.log.len() as u64);
+        self.replicas = Replicas::new(lives);
     }
 
     fn disconnect(&mut self) {
@@ -145,23 +173,24 @@ impl State {
         };
         event(self.appended < APPENDS_MAX, &|s| s.append());
         event(self.durable < self.log.len(), &|s| s.durable = s.log.len());
-        event(self.losses < LOSSES_MAX && self.durable < self.log.len(), &|s| {
+        // The second life of a master whose slave is Java's may as well begin with a crash.
+        let losses_max = if self.is_java_slave() { 1 } else { LOSSES_MAX };
+        let may_lose = self.losses < losses_max && self.durable < self.log.len();
+        event(may_lose, &|s| {
             s.losses += 1;
             s.log.truncate(s.durable);
-            s.disconnect();
-            s.replicas = Replicas::default();
+            s.begin_anew();
         });
         event(self.crashes < CRASHES_MAX && self.link.is_some(), &|s| {
             s.crashes += 1;
-            s.disconnect();
-            s.replicas = Replicas::default();
+            s.begin_anew();
         });
         // The death of the slave, or of the connection alone.
         event(self.crashes < CRASHES_MAX && self.link.is_some(), &|s| {
             s.crashes += 1;
             s.disconnect();
         });
-        event(self.link.is_none() && (self.rules == Rules::Unchecked || self.compares()), &|s| s.connect());
+        event(self.link.is_none() && (self.rules != Rules::Ours || self.compares()), &|s| s.connect());
         if let Some(link) = &self.link {
             event(link.report.is_some(), &|s| s.hear());
             event(link.frame.is_none() && link.next.is_some_and(|at| at < self.log.len() as u64), &|s| {
@@ -190,6 +219,9 @@ impl State {
     fn connect(&mut self) {
         let end = self.slave_end();
         self.replicas.connected(CONNECTION, HOST);
+        if self.rules == Rules::Ours {
+            self.replicas.compares(HOST, end);
+        }
         self.link = Some(Link {
             report: Some(end),
             next: None,
@@ -205,8 +237,13 @@ impl State {
         let Some(value) = link.report.take() else { return };
         let heard = match self.rules {
             Rules::Unchecked if value > log.end => Ok(self.replicas.believed(CONNECTION, value, log.now)),
+            Rules::JavaSlaveOfAnyMoment => {
+                self.replicas.pushes(CONNECTION, log.end);
+                self.replicas.reported(CONNECTION, value as i64, log)
+            }
             _ => self.replicas.reported(CONNECTION, value as i64, log),
         };
+        self.replicas.learns(CONNECTION, &heard);
         match heard {
             Ok(Reported::Begins(at)) => link.next = Some(at),
             Ok(Reported::Continues) => {}
@@ -219,13 +256,31 @@ impl State {
         let Some(link) = &mut self.link else { return };
         let Some(at) = link.next else { return };
         let upto = end.min(at + FRAME_BYTES).min(at - at % FILE_BYTES + FILE_BYTES);
+        self.replicas.pushes(CONNECTION, upto);
         link.frame = Some((at, upto));
         link.next = Some(upto);
     }
 
+    /// Bytes at the end of what it has, whatever they are.
+    fn take_as_java(&mut self, (at, upto): (u64, u64)) {
+        if self.slave.is_empty() {
+            self.slave_from = at;
+        }
+        if at != self.slave_end() {
+            return self.disconnect();
+        }
+        self.slave.extend_from_slice(&self.log[at as usize..upto as usize]);
+        let Some(link) = &mut self.link else { return };
+        (link.reported, link.report) = (upto, Some(upto));
+    }
+
     fn take(&mut self) {
+        let is_java_slave = self.is_java_slave();
         let Some(link) = &mut self.link else { return };
         let Some((at, upto)) = link.frame.take() else { return };
+        if is_java_slave {
+            return self.take_as_java((at, upto));
+        }
         let body = &self.log[at as usize..upto as usize];
         let taken = link.follower.frame(at, body).and_then(|base| {
             if let Some(base) = base {
@@ -297,6 +352,19 @@ fn no_order_of_events_confirms_what_the_slave_does_not_have() {
     let (states, complete) = explore(Rules::Ours).unwrap_or_else(|broken| panic!("{broken}"));
     assert!(complete, "some order replicates everything");
     assert!(states > 5_000, "{states} states");
+}
+
+#[test]
+fn a_java_slave_that_is_ahead_of_a_restarted_master_never_follows() {
+    let (states, complete) = explore(Rules::JavaSlave).unwrap_or_else(|broken| panic!("{broken}"));
+    assert!(complete, "some order replicates everything");
+    assert!(states > 5_000, "{states} states");
+}
+
+#[test]
+fn held_against_the_end_of_the_moment_a_java_slave_follows_with_another_history() {
+    assert!(explore(Rules::JavaSlaveOfAnyMoment).is_err());
+    assert!(explore(Rules::JavaSlaveOfOneLife).is_err());
 }
 
 #[test]

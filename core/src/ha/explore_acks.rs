@@ -8,6 +8,7 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 
+use super::lives::Lives;
 use super::replicas::{Extent, Refused, Replicas, Reported};
 use crate::runtime::Mono;
 
@@ -66,7 +67,10 @@ struct State {
 
 impl State {
     fn new(counting: Counting) -> State {
-        let (slaves, replicas) = (Default::default(), Replicas::default());
+        // What slaves may have is not in question here.
+        let mut lives = Lives::default();
+        lives.begin(END_MAX);
+        let (slaves, replicas) = (Default::default(), Replicas::new(lives));
         State { counting, end: 0, answered: 0, waits: 0, slaves, replicas }
     }
 

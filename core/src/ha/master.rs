@@ -15,11 +15,13 @@ use std::time::Duration;
 use bytes::{Buf, Bytes, BytesMut};
 
 use super::copies::SLAVES_MAX;
+use super::lives::Lives;
 use super::replicas::{Extent, Refused, Replicas, Reported};
 use super::wire::{self, BODY_BYTES_MAX};
 use crate::runtime::sync::{Receiver, Sender, Watermark, watch};
 use crate::runtime::{Listener, Mutant, ReadHalf, Runtime, Task, WriteHalf};
 use crate::store::MessageStore;
+use crate::store::config_file::ConfigFile;
 
 /// After an error of `accept`, such as no descriptors left, before the next try.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -34,22 +36,26 @@ pub struct Replication {
     confirmed: [Watermark; SLAVES_MAX],
     /// Who is at the other end of each connection.
     peers: Mutex<BTreeMap<u64, SocketAddr>>,
+    /// What was learned of slaves that must survive this process.
+    lives_file: String,
+    /// Held while that is written.
+    writing: tokio::sync::Mutex<()>,
     next_connection: AtomicU64,
 }
 
-impl Default for Replication {
-    fn default() -> Replication {
+impl Replication {
+    fn new(lives: Lives, lives_file: String) -> Replication {
         Replication {
-            replicas: Mutex::default(),
+            replicas: Mutex::new(Replicas::new(lives)),
             slaves: AtomicUsize::new(0),
             confirmed: std::array::from_fn(|_| Watermark::new(0)),
             peers: Mutex::default(),
+            lives_file,
+            writing: tokio::sync::Mutex::default(),
             next_connection: AtomicU64::new(1),
         }
     }
-}
 
-impl Replication {
     /// So many slaves have everything below, as their flush modes promise.
     ///
     /// # Panics
@@ -83,6 +89,11 @@ impl Replication {
         let peers = self.peers().clone();
         let replicas = self.replicas();
         peers.into_iter().filter_map(|(number, peer)| Some((peer, replicas.acknowledged(number)?))).collect()
+    }
+
+    /// As [`Replicas::compares`].
+    pub fn compares(&self, host: IpAddr, end: u64) {
+        self.replicas().compares(host, end);
     }
 
     fn peers(&self) -> MutexGuard<'_, BTreeMap<u64, SocketAddr>> {
@@ -151,20 +162,23 @@ enum Ended {
 }
 
 impl<R: Runtime> HaServer<R> {
-    /// Listens at `addr` (port 0: any free one).
+    /// Listens at `addr` (port 0: any free one). `begun` is [`begin_life`] of the file that is named.
     ///
     /// # Errors
-    /// Of [`crate::runtime::network::Network::listen`].
+    /// Of [`crate::runtime::network::Network::listen`], and of `begun`.
     pub async fn bind(
         rt: R,
         addr: SocketAddr,
         store: Arc<MessageStore<R>>,
         settings: FeedSettings,
+        (begun, lives_file): (impl Future<Output = io::Result<Lives>>, String),
     ) -> io::Result<HaServer<R>> {
         let listener = rt.listen(addr).await?;
+        // Whoever connects meanwhile waits.
+        let lives = begun.await?;
         let local_addr = listener.local_addr();
         let (stop, stopping) = watch(false);
-        let replication = Arc::new(Replication::default());
+        let replication = Arc::new(Replication::new(lives, lives_file));
         let feeder = Feeder { rt: rt.clone(), store, settings, replication: replication.clone() };
         let accepting = rt.spawn("ha: accept", accept_loop(Arc::new(feeder), listener, stopping));
         Ok(HaServer { local_addr, replication, stop, accepting })
@@ -186,6 +200,25 @@ impl<R: Runtime> HaServer<R> {
         // A task that died with its node has nothing more to say.
         let _ = self.accepting.join().await;
     }
+}
+
+/// What is known of slaves as the process begins with a log that ends at `end`; kept before anything more is appended. The
+/// file's folder must be there.
+///
+/// # Errors
+/// Of reading and writing; `InvalidData` where neither the file nor its backup can be read.
+pub async fn begin_life<R: Runtime>(rt: &R, file: &str, end: u64) -> io::Result<Lives> {
+    let good = |bytes: &[u8]| Lives::parse(bytes).is_some();
+    let mut lives = match ConfigFile::load_checked(rt, file, good).await? {
+        Some((bytes, _)) => Lives::parse(&bytes).ok_or(io::ErrorKind::InvalidData)?,
+        None => Lives::default(),
+    };
+    let before = lives.clone();
+    lives.begin(end);
+    if lives != before {
+        ConfigFile::save(rt, file, &lives.to_json()).await?;
+    }
+    Ok(lives)
 }
 
 async fn accept_loop<R: Runtime>(
@@ -226,6 +259,14 @@ fn somebody(connection: u64) -> IpAddr {
     IpAddr::V6(Ipv6Addr::from(u128::from(connection)))
 }
 
+/// The host as a number, for probes.
+fn of_host(peer: SocketAddr) -> u64 {
+    match peer.ip() {
+        IpAddr::V4(ip) => u32::from(ip).into(),
+        IpAddr::V6(ip) => u128::from(ip) as u64,
+    }
+}
+
 struct Feeder<R: Runtime> {
     rt: R,
     store: Arc<MessageStore<R>>,
@@ -239,6 +280,7 @@ impl<R: Runtime> Feeder<R> {
         let host = if self.rt.mutant(Mutant::SlaveCountsTwice) { somebody(connection) } else { peer.ip() };
         self.replication.change(|replicas| replicas.connected(connection, host));
         self.replication.peers().insert(connection, peer);
+        self.rt.probe("ha.accepted", connection, of_host(peer));
         let _counted = Counted { replication: self.replication.clone(), connection };
         crate::select! {
             _ = stop.wait_for(|stop| *stop) => {}
@@ -280,6 +322,7 @@ impl<R: Runtime> Feeder<R> {
                 match self.frame(at) {
                     Ok(Some(body)) => {
                         next = Some(at + body.len() as u64);
+                        self.replication.replicas().pushes(connection, at + body.len() as u64);
                         frame = wire::frame_header(at, body.len()).chain(body);
                         continue;
                     }
@@ -295,7 +338,11 @@ impl<R: Runtime> Feeder<R> {
                         Err(error) => return error.into(),
                     }
                     if let Some(value) = wire::take_last_report(&mut input) {
-                        match self.reported(connection, value) {
+                        let heard = self.reported(connection, value);
+                        if let Err(error) = self.keep(connection, &heard).await {
+                            return error.into();
+                        }
+                        match heard {
                             Ok(Reported::Begins(at)) => next = Some(at),
                             Ok(Reported::Continues) => {}
                             Err(refused) => return refused.into(),
@@ -322,16 +369,37 @@ impl<R: Runtime> Feeder<R> {
 
     fn reported(&self, connection: u64, value: i64) -> Result<Reported, Refused> {
         let log = self.extent();
-        let reported = self.replication.change(|replicas| replicas.reported(connection, value, log));
-        if let Err(Refused::Ahead { value, .. }) = reported
+        let grown_past = self.rt.mutant(Mutant::GrownPastIsBehind);
+        let reported = self.replication.change(|replicas| {
+            if grown_past {
+                replicas.pushes(connection, log.end);
+            }
+            replicas.reported(connection, value, log)
+        });
+        if let Err(Refused::Ahead { value, .. } | Refused::NotGiven { value, .. }) = reported
             && self.rt.mutant(Mutant::SlaveAheadGoesOn)
         {
             return Ok(self.replication.change(|replicas| replicas.believed(connection, value, log.now)));
         }
-        if reported.is_ok() {
-            self.rt.probe("ha.reported", connection, value.unsigned_abs());
+        match reported {
+            Ok(_) => self.rt.probe("ha.reported", connection, value.unsigned_abs()),
+            Err(Refused::Ahead { value, .. } | Refused::NotGiven { value, .. }) => {
+                self.rt.probe("ha.ahead", connection, value);
+            }
+            Err(_) => {}
         }
         reported
+    }
+
+    /// Keeps what was learned of a slave by its report, before it is fed.
+    async fn keep(&self, connection: u64, heard: &Result<Reported, Refused>) -> io::Result<()> {
+        let Replication { lives_file, writing, .. } = &*self.replication;
+        if !self.replication.replicas().learns(connection, heard) {
+            return Ok(());
+        }
+        let _writing = writing.lock().await;
+        let lives = self.replication.replicas().lives().to_json();
+        ConfigFile::save(&self.rt, lives_file, &lives).await
     }
 
     /// What can be pushed from `at`.

@@ -5,7 +5,7 @@
 //! has it, or as many as the settings say.
 //!
 //! Decisions are pure types without I/O: `wire` (bytes), `replicas` (where a push begins, who has acknowledged what),
-//! `copies` (how many of them a send waits for), `follower` (what a slave takes, and what not). `master` and `slave` are
+//! `lives` (who may have what of a log that was cut), `copies` (how many of them a send waits for), `follower` (what a slave takes, and what not). `master` and `slave` are
 //! loops around them; `explore` (tests) walks through every order of appends, frames, reports, crashes and losses of power
 //! of a small cluster of these types, and `explore_acks` of what several slaves say over old and new connections.
 //!
@@ -24,6 +24,7 @@ mod explore;
 #[cfg(test)]
 mod explore_acks;
 pub mod follower;
+pub mod lives;
 pub mod master;
 pub mod replicas;
 pub mod slave;

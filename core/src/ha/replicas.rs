@@ -8,10 +8,13 @@
 //! older one, left behind by a slave that lost power, or a disk, says what that no longer has.
 //! Invariant: what is confirmed while a send waits for it is on those slaves, from the record's beginning on: one that begins
 //! anew, behind what may be waited for, does not count before that time is over.
+//! Invariant: who follows has nothing beyond what its host may have ([`Lives`]), but for what this process has given to that, or
+//! what it has compared. One that is ahead of a restarted master stays so when that has grown past it.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use super::lives::Lives;
 use crate::runtime::Mono;
 
 /// What the master's log holds, of one moment.
@@ -40,6 +43,12 @@ pub enum Refused {
         "it reports {value}, but this log ends at {end}: its history is another one, it must be set up anew"
     )]
     Ahead { value: u64, end: u64 },
+    /// The log has been there since, with other messages than the slave's: H-02 too.
+    #[error(
+        "it reports {value}, but it was given nothing beyond {given} of what this log holds: its history may be \
+         another one, it must be set up anew"
+    )]
+    NotGiven { value: u64, given: u64 },
     /// What it needs next was deleted: H-01.
     #[error(
         "it reports {value}, but this log begins at {min}: it was away for too long and must be set up anew"
@@ -85,9 +94,21 @@ pub struct Replicas {
     confirmed: Vec<u64>,
     /// Slaves that have begun anew, and until when they do not count.
     held: BTreeMap<IpAddr, Mono>,
+    /// The highest end of what was pushed to each host, or what one there has compared with this log.
+    given: BTreeMap<IpAddr, u64>,
+    lives: Lives,
 }
 
+/// Hosts that are remembered at most; of more, those that have least are forgotten.
+const GIVEN_MAX: usize = 1_000;
+
 impl Replicas {
+    /// Of a process that has begun, by that.
+    #[must_use]
+    pub fn new(lives: Lives) -> Replicas {
+        Replicas { lives, ..Replicas::default() }
+    }
+
     /// A slave, or somebody else, has connected. Numbers rise, and none is that of another open connection.
     pub fn connected(&mut self, connection: u64, host: IpAddr) {
         let replica = Replica { host, acknowledged: None, voice: Voice::None };
@@ -114,6 +135,10 @@ impl Replicas {
         if value > log.end {
             return Err(Refused::Ahead { value, end: log.end });
         }
+        let given = self.given.get(&host).copied().unwrap_or(0).max(self.lives.limit(host));
+        if value > given {
+            return Err(Refused::NotGiven { value, given });
+        }
         let first = replica.acknowledged.is_none();
         if first && value != 0 && value < log.min {
             return Err(Refused::TooFarBehind { value, min: log.min });
@@ -130,6 +155,44 @@ impl Replicas {
         }
         self.count(connection, log.now);
         Ok(if first { Reported::Begins(begin) } else { Reported::Continues })
+    }
+
+    /// The log up to `end` is about to be pushed over a connection.
+    pub fn pushes(&mut self, connection: u64, end: u64) {
+        if let Some(host) = self.connections.get(&connection).map(|replica| replica.host) {
+            self.gave(host, end);
+        }
+    }
+
+    /// Somebody at `host` has compared what lies before `end`, in a log that ends there, with this one, and will follow if it
+    /// is the same.
+    pub fn compares(&mut self, host: IpAddr, end: u64) {
+        self.gave(host, end);
+    }
+
+    /// Whether a slave's report, and what came of it, have changed [`Replicas::lives`].
+    pub fn learns(&mut self, connection: u64, heard: &Result<Reported, Refused>) -> bool {
+        let Some(host) = self.connections.get(&connection).map(|replica| replica.host) else { return false };
+        match heard {
+            Ok(Reported::Begins(_)) => self.lives.feeds(host),
+            Err(Refused::Ahead { .. } | Refused::NotGiven { .. }) => self.lives.refuses(host),
+            Ok(Reported::Continues) | Err(_) => false,
+        }
+    }
+
+    /// To be kept for the next life of the process.
+    #[must_use]
+    pub fn lives(&self) -> &Lives {
+        &self.lives
+    }
+
+    fn gave(&mut self, host: IpAddr, end: u64) {
+        let given = self.given.entry(host).or_insert(end);
+        *given = end.max(*given);
+        if self.given.len() > GIVEN_MAX {
+            let least = self.given.iter().min_by_key(|(_, end)| **end).map(|(host, _)| *host);
+            least.map(|host| self.given.remove(&host));
+        }
     }
 
     /// Counts a report beyond the log's end as Java 5.x does: a planted bug.
@@ -220,10 +283,16 @@ mod tests {
         IpAddr::V4(Ipv4Addr::new(10, 0, 0, last))
     }
 
-    fn connected() -> Replicas {
-        let mut replicas = Replicas::default();
+    fn begun(at: u64) -> Replicas {
+        let mut lives = Lives::default();
+        lives.begin(at);
+        let mut replicas = Replicas::new(lives);
         replicas.connected(1, host(1));
         replicas
+    }
+
+    fn connected() -> Replicas {
+        begun(2_500)
     }
 
     #[test]
@@ -248,6 +317,58 @@ mod tests {
         replicas.reported(1, 1_700, LOG).expect("inside the log");
         assert_eq!(replicas.reported(1, 2_501, LOG), Err(Refused::Ahead { value: 2_501, end: 2_500 }));
         assert_eq!(replicas.confirmed(1), 1_700);
+    }
+
+    #[test]
+    fn a_slave_that_was_ahead_is_so_still_when_the_log_has_grown_past_it() {
+        let log = LOG;
+        let mut replicas = begun(1_600);
+        let refused = Err(Refused::NotGiven { value: 1_700, given: 1_600 });
+        assert_eq!(replicas.reported(1, 1_700, log), refused);
+        assert!(replicas.learns(1, &refused) && !replicas.learns(1, &refused));
+        assert_eq!((replicas.confirmed(1), replicas.slaves()), (0, 0));
+        // What the last process gave, up to where this one began.
+        replicas.connected(2, host(2));
+        assert_eq!(replicas.reported(2, 1_600, log), Ok(Reported::Begins(1_600)));
+        replicas.pushes(2, 1_800);
+        assert_eq!(replicas.reported(2, 1_800, log), Ok(Reported::Continues));
+        assert_eq!(replicas.reported(2, 1_801, log), Err(Refused::NotGiven { value: 1_801, given: 1_800 }));
+        // Over its next connection it has what it was given, or has compared; others have not.
+        replicas.connected(3, host(2));
+        assert_eq!(replicas.reported(3, 1_800, log), Ok(Reported::Begins(1_800)));
+        assert_eq!(replicas.reported(1, 1_700, log), refused);
+        replicas.compares(host(1), 1_700);
+        let heard = replicas.reported(1, 1_700, log);
+        assert_eq!(heard, Ok(Reported::Begins(1_700)));
+        assert!(replicas.learns(1, &heard) && !replicas.learns(1, &heard));
+    }
+
+    #[test]
+    fn a_slave_that_was_ahead_in_an_earlier_life_is_so_still() {
+        let mut lives = Lives::default();
+        lives.begin(1_600);
+        let mut replicas = Replicas::new(lives.clone());
+        replicas.connected(1, host(1));
+        let refused = replicas.reported(1, 1_700, LOG);
+        assert!(replicas.learns(1, &refused));
+        lives = replicas.lives().clone();
+        lives.begin(2_000);
+        let mut replicas = Replicas::new(lives);
+        replicas.connected(1, host(1));
+        assert_eq!(replicas.reported(1, 1_700, LOG), Err(Refused::NotGiven { value: 1_700, given: 1_600 }));
+        // Nothing is known of another one.
+        replicas.connected(2, host(2));
+        assert_eq!(replicas.reported(2, 1_700, LOG), Ok(Reported::Begins(1_700)));
+    }
+
+    #[test]
+    fn no_more_hosts_are_remembered_than_there_is_room_for() {
+        let mut replicas = Replicas::default();
+        for number in 0..=GIVEN_MAX as u32 {
+            replicas.compares(IpAddr::V4(Ipv4Addr::from(number)), 5_000 - u64::from(number));
+        }
+        assert_eq!(replicas.given.len(), GIVEN_MAX);
+        assert_eq!(replicas.given.get(&IpAddr::V4(Ipv4Addr::from(GIVEN_MAX as u32))), None);
     }
 
     #[test]

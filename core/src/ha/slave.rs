@@ -171,10 +171,11 @@ impl<R: Runtime> Slave<R> {
         self.store.kept().reached(end).await?;
         let (mut read, mut write) = self.connect(ha).await?;
         // Behind the connection: should the master lose something and start again, this one has ended.
-        if !self.rt.mutant(Mutant::SlaveAheadGoesOn) {
+        let java = self.rt.plays_java();
+        if !self.rt.mutant(Mutant::SlaveAheadGoesOn) && !java {
             let below = below(ha);
             let Some(remoting) = remoting.or(below.as_deref()) else { return Err(Ended::Unknown) };
-            self.compare(remoting).await?;
+            self.compare(remoting, end).await?;
         }
         let file_bytes = self.store.config().commit_log_file_bytes;
         let follower = match kept.take() {
@@ -185,7 +186,8 @@ impl<R: Runtime> Slave<R> {
         let mut link = Link {
             follower,
             input: BytesMut::new(),
-            output: Bytes::copy_from_slice(&wire::report(end)),
+            // A Java slave reports for the first time when a heartbeat is due.
+            output: if java { Bytes::new() } else { Bytes::copy_from_slice(&wire::report(end)) },
             reported: end,
         };
         let opened = Opened::new(&self.link);
@@ -212,15 +214,15 @@ impl<R: Runtime> Slave<R> {
     }
 
     /// Whether the master has this slave's last record in the same place, and no record where a file of this slave ends behind it.
-    async fn compare(&self, remoting: &str) -> Result<(), Ended> {
+    async fn compare(&self, remoting: &str, end: u64) -> Result<(), Ended> {
         let Some((at, own)) = self.store.last_record() else { return Ok(()) };
-        if self.record_of_master(remoting, at).await?.is_none_or(|record| record != own) {
+        if self.record_of_master(remoting, at, Some(end)).await?.is_none_or(|record| record != own) {
             return Err(Ended::Diverged { at });
         }
         let behind = at + own.len() as u64;
         // A blank record, whose master may have lost it and put a shorter message in its place.
         if behind < self.store.commit_log_max()
-            && let Some(found) = self.record_of_master(remoting, behind).await?
+            && let Some(found) = self.record_of_master(remoting, behind, None).await?
             && matches!(codec::head(&found), Head::Record { .. })
         {
             return Err(Ended::Diverged { at: behind });
@@ -229,10 +231,19 @@ impl<R: Runtime> Slave<R> {
     }
 
     /// What the master has at `at`; `None` when it says that no record begins there.
-    async fn record_of_master(&self, remoting: &str, at: u64) -> Result<Option<Bytes>, Ended> {
+    async fn record_of_master(
+        &self,
+        remoting: &str,
+        at: u64,
+        compares: Option<u64>,
+    ) -> Result<Option<Bytes>, Ended> {
         let offset = i64::try_from(at).unwrap_or(i64::MAX);
-        let request = RemotingCommand::request(request::VIEW_MESSAGE_BY_ID)
-            .with_header(&ViewMessageHeader { offset, ..Default::default() });
+        let compares = compares.and_then(|end| i64::try_from(end).ok());
+        let request = RemotingCommand::request(request::VIEW_MESSAGE_BY_ID).with_header(&ViewMessageHeader {
+            offset,
+            compares,
+            ..Default::default()
+        });
         let answer = self.peers.call(remoting, request, COMPARE_TIMEOUT).await;
         let answer = answer.map_err(|source| Ended::Compare { at, source })?;
         Ok((answer.code == response::SUCCESS).then(|| answer.body.to_bytes()))

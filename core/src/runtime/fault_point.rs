@@ -116,6 +116,8 @@ mutants! {
     AckBeforeSlave = "ha: master",
     /// A slave that is ahead of its master does not compare, and is believed.
     SlaveAheadGoesOn = "H-02",
+    /// A slave that is ahead of a restarted master follows once that has grown past it.
+    GrownPastIsBehind = "H-02",
     /// A SYNC_FLUSH master pushes what it has not flushed.
     PushUnflushed = "H-02",
     /// A SYNC_FLUSH slave reports what it has not flushed.

@@ -122,6 +122,12 @@ pub trait Runtime: Network + Storage + Clone + Send + Sync + 'static {
         false
     }
 
+    /// True in simulation on a node that does as a Java broker does, where that is less than ours do.
+    #[inline(always)]
+    fn plays_java(&self) -> bool {
+        false
+    }
+
     /// A protocol event for the simulator's trace and oracles. Nothing in production.
     #[inline(always)]
     fn probe(&self, _kind: &'static str, _a: u64, _b: u64) {}

@@ -120,6 +120,7 @@ pub fn scenario_of(mutant: Mutant) -> &'static str {
         | Mutant::MinimumStays => "retention",
         Mutant::AckBeforeSlave
         | Mutant::SlaveAheadGoesOn
+        | Mutant::GrownPastIsBehind
         | Mutant::PushUnflushed
         | Mutant::SlaveReportsUnflushed
         | Mutant::HeartbeatsSilenceReports

@@ -44,6 +44,8 @@ pub struct Profile {
     pub slaves_max: u32,
     /// Slaves flush before they report where their masters do not wait for it, and the other way round.
     pub mixed_flush: bool,
+    /// Runs whose slaves do as Java's do.
+    pub java_slaves_percent: u64,
     /// Masters that wait for slaves may lose their disks at the end, under load: their slaves take over.
     pub loses_masters: bool,
     /// How long producers send, in about; faults come in the first seven tenths of it.
@@ -68,6 +70,7 @@ impl Profile {
             deletes: false,
             slaves_max: 0,
             mixed_flush: false,
+            java_slaves_percent: 0,
             loses_masters: false,
             load_ms: &[12_000, 20_000, 30_000],
             ends_by_power_loss: true,

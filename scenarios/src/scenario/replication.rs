@@ -2,6 +2,7 @@
 //!
 //! Nothing acknowledged is lost that its setting promises to keep; a SEND_OK of a SYNC_MASTER is on its slave too, and the
 //! slave's log is its master's. Excused: a slave that is ahead of a master which has lost unflushed bytes says so and stops.
+//! One that does as Java's do says nothing, and is refused by its master.
 
 use super::{Profile, Scenario};
 
@@ -35,6 +36,7 @@ impl Scenario for Replication {
             kind_percent: 45,
             sync_flush_percent: 60,
             slaves_max: 2,
+            java_slaves_percent: 20,
             ..Profile::of_replicas("ha_cut", KINDS)
         }
     }

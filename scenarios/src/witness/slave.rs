@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use hotfire_sim::NodeId;
 
 use super::{CONFIG, RECORD_BYTES_MAX, STORE, Witness};
+use crate::cluster::address;
 use crate::history::{Place, PowerLoss};
 use crate::oracle::{Broken, Verdict, consumer_offset, queue_matches_log, replica};
 use crate::plan::Replication;
@@ -15,7 +16,7 @@ use crate::workload::{Draft, MessageId};
 
 #[derive(Default)]
 pub struct Followed {
-    /// It has said that its master's history is another one.
+    /// It has said that its master's history is another one, or its master has.
     diverged: bool,
     /// When its disk was lost last.
     disk_lost_ms: Option<u64>,
@@ -151,6 +152,24 @@ impl Witness {
         let lost = trapped || inner.history.lost_power_since(&master, 0);
         drop(inner);
         self.note(replica::divergence(&slave, at, self.settings.sync_flush, lost));
+    }
+
+    /// A master has accepted a connection to its HA port.
+    pub fn slave_accepted(&self, node: NodeId, connection: u64, host: u64) {
+        let mut slaves = names::slaves(&self.settings).into_iter();
+        let slave = slaves.find(|slave| u64::from(u32::from(address(slave))) == host);
+        if let Some(slave) = slave {
+            self.lock().connections.insert((node, connection), slave);
+        }
+    }
+
+    /// A master has refused what a slave has reported over a connection: it has what the master never gave it.
+    pub fn refused_as_ahead(&self, master: NodeId, connection: u64, at: u64) {
+        let slave = self.lock().connections.get(&(master, connection)).cloned();
+        let slave = slave.and_then(|slave| self.nodes.get(&slave).copied());
+        if let Some(slave) = slave {
+            self.diverged(slave, at);
+        }
     }
 
     /// Whether sends may be refused for want of slaves: one has given up.

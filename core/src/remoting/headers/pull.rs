@@ -58,5 +58,8 @@ typed_header! {
         /// Physical offset, in bytes.
         offset: i64 = "offset",
         topic: Option<String> = "topic",
+        /// Of a slave of ours, which will follow if it has the same: where its log ends, in bytes. Java masters leave it out
+        /// of account.
+        compares: Option<i64> = "hotfireCompares",
     }
 }

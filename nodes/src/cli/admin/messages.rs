@@ -86,7 +86,8 @@ fn tell(report: &mut Report, body: &Bytes) -> Result<(), Failure> {
 /// At the broker that the id names.
 pub async fn by_id(operator: &Operator, args: &ById) -> Told {
     let (addr, offset) = id::parse(&args.msg_id).map_err(Failure::usage)?;
-    let header = ViewMessageHeader { offset: i64::try_from(offset).unwrap_or(i64::MAX), topic: None };
+    let header =
+        ViewMessageHeader { offset: i64::try_from(offset).unwrap_or(i64::MAX), ..Default::default() };
     let asked = RemotingCommand::request(request::VIEW_MESSAGE_BY_ID).with_header(&header);
     let answer = operator.ask(&addr.to_string(), asked).await.map_err(failed)?;
     let mut report = report();
