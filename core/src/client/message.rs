@@ -2,11 +2,13 @@
 //!
 //! Bodies over a threshold travel compressed; whoever sends or listens sees them plain.
 
-use std::io::Write;
+use std::io::{Read, Write};
 
 use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::ZlibEncoder;
+use lz4_flex::frame::FrameDecoder;
+use ruzstd::decoding::StreamingDecoder;
 
 use crate::message::properties::{self, Properties};
 use crate::message::{StoredMessage, sys_flag};
@@ -144,7 +146,8 @@ pub(super) fn compress(body: &Bytes) -> (Bytes, i32) {
 /// What a listener gets.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Received {
-    /// The record, its body plain, its topic the one that it was sent to.
+    /// The record, its body plain, its topic the one that it was sent to. A body that does not decompress is as it was stored:
+    /// who cannot read it hands it back, and the messages behind it do not wait.
     pub message: StoredMessage,
     pub broker_name: String,
 }
@@ -154,26 +157,60 @@ pub struct Received {
 pub enum UnreadableBody {
     #[error(transparent)]
     Inflate(#[from] crate::remoting::body::BodyError),
+    #[error("the body does not decompress by {method}: {reason}")]
+    Decompress { method: &'static str, reason: String },
+    #[error("the body decompresses to more than {bytes_max} bytes")]
+    TooFar { bytes_max: usize },
     #[error("the body is compressed with the unknown method {method:#x}")]
     Method { method: i32 },
 }
 
+/// The plain body of a message with these flags, of at most `bytes_max` bytes if it is compressed. Memory grows with what
+/// really comes out.
+///
+/// # Source
+/// apache/rocketmq 5.3, `CompressionType`: LZ4 in frames, Zstandard, zlib.
+fn plain(body: &Bytes, sys_flag: i32, bytes_max: usize) -> Result<Bytes, UnreadableBody> {
+    if sys_flag & sys_flag::COMPRESSED == 0 {
+        return Ok(body.clone());
+    }
+    match sys_flag & sys_flag::COMPRESSION_MASK {
+        0 | sys_flag::COMPRESSION_ZLIB => Ok(inflate(body, bytes_max)?.into()),
+        sys_flag::COMPRESSION_LZ4 => read_all("LZ4", FrameDecoder::new(&body[..]), bytes_max),
+        sys_flag::COMPRESSION_ZSTD => match StreamingDecoder::new(&body[..]) {
+            Ok(decoder) => read_all("ZSTD", decoder, bytes_max),
+            Err(error) => Err(UnreadableBody::Decompress { method: "ZSTD", reason: error.to_string() }),
+        },
+        method => Err(UnreadableBody::Method { method }),
+    }
+}
+
+fn read_all(method: &'static str, decoder: impl Read, bytes_max: usize) -> Result<Bytes, UnreadableBody> {
+    let mut plain = Vec::new();
+    // One byte more than allowed shows that there is more.
+    let limit = bytes_max.saturating_add(1) as u64;
+    let read = decoder.take(limit).read_to_end(&mut plain);
+    read.map_err(|error| UnreadableBody::Decompress { method, reason: error.to_string() })?;
+    if plain.len() > bytes_max {
+        return Err(UnreadableBody::TooFar { bytes_max });
+    }
+    Ok(plain.into())
+}
+
 impl Received {
     pub(super) fn new(mut message: StoredMessage, broker_name: &str) -> Result<Received, UnreadableBody> {
-        if message.sys_flag & sys_flag::COMPRESSED != 0 {
-            match message.sys_flag & sys_flag::COMPRESSION_MASK {
-                0 | sys_flag::COMPRESSION_ZLIB => {
-                    message.body = inflate(&message.body, INFLATED_BYTES_MAX)?.into();
-                }
-                method => return Err(UnreadableBody::Method { method }),
-            }
-        }
+        message.body = plain(&message.body, message.sys_flag, INFLATED_BYTES_MAX)?;
+        Ok(Received::as_it_is(message, broker_name))
+    }
+
+    /// With the body that was stored, whatever its flags say of it.
+    pub(super) fn as_it_is(mut message: StoredMessage, broker_name: &str) -> Received {
         if let Some(topic) = properties::find(&message.properties, properties::RETRY_TOPIC)
             && message.topic.starts_with("%RETRY%")
         {
             message.topic = topic.to_owned();
         }
-        Ok(Received { message, broker_name: broker_name.to_owned() })
+        Received { message, broker_name: broker_name.to_owned() }
     }
 
     #[must_use]
@@ -205,6 +242,30 @@ mod tests {
         assert!(packed.len() < 100);
         assert_eq!(inflate(&packed, body.len()).expect("zlib"), body);
         assert_eq!(compress(&body.slice(1..)), (body.slice(1..), 0));
+    }
+
+    #[test]
+    fn bodies_of_every_method_are_read_and_none_without_bound() {
+        let body = Bytes::from("hello, hello, hello ".repeat(100));
+        let mut lz4 = lz4_flex::frame::FrameEncoder::new(Vec::new());
+        lz4.write_all(&body).expect("a Vec takes every byte");
+        let lz4 = lz4.finish().expect("a Vec takes every byte");
+        let zstd = ruzstd::encoding::compress_to_vec(&body[..], ruzstd::encoding::CompressionLevel::Fastest);
+        let mut zlib = ZlibEncoder::new(Vec::new(), Compression::fast());
+        zlib.write_all(&body).expect("a Vec takes every byte");
+        let zlib = zlib.finish().expect("a Vec takes every byte");
+        for (method, packed) in [(0x100, lz4), (0x200, zstd), (0x300, zlib.clone()), (0, zlib)] {
+            let (packed, flag) = (Bytes::from(packed), sys_flag::COMPRESSED | method);
+            assert_eq!(plain(&packed, flag, body.len()).as_ref(), Ok(&body), "{method:#x}");
+            assert!(plain(&packed, flag, body.len() - 1).is_err(), "{method:#x} without bound");
+            for cut in 0..packed.len() - 8 {
+                let cut = plain(&packed.slice(..cut), flag, body.len());
+                assert!(cut.is_err() || cut.is_ok_and(|cut| cut != body), "{method:#x} cut off");
+            }
+            assert_eq!(plain(&packed, method, 0), Ok(packed), "not compressed");
+        }
+        let unknown = plain(&body, sys_flag::COMPRESSED | 0x700, 1);
+        assert_eq!(unknown, Err(UnreadableBody::Method { method: 0x700 }));
     }
 
     #[test]

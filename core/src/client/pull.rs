@@ -8,7 +8,6 @@ use bytes::Bytes;
 use super::Received;
 use super::consumer::{Inner, Listener, RETRY_PAUSE};
 use super::in_order::UNLOCKED_PAUSE;
-use super::message::UnreadableBody;
 use super::process_queue::ProcessQueue;
 use super::subscription::wants;
 use crate::message::codec::RecordError;
@@ -31,11 +30,10 @@ const PULL_BYTES_MAX: i32 = 256 << 10;
 
 /// Why an answer with messages cannot be used.
 #[derive(Debug, thiserror::Error)]
-enum UnreadablePull {
-    #[error("record at byte {at} of the answer: {error}")]
-    Record { at: usize, error: RecordError },
-    #[error("message at queue offset {queue_offset}: {error}")]
-    Body { queue_offset: i64, error: UnreadableBody },
+#[error("record at byte {at} of the answer: {error}")]
+struct UnreadablePull {
+    at: usize,
+    error: RecordError,
 }
 
 /// Pulls until the queue is given up.
@@ -233,15 +231,17 @@ impl<R: Runtime, L: Listener> Pull<'_, R, L> {
         let mut rest = body.clone();
         while !rest.is_empty() {
             let at = body.len() - rest.len();
-            let record =
-                StoredMessage::decode(&rest).map_err(|error| UnreadablePull::Record { at, error })?;
+            let record = StoredMessage::decode(&rest).map_err(|error| UnreadablePull { at, error })?;
             // A decoded record lies within `rest`.
             rest = rest.slice((record.store_size as usize).min(rest.len())..);
             let tag = properties::find(&record.properties, properties::TAGS);
             if self.subscription().is_none_or(|subscription| wants(subscription, tag)) {
-                let queue_offset = record.queue_offset;
-                let received = Received::new(record, &self.queue.broker_name)
-                    .map_err(|error| UnreadablePull::Body { queue_offset, error })?;
+                let (offset, broker_name) = (record.queue_offset, &self.queue.broker_name);
+                let received = Received::new(record.clone(), broker_name).unwrap_or_else(|error| {
+                    let (topic, queue) = (&self.queue.topic, self.queue.queue_id);
+                    tracing::error!(topic, queue, offset, %error, "a body is handed over as it was stored");
+                    Received::as_it_is(record, broker_name)
+                });
                 messages.push(received);
             }
         }
