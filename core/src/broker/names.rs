@@ -3,6 +3,9 @@
 pub(crate) const RETRY_PREFIX: &str = "%RETRY%";
 pub(crate) const DLQ_PREFIX: &str = "%DLQ%";
 
+/// Queues of such names belong to topics that have others.
+pub(crate) const LIGHT_PREFIX: &str = "%LMQ%";
+
 pub(crate) const AUTO_CREATE_TOPIC: &str = "TBW102";
 pub(crate) const SELF_TEST_TOPIC: &str = "SELF_TEST_TOPIC";
 pub(crate) const BENCHMARK_TOPIC: &str = "BenchmarkTest";
@@ -72,10 +75,16 @@ fn check(name: &str, max: usize) -> Result<(), NameError> {
     if name.bytes().all(allowed) { Ok(()) } else { Err(NameError::Character) }
 }
 
+/// Whether a topic is a group's own: of what it is given again, or of what it has given up.
+#[must_use]
+pub(crate) fn is_of_group(topic: &str) -> bool {
+    topic.starts_with(RETRY_PREFIX) || topic.starts_with(DLQ_PREFIX)
+}
+
 /// # Errors
 /// [`NameError`].
 pub(crate) fn check_topic(topic: &str) -> Result<(), NameError> {
-    let long = topic.starts_with(RETRY_PREFIX) || topic.starts_with(DLQ_PREFIX);
+    let long = is_of_group(topic);
     check(topic, if long { LONG_TOPIC_CHARS_MAX } else { TOPIC_CHARS_MAX })
 }
 

@@ -35,6 +35,7 @@ use super::counts::Counts;
 use super::durable_table::TableError;
 use super::lock_table::LockTable;
 use super::long_polling::LongPolling;
+use super::names;
 use super::offset_file::OffsetFile;
 use super::offset_requests::OffsetRequests;
 use super::pull_message::PullMessage;
@@ -46,7 +47,7 @@ use super::send_back::SendBack;
 use super::send_message::SendMessage;
 use super::stats_requests::StatsRequests;
 use super::subscription_group::SubscriptionGroups;
-use super::topic_config::Topics;
+use super::topic_config::{LastOfQueue, Topics};
 use super::topic_requests::TopicRequests;
 use super::transaction::Transactions;
 use super::view_message::ViewMessage;
@@ -338,6 +339,21 @@ fn presence<R: Runtime>(
     }
 }
 
+/// Queues with messages of topics that the table does not have.
+async fn unknown_queues<R: Runtime>(store: &MessageStore<R>, topics: &Topics<R>) -> Vec<LastOfQueue> {
+    let mut unknown = Vec::new();
+    for (topic, queue) in store.queues() {
+        if topics.contains(&topic) || topic.starts_with(names::LIGHT_PREFIX) {
+            continue;
+        }
+        let last = store.max_offset(&topic, queue) - 1;
+        if let Some(store_ms) = store.store_time(&topic, queue, last).await {
+            unknown.push(LastOfQueue { topic, queue, store_ms });
+        }
+    }
+    unknown
+}
+
 async fn open_tables<R: Runtime>(
     rt: &R,
     config: &BrokerConfig,
@@ -354,6 +370,10 @@ async fn open_tables<R: Runtime>(
     }
     let file = |name| format!("{dir}/{name}.json");
     let topics = Topics::open(rt.clone(), file("topics"), &config.identity, &config.topics).await?;
+    if !rt.mutant(Mutant::TopicsOfLogUnknown) {
+        let queues = unknown_queues(store, &topics).await;
+        topics.make_those_of(&queues, config.topics.default_queue_count).await?;
+    }
     let groups = file("subscriptionGroup");
     let (auto_create, copied) = (config.topics.auto_create_group, config.identity.role == Role::Slave);
     let groups = SubscriptionGroups::open(rt.clone(), groups, auto_create, copied).await?;

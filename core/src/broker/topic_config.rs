@@ -125,12 +125,40 @@ fn created_by_send(
     wanted.topic.starts_with(names::RETRY_PREFIX).then(|| topic(wanted.topic, 1, READ_WRITE))
 }
 
+/// The topics of those queues that the table of `table_ms` does not have and that a message was sent to since, or in the same millisecond.
+fn topics_of(
+    queues: &[LastOfQueue],
+    table_ms: i64,
+    queue_count: i32,
+    existing: &Entries<TopicConfig>,
+) -> Vec<TopicConfig> {
+    let mut found: BTreeMap<&str, (i32, i64)> = BTreeMap::new();
+    for LastOfQueue { topic, queue, store_ms } in queues {
+        let least = if names::is_of_group(topic) { 1 } else { queue_count };
+        let (count, last_ms) = found.entry(topic).or_insert((least, *store_ms));
+        (*count, *last_ms) = (queue.saturating_add(1).max(*count), *store_ms.max(last_ms));
+    }
+    let is_new =
+        |(name, (_, last_ms)): &(&str, (i32, i64))| *last_ms >= table_ms && !existing.contains_key(*name);
+    found.into_iter().filter(is_new).map(|(name, (count, _))| topic(name, count, READ_WRITE)).collect()
+}
+
+/// A queue of the log, and when its last message was stored, in ms.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct LastOfQueue {
+    pub topic: String,
+    pub queue: i32,
+    pub store_ms: i64,
+}
+
 pub(crate) struct Topics<R> {
     table: DurableTable<R, TopicConfig>,
     auto_create: AtomicBool,
     /// The table is the master's: nothing is created here.
     copied: bool,
     system: BTreeSet<String>,
+    /// When the table that was read was changed last, by the clock of the master that changed it, in ms.
+    read_ms: i64,
     /// Changed since somebody last told the name servers.
     unregistered: Mutex<Unregistered>,
     /// Topics whose deletion goes on: nobody makes them anew before it has ended.
@@ -181,6 +209,7 @@ impl<R: Runtime> Topics<R> {
         settings: &TopicSettings,
     ) -> Result<Self, TableError> {
         let table = DurableTable::open(rt.clone(), path).await?;
+        let read_ms = table.version().timestamp;
         let boot = boot_topics(identity, settings);
         let own = boot.iter().map(|topic| topic.topic_name.clone());
         let system = names::SYSTEM_TOPICS.iter().map(|&name| name.to_owned()).chain(own).collect();
@@ -196,6 +225,7 @@ impl<R: Runtime> Topics<R> {
             auto_create,
             copied,
             system,
+            read_ms,
             unregistered: Mutex::default(),
             going: Mutex::default(),
             changed: Notify::new(),
@@ -267,6 +297,24 @@ impl<R: Runtime> Topics<R> {
         .await?;
         self.announced().await;
         Ok(())
+    }
+
+    /// Makes the topics that the log knows and the table does not, of those that have a message no older than the table: each with
+    /// `queue_count` queues, or as many as it has there. A slave that has become the master has them, since it copies its
+    /// master's table every few seconds, and nobody would find the messages. A topic that was deleted has none: its
+    /// deletion is younger.
+    ///
+    /// # Errors
+    /// [`TableError`].
+    pub async fn make_those_of(&self, queues: &[LastOfQueue], queue_count: i32) -> Result<(), TableError> {
+        if self.copied {
+            return Ok(());
+        }
+        self.change(|existing| {
+            let made = topics_of(queues, self.read_ms, queue_count, existing);
+            made.into_iter().map(|topic| (topic.topic_name.clone(), Some(topic))).collect()
+        })
+        .await
     }
 
     /// Puts or replaces a topic.
@@ -462,6 +510,24 @@ mod tests {
             });
             assert_eq!(shape, expect, "{name} from {default_topic} with {queue_count}");
         }
+    }
+
+    #[test]
+    fn a_new_master_makes_the_topics_that_its_table_is_too_old_to_have() {
+        let queue = |topic: &str, queue, store_ms| LastOfQueue { topic: topic.to_owned(), queue, store_ms };
+        let queues = [
+            queue("known", 0, 200),
+            // Of its queues one has nothing new.
+            queue("made", 0, 90),
+            queue("made", 5, 200),
+            queue("small", 0, 100),
+            queue("%RETRY%g", 0, 200),
+            queue("deleted", 0, 99),
+        ];
+        let made = topics_of(&queues, 100, 4, &existing(vec![topic("known", 8, 6)]));
+        let shape: Vec<(&str, i32, i32)> =
+            made.iter().map(|topic| (topic.topic_name.as_str(), topic.read_queue_nums, topic.perm)).collect();
+        assert_eq!(shape, [("%RETRY%g", 1, 6), ("made", 6, 6), ("small", 4, 6)]);
     }
 
     #[test]

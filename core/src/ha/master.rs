@@ -121,11 +121,16 @@ impl Replication {
 struct Counted {
     replication: Arc<Replication>,
     connection: u64,
+    /// It stays counted: a planted bug.
+    stays: bool,
 }
 
 impl Drop for Counted {
     fn drop(&mut self) {
         self.replication.peers().remove(&self.connection);
+        if self.stays {
+            return;
+        }
         self.replication.change(|replicas| replicas.closed(self.connection));
     }
 }
@@ -281,7 +286,8 @@ impl<R: Runtime> Feeder<R> {
         self.replication.change(|replicas| replicas.connected(connection, host));
         self.replication.peers().insert(connection, peer);
         self.rt.probe("ha.accepted", connection, of_host(peer));
-        let _counted = Counted { replication: self.replication.clone(), connection };
+        let stays = self.rt.mutant(Mutant::EndedLinkCounts);
+        let _counted = Counted { replication: self.replication.clone(), connection, stays };
         crate::select! {
             _ = stop.wait_for(|stop| *stop) => {}
             ended = self.feed(read, write, connection) => {

@@ -130,6 +130,14 @@ mutants! {
     SlaveWaitEndsEarly = "H-04",
     /// Slaves are counted by connection, so that one and what its last life has left behind are two.
     SlaveCountsTwice = "ha: acks",
+    /// The end of a connection does not take its slave from those that are counted.
+    EndedLinkCounts = "H-05",
+    /// A file that a slave has made for another place stays in its folder when its log begins elsewhere.
+    SlaveEmptyFileStays = "ha: first connection",
+    /// That records without a checksum come is not noted before they are appended.
+    PlainRecordsUnnoted = "S-09",
+    /// A slave that becomes the master does not look for topics that its table lacks.
+    TopicsOfLogUnknown = "ha: promotion",
     /// A slave that begins anew with the last file confirms what lies before it.
     EmptySlaveCounts = "ha: first connection",
     /// The delay offsets are saved without waiting for the flush of the copies that they count.

@@ -308,7 +308,7 @@ pub(crate) async fn open<R: Runtime>(
     recovering.finish(rt, &queues, (log_min, config.slave), flush_from).await?;
     let index = open_index(rt, config, paths, &checkpoint, clean, &log).await?;
     let record_crc_from = match checkpoint.positions() {
-        _ if !config.record_crc => NO_RECORD_CRC,
+        _ if !config.record_crc && !rt.mutant(Mutant::PlainRecordsUnnoted) => NO_RECORD_CRC,
         Some(own) if own.stopped_at >= scan.end => own.record_crc_from.min(scan.end),
         // Another broker has appended behind us.
         _ => scan.end,

@@ -9,8 +9,8 @@ use super::mapped_file_queue::shared;
 use super::recovery;
 use super::{FlushMode, MessageStore};
 use crate::message::codec::{self, BLANK_BYTES, Head};
-use crate::runtime::Runtime;
 use crate::runtime::sync::Watermark;
+use crate::runtime::{Mutant, Runtime};
 
 impl<R: Runtime> MessageStore<R> {
     /// The position up to which a master pushes: what consumers may see. In SYNC_FLUSH these are flushed bytes, so that no
@@ -62,6 +62,9 @@ impl<R: Runtime> MessageStore<R> {
         let Some(unused) = self.log.begin_at(base) else { return false };
         for path in unused {
             // Durably, before anything is appended: recovery would take what is behind the gap for a rest.
+            if self.rt.mutant(Mutant::SlaveEmptyFileStays) {
+                continue;
+            }
             let removed = match self.rt.remove(&path).await {
                 Ok(()) => self.rt.sync_dir(recovery::parent(&path)).await,
                 failed => failed,
@@ -83,7 +86,9 @@ impl<R: Runtime> MessageStore<R> {
     /// # Errors
     /// [`CopyError`]: nothing was appended.
     pub async fn append_copy(&self, at: u64, piece: Piece<'_>) -> Result<u64, CopyError> {
-        if matches!(piece, Piece::Records { checksummed: false, .. }) {
+        if matches!(piece, Piece::Records { checksummed: false, .. })
+            && !self.rt.mutant(Mutant::PlainRecordsUnnoted)
+        {
             self.queue_flush.expect_plain_records().await.map_err(CopyError::Checkpoint)?;
         }
         self.log.append_copy(at, piece).await

@@ -10,9 +10,6 @@ use super::super::refusal::Refusal;
 use super::super::topic_config::Going;
 use super::{AdminRequests, Result, done};
 
-/// Queues of such names belong to topics that have others.
-const LIGHT_PREFIX: &str = "%LMQ%";
-
 impl<R: Runtime> AdminRequests<R> {
     /// A group that is not there is deleted already.
     pub(super) async fn delete_group(&self, request: &RemotingCommand) -> Result<RemotingCommand> {
@@ -57,7 +54,7 @@ impl<R: Runtime> AdminRequests<R> {
         let mut topics: Vec<String> = self.store.queues().into_iter().map(|(topic, _)| topic).collect();
         topics.dedup();
         for topic in topics {
-            if topic.starts_with(LIGHT_PREFIX) || self.topics.is_system(&topic) {
+            if topic.starts_with(names::LIGHT_PREFIX) || self.topics.is_system(&topic) {
                 continue;
             }
             let _going = self.begin_deletion(&topic)?;
