@@ -17,6 +17,7 @@ use hotfire_core::store::DelayLevels;
 use hotfire_sim::{NodeId, SimRuntime, World};
 
 use crate::look_ups::LookUps;
+use crate::nodes::Nodes;
 use crate::plan::{Plan, Settings, names};
 use crate::restarted::Restarted;
 use crate::witness::{STORE, Witness, is_broker};
@@ -64,7 +65,7 @@ pub struct Cluster {
     pub world: World,
     pub plan: Arc<Plan>,
     pub witness: Witness,
-    pub nodes: Arc<BTreeMap<String, NodeId>>,
+    pub nodes: Nodes,
     pub progress: Arc<Mutex<Progress>>,
     members: Arc<Mutex<BTreeMap<u32, Queues>>>,
 }
@@ -104,12 +105,13 @@ impl Cluster {
         for name in names::all(&plan.settings) {
             nodes.insert(name.clone(), world.add_node(&name, address(&name)));
         }
+        let nodes = Nodes::new(nodes);
         let witness = Witness::new(world.clone(), nodes.clone(), plan.settings.clone());
         Cluster {
             world,
             plan: Arc::new(plan),
             witness,
-            nodes: Arc::new(nodes),
+            nodes,
             progress: Arc::default(),
             members: Arc::default(),
         }
@@ -137,11 +139,23 @@ impl Cluster {
 
     #[must_use]
     pub fn node(&self, name: &str) -> NodeId {
-        self.nodes[name]
+        self.nodes.of(name)
     }
 
-    /// With what may differ from life to life of a broker.
+    /// Where the machine is that is a broker of that name now.
+    fn address(&self, name: &str) -> Ipv4Addr {
+        address(&self.nodes.machine(name))
+    }
+
+    /// Where a client finds the broker of that name.
+    #[must_use]
+    pub fn broker_socket(&self, name: &str) -> SocketAddr {
+        SocketAddr::from((self.address(name), BROKER_PORT))
+    }
+
+    /// With what may differ from life to life of a broker, and from machine to machine.
     fn in_this_life(&self, name: &str, mut config: BrokerConfig) -> BrokerConfig {
+        config.identity.ip1 = self.address(name).to_string();
         let is_slave = config.identity.role == Role::Slave;
         config.store.record_crc = self.record_crc(name, is_slave);
         config
@@ -164,14 +178,14 @@ impl Cluster {
                 self.world.boot(node, move |rt| store_alone::run(rt, cluster.clone(), name.clone()));
                 return;
             }
-            self.world.boot(node, move |rt| run_broker(rt, cluster.clone(), name.clone()));
+            self.world.boot(node, move |rt| run_store(rt, cluster.clone(), node));
         }
         for name in names::slaves(&self.plan.settings) {
             let (cluster, node) = (self.clone(), self.node(&name));
             if self.plan.settings.replication.as_ref().is_some_and(|replication| replication.java_slaves) {
                 self.world.set_plays_java(node);
             }
-            self.world.boot(node, move |rt| run_slave(rt, cluster.clone(), name.clone()));
+            self.world.boot(node, move |rt| run_store(rt, cluster.clone(), node));
         }
         if self.plan.settings.passing.is_some() {
             let (cluster, node) = (self.clone(), self.world.add_node("operator", address("operator")));
@@ -222,6 +236,15 @@ async fn run_name_server(rt: SimRuntime) {
             server.stop().await;
         }
         Err(_) => try_again(&rt).await,
+    }
+}
+
+/// A broker, or a slave, as its machine is configured now.
+async fn run_store(rt: SimRuntime, cluster: Cluster, node: NodeId) {
+    let name = cluster.nodes.name_of(node).expect("every machine is something");
+    match is_broker(&name) {
+        true => run_broker(rt, cluster, name).await,
+        false => run_slave(rt, cluster, name).await,
     }
 }
 
@@ -341,12 +364,6 @@ pub fn promoted_config(settings: &Settings, name: &str) -> BrokerConfig {
     let mut config = broker_config(settings, &names::master_of(name));
     config.identity.ip1 = address(name).to_string();
     config
-}
-
-/// Where a client finds a broker of that name.
-#[must_use]
-pub fn broker_socket(name: &str) -> SocketAddr {
-    SocketAddr::from((address(name), BROKER_PORT))
 }
 
 #[cfg(test)]

@@ -221,6 +221,7 @@ fn plan(row: &Row, master: usize) -> Plan {
         sync_flush: None,
         masters_lost: false,
         java_slaves: false,
+        promoted_at_ms: None,
         batch_bytes: 32_768,
         heartbeat_ms: 500,
         housekeeping_ms: 2_000,

@@ -304,6 +304,33 @@ impl History {
         }
     }
 
+    /// Another machine is that broker now, and has of its log what `is_there` says. What it lacks is as if nobody had been
+    /// told of it, but for those who count what is lost; what it has was flushed by its start.
+    pub fn inherited(&mut self, broker: &str, is_there: impl Fn(MessageId, &Place) -> bool) {
+        for (id, sent) in &mut self.sends {
+            if let Outcome::Acked { place, status } = &sent.outcome
+                && place.broker == broker
+                && !is_there(*id, place)
+            {
+                if *status == Status::Ok && sent.wait {
+                    self.lost.push(*id);
+                }
+                sent.outcome = Outcome::Unknown;
+            }
+        }
+        let is_kept = |id: MessageId, place: &Place| place.broker != broker || is_there(id, place);
+        self.deliveries.retain(|delivery| is_kept(delivery.message, &delivery.place));
+        for (slot, shown) in &mut self.shown {
+            let Slot { broker, topic, queue, queue_offset } = slot.clone();
+            let place = Place { broker, topic, queue, queue_offset, physical_offset: None };
+            shown.retain(|shown| is_kept(shown.message, &place));
+        }
+        self.shown.retain(|_, shown| !shown.is_empty());
+        // Consumers begin anew where they have committed.
+        self.highest.retain(|(_, of, ..), _| of != broker);
+        self.power_losses.retain(|loss| loss.node != broker);
+    }
+
     /// Whether `node` lost power at or after `from_ms`.
     #[must_use]
     pub fn lost_power_since(&self, node: &str, from_ms: u64) -> bool {

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `draw`, `options`, `plan` | a seed into a plan: settings, workload, faults; the plan is what replays |
 //! | `faults`, `workload` | what is done to the cluster, and by its clients |
-//! | `cluster`, `produce`, `transact`, `consume`, `operate` | the nodes, and the programs on them |
+//! | `cluster`, `nodes`, `produce`, `transact`, `consume`, `operate` | the nodes, what each is now, and the programs on them |
 //! | `history`, `witness` | what clients saw; held against raw disks as it happens, deletions too |
 //! | `platter` | an independent reader of a broker's raw disk |
 //! | `restarted` | what brokers know of groups after their last start, and where consumers go on then |
@@ -27,6 +27,7 @@ mod failure_table;
 pub mod faults;
 pub mod history;
 pub mod look_ups;
+pub mod nodes;
 pub mod operate;
 pub mod options;
 pub mod oracle;

@@ -19,7 +19,7 @@ use hotfire_core::store::index::By;
 use hotfire_core::store::{Boundary, MessageStore};
 use hotfire_sim::SimRuntime;
 
-use crate::cluster::{Cluster, address, broker_socket};
+use crate::cluster::{Cluster, address};
 use crate::draw::{Draw, Key};
 use crate::oracle::index_matches_log::{ANSWER_MAX, Answer, questions};
 use crate::oracle::search::{ByTags, ByTime, End, TAGS};
@@ -137,7 +137,7 @@ fn asked(cluster: &Cluster) -> Option<Questions> {
 
 async fn ask_brokers(rt: SimRuntime, cluster: Cluster) {
     let peers = Peers::new(rt.clone(), Arc::new(NoHandler), ConnectionLimits::default());
-    let at = |broker: &str| broker_socket(broker).to_string();
+    let at = |broker: &str| cluster.broker_socket(broker).to_string();
     let mut answers = asked(&cluster).unwrap_or_default();
     for question in &mut answers.by_key {
         let header = QueryMessageHeader {

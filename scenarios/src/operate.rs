@@ -18,7 +18,7 @@ use hotfire_core::remoting::peer::Peers;
 use hotfire_core::runtime::Runtime as _;
 use hotfire_sim::SimRuntime;
 
-use crate::cluster::{Cluster, broker_socket, name_servers};
+use crate::cluster::{Cluster, name_servers};
 use crate::draw::{Draw, Key};
 use crate::history::Place;
 use crate::plan::{Passing, names};
@@ -103,7 +103,7 @@ impl Operator {
 
     /// Deletes a topic of a broker: asks until the answer is that it is gone.
     async fn delete(&self, broker: &str, topic: &str) {
-        let (addr, witness) = (broker_socket(broker).to_string(), &self.cluster.witness);
+        let (addr, witness) = (self.cluster.broker_socket(broker).to_string(), &self.cluster.witness);
         let header = DeleteTopicHeader { topic: topic.to_owned() };
         loop {
             let command = RemotingCommand::request(request::DELETE_TOPIC_IN_BROKER).with_header(&header);
@@ -129,7 +129,7 @@ impl Operator {
     /// Makes a topic on all brokers.
     async fn make(&self, topic: &str) {
         for broker in names::brokers(&self.cluster.plan.settings) {
-            let addr = broker_socket(&broker).to_string();
+            let addr = self.cluster.broker_socket(&broker).to_string();
             loop {
                 let answer = self.peers.call(&addr, make_topic(&self.cluster, topic), MAKE_TIMEOUT).await;
                 match answer {
@@ -144,7 +144,7 @@ impl Operator {
 
     /// Reads what a broker has of a topic, from the minimum on that it says: below that it would note that an offset has moved.
     async fn read(&self, broker: &str, topic: &str) {
-        let addr = broker_socket(broker).to_string();
+        let addr = self.cluster.broker_socket(broker).to_string();
         for queue_id in 0..self.cluster.plan.settings.queues_per_topic as i32 {
             let header = GetMinOffsetHeader { topic: topic.to_owned(), queue_id };
             let command = RemotingCommand::request(request::GET_MIN_OFFSET).with_header(&header);

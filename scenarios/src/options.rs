@@ -38,6 +38,11 @@ pub fn draw(scenario: &str, seed: u64) -> Option<Plan> {
         workload.gap_ms = (workload.load_ms * senders / u64::from(workload.messages)).max(1);
     }
     settings.transactions = (scenario == transaction::NAME).then(|| transactions(&knob));
+    if let Some(replication) = settings.replication.as_mut().filter(|_| profile.promotes) {
+        let among = workload.faults_end_ms * 3 / 10..workload.faults_end_ms * 7 / 10;
+        replication.promoted_at_ms =
+            knob("promoted").percent(75).then(|| knob("promoted_at_ms").range(among.start, among.end));
+    }
     settings.delays = match scenario {
         delay::NAME => Some(Delays { failing_percent: 0, ..delays(&knob) }),
         retry_dlq::NAME => Some(delays(&knob)),
@@ -196,6 +201,7 @@ fn replication(profile: &Profile, sync_flush: bool, knob: &impl Fn(&str) -> Key)
         masters_lost: sync_master && profile.loses_masters && knob("masters_lost").percent(60),
         java_slaves: profile.java_slaves_percent > 0
             && knob("java_slaves").percent(profile.java_slaves_percent),
+        promoted_at_ms: None,
         // A frame holds less than a record, several, or as much as Java's.
         batch_bytes: knob("ha_batch_bytes").pick(&[100, 1_000, 32_768]) as u32,
         heartbeat_ms,

@@ -145,6 +145,10 @@ pub struct Replication {
     /// Slaves do as Java's do: they compare nothing before they follow, and report when a heartbeat is due.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub java_slaves: bool,
+    /// Under load and among the faults the master is lost for good, and its slave made the master; its own machine comes back
+    /// as a slave, with an empty disk. Not where the slave is not whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub promoted_at_ms: Option<u64>,
     pub batch_bytes: u32,
     pub heartbeat_ms: u64,
     pub housekeeping_ms: u64,
@@ -638,6 +642,7 @@ impl Plan {
         let mut settings = Settings { undisturbed: true, buggify_permille: 0, ..self.settings.clone() };
         if let Some(replication) = &mut settings.replication {
             replication.masters_lost = false;
+            replication.promoted_at_ms = None;
         }
         Plan { settings, faults: Vec::new(), record: None, ..self.clone() }
     }

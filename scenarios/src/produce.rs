@@ -15,7 +15,7 @@ use hotfire_core::remoting::headers::CreateTopicHeader;
 use hotfire_core::runtime::Runtime as _;
 use hotfire_sim::SimRuntime;
 
-use crate::cluster::{Cluster, address, broker_socket, name_servers};
+use crate::cluster::{Cluster, address, name_servers};
 use crate::history::{Outcome, Place, Status};
 use crate::oracle::transaction::HALF_TOPIC;
 use crate::plan::names;
@@ -81,7 +81,7 @@ async fn make_topics(rt: SimRuntime, cluster: Cluster, client: Client<SimRuntime
     for topic in cluster.topics() {
         let make = make_topic(&cluster, &topic);
         for broker in names::brokers(&cluster.plan.settings) {
-            let addr = broker_socket(&broker).to_string();
+            let addr = cluster.broker_socket(&broker).to_string();
             let is_made = || async {
                 let answer = client.peers().call(&addr, make.clone(), MAKE_TIMEOUT).await;
                 answer.is_ok_and(|answer| answer.code == response::SUCCESS)

@@ -16,7 +16,7 @@ use hotfire_core::remoting::peer::Peers;
 use hotfire_core::runtime::Runtime as _;
 use hotfire_sim::{NodeId, SimRuntime};
 
-use crate::cluster::{Cluster, address, broker_socket, name_servers};
+use crate::cluster::{Cluster, address, name_servers};
 use crate::consume;
 use crate::oracle::consumer_offset::{self, Offsets};
 use crate::platter::config;
@@ -73,7 +73,7 @@ async fn ask_brokers(rt: SimRuntime, cluster: Cluster, brokers: Vec<String>) {
     let peers = Peers::new(rt, Arc::new(NoHandler), ConnectionLimits::default());
     for broker in brokers {
         let command = RemotingCommand::request(request::GET_ALL_CONSUMER_OFFSET);
-        let answer = peers.call(&broker_socket(&broker).to_string(), command, TIMEOUT).await;
+        let answer = peers.call(&cluster.broker_socket(&broker).to_string(), command, TIMEOUT).await;
         let body = answer.ok().filter(|answer| answer.code == response::SUCCESS);
         let value = body.and_then(|answer| config::parse(&answer.body.to_bytes()));
         // Not answered: the runner waits in vain.

@@ -14,7 +14,7 @@ use hotfire_core::remoting::peer::Peers;
 use hotfire_core::runtime::Runtime as _;
 use hotfire_sim::SimRuntime;
 
-use crate::cluster::{Cluster, NAME_SERVER_PORT, address, broker_socket};
+use crate::cluster::{Cluster, NAME_SERVER_PORT, address};
 use crate::oracle::routes_converge::{Convergence, Routes, judge};
 use crate::plan::names;
 use crate::platter::config::{Version, load};
@@ -127,7 +127,7 @@ async fn observe(rt: SimRuntime, cluster: Cluster, answers: Arc<Mutex<Answers>>)
             let at = format!("{}:{NAME_SERVER_PORT}", address(&name));
             let mut routes = Routes::new();
             for topic in cluster.topics() {
-                let brokers = ask(&peers, &at, &topic).await;
+                let brokers = ask(&cluster, &peers, &at, &topic).await;
                 routes.insert(topic, brokers);
             }
             round.insert(name, routes);
@@ -142,7 +142,12 @@ async fn observe(rt: SimRuntime, cluster: Cluster, answers: Arc<Mutex<Answers>>)
 }
 
 /// The brokers that one name server names for the topic, each with its right address.
-async fn ask(peers: &Peers<SimRuntime>, name_server: &str, topic: &str) -> BTreeSet<String> {
+async fn ask(
+    cluster: &Cluster,
+    peers: &Peers<SimRuntime>,
+    name_server: &str,
+    topic: &str,
+) -> BTreeSet<String> {
     let header = GetRouteInfoHeader { topic: topic.to_owned(), accept_standard_json_only: Some(true) };
     let question = RemotingCommand::request(request::GET_ROUTEINFO_BY_TOPIC).with_header(&header);
     let Ok(answer) = peers.call(name_server, question, TIMEOUT).await else { return BTreeSet::new() };
@@ -151,7 +156,7 @@ async fn ask(peers: &Peers<SimRuntime>, name_server: &str, topic: &str) -> BTree
     }
     let Ok(route) = TopicRouteData::parse(&answer.body.to_bytes()) else { return BTreeSet::new() };
     let reachable = |name: &String| {
-        let socket = broker_socket(name).to_string();
+        let socket = cluster.broker_socket(name).to_string();
         let data = route.broker_datas.iter().find(|data| data.broker_name == *name);
         data.and_then(|data| data.broker_addrs.get(&0)) == Some(&socket)
     };

@@ -1,6 +1,6 @@
 //! One plan, from boot to verdict.
 //!
-//! 1. Faults and load, until the faults have ended (70 % of the load's time).
+//! 1. Faults and load, perhaps with another master from their middle on, until the faults have ended (70 % of the load's time).
 //! 2. The healed cluster: every send gets an outcome, name servers agree, each group gets every message in every log, all
 //!    within [`HEALED_MS`]; else no progress (exit 11). Then a few more messages, which must be answered at once.
 //! 3. Rest: nothing may be forgotten again, and what was consumed is committed.
@@ -8,7 +8,9 @@
 //!    there, stop in order: raw disks are judged. In a plan that
 //!    nothing disturbs they stop in order before that start too.
 
-use std::collections::BTreeMap;
+mod promotion;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -26,7 +28,7 @@ use crate::look_ups;
 use crate::oracle::dead_letters::Terms;
 use crate::oracle::{
     Broken, Final, Verdict, consumer_offset, dead_letters, delay, index_matches_log, judge, progress,
-    queue_matches_log, queue_order, replica, search, sql_filter,
+    queue_matches_log, queue_order, replica, search, sql_filter, tables,
 };
 use crate::plan::{Plan, Pool, Settings, names};
 use crate::platter::BrokerDisk;
@@ -155,8 +157,8 @@ async fn drive(world: World, plan: Plan) -> Ended {
         cluster.world.network().configure(|network| (network.split_read, network.split_write) = (0.0, 0.0));
     }
     set_network(&cluster);
-    for node in cluster.nodes.values() {
-        set_disk_speed(&cluster, *node);
+    for node in cluster.nodes.all().into_values() {
+        set_disk_speed(&cluster, node);
     }
     let witness = cluster.witness.clone();
     cluster.world.on_probe(move |event| match event.kind {
@@ -179,7 +181,7 @@ async fn drive(world: World, plan: Plan) -> Ended {
     let witness = cluster.witness.clone();
     cluster.world.on_remove(move |node, path| witness.removing(node, path));
     cluster.boot();
-    let mut run = Run { striker: Striker::new(cluster.clone()), cluster };
+    let mut run = Run { striker: Striker::new(cluster.clone()), cluster, promoted: false };
     let failure = run.phases().await.err();
     let history = run.cluster.witness.history(History::clone);
     let (acked, delivered) = (history.acked(), history.deliveries.len());
@@ -189,6 +191,8 @@ async fn drive(world: World, plan: Plan) -> Ended {
 struct Run {
     cluster: Cluster,
     striker: Striker,
+    /// A slave is the master.
+    promoted: bool,
 }
 
 type Phase = Result<(), (VerdictKind, Failure)>;
@@ -235,16 +239,34 @@ impl Run {
 
     async fn faults(&mut self) -> Phase {
         let plan = self.cluster.plan.clone();
-        for (at_ms, moment) in moments(&plan.faults) {
-            self.cluster.world.sleep_until_ms(at_ms).await;
+        let mut promoted_at_ms =
+            plan.settings.replication.as_ref().and_then(|replication| replication.promoted_at_ms);
+        // What is on now, and by how much everything is later than planned.
+        let (mut on, mut late_ms) = (BTreeSet::new(), 0);
+        let end = (plan.workload.faults_end_ms, None);
+        let moments = moments(&plan.faults).into_iter().map(|(at_ms, moment)| (at_ms, Some(moment)));
+        for (at_ms, moment) in moments.chain([end]) {
+            if let Some(promoted_ms) = promoted_at_ms.take_if(|promoted_ms| *promoted_ms <= at_ms) {
+                self.cluster.world.sleep_until_ms(promoted_ms).await;
+                self.check()?;
+                let struck = std::mem::take(&mut on);
+                struck.into_iter().for_each(|index: usize| self.striker.end(&plan.faults[index].fault));
+                late_ms = self.promote().await?;
+            }
+            self.cluster.world.sleep_until_ms(at_ms + late_ms).await;
             self.check()?;
             match moment {
-                Moment::Begins(index) => self.striker.begin(&plan.faults[index].fault),
-                Moment::Ends(index) => self.striker.end(&plan.faults[index].fault),
+                Some(Moment::Begins(index)) => {
+                    on.insert(index);
+                    self.striker.begin(&plan.faults[index].fault);
+                }
+                Some(Moment::Ends(index)) if on.remove(&index) => {
+                    self.striker.end(&plan.faults[index].fault);
+                }
+                Some(Moment::Ends(_)) | None => {}
             }
         }
-        self.cluster.world.sleep_until_ms(plan.workload.faults_end_ms).await;
-        self.check()
+        Ok(())
     }
 
     /// What the healed cluster has not done yet.
@@ -510,7 +532,7 @@ impl Run {
             world.stop(self.cluster.node(name));
         }
         self.wait_stopped(&brokers).await?;
-        if self.cluster.plan.scenario == promote_by_hand::NAME {
+        if self.cluster.plan.scenario == promote_by_hand::NAME && !self.promoted {
             return self.promotion().await;
         }
         let slaves = names::slaves(&settings);
@@ -559,6 +581,7 @@ impl Run {
         for (name, before) in slaves.iter().zip(before) {
             let (image, disk) = witness.durable(name);
             replica::kept(name, before, disk.log.end)
+                .and_then(|()| tables::inherited(name, &disk, &image, CONFIG))
                 .and_then(|()| queue_matches_log::judge(name, &disk))
                 .and_then(|()| queue_order::dense(name, &disk))
                 .and_then(|()| consumer_offset::at_end(name, &image, CONFIG, &disk))

@@ -19,6 +19,7 @@ use crate::history::{
     ClockJump, Death, Decision, Delivery, History, Outcome, Place, PowerLoss, Promise, Sent, Status, Trouble,
     promise,
 };
+use crate::nodes::Nodes;
 use crate::oracle::consumer_offset::{self, FILES, Offsets, Written};
 use crate::oracle::no_phantom::{self, Cuts};
 use crate::oracle::tables::Table;
@@ -92,14 +93,14 @@ struct Inner {
 #[derive(Clone)]
 pub struct Witness {
     world: World,
-    nodes: Arc<BTreeMap<String, NodeId>>,
+    nodes: Nodes,
     settings: Arc<Settings>,
     inner: Arc<Mutex<Inner>>,
 }
 
 impl Witness {
     #[must_use]
-    pub fn new(world: World, nodes: BTreeMap<String, NodeId>, settings: Settings) -> Witness {
+    pub fn new(world: World, nodes: Nodes, settings: Settings) -> Witness {
         let inner = Inner {
             history: History::default(),
             brokers: BTreeMap::new(),
@@ -110,12 +111,7 @@ impl Witness {
             well_from_ms: None,
             first: None,
         };
-        Witness {
-            world,
-            nodes: Arc::new(nodes),
-            settings: Arc::new(settings),
-            inner: Arc::new(Mutex::new(inner)),
-        }
+        Witness { world, nodes, settings: Arc::new(settings), inner: Arc::new(Mutex::new(inner)) }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -207,7 +203,7 @@ impl Witness {
         let mut durable = Image::default();
         for file in [table.file().to_owned(), format!("{}.bak", table.file())] {
             let path = format!("{CONFIG}/{file}");
-            if let Some(bytes) = self.world.platter_read(self.nodes[broker], &path, 0..u64::MAX) {
+            if let Some(bytes) = self.world.platter_read(self.nodes.of(broker), &path, 0..u64::MAX) {
                 durable.files.insert(path, bytes);
             }
         }
@@ -298,7 +294,7 @@ impl Witness {
 
     /// A broker has taken an append that begins at `at` of its log.
     pub fn appended(&self, node: NodeId, at: u64) {
-        let Some((broker, _)) = self.nodes.iter().find(|(_, id)| **id == node) else { return };
+        let Some(broker) = &self.nodes.name_of(node) else { return };
         let marker = self.world.platter_read(node, &format!("{STORE}/abort"), 0..1);
         self.note(abort_marker::at_append(broker, at, marker.as_deref()));
         let now_ms = self.world.now_ms();
@@ -333,7 +329,7 @@ impl Witness {
 
     /// A broker counts the bytes from `start` to `end` of its log as flushed.
     pub fn flushed(&self, node: NodeId, start: u64, end: u64) {
-        let Some((broker, _)) = self.nodes.iter().find(|(_, id)| **id == node) else { return };
+        let Some(broker) = &self.nodes.name_of(node) else { return };
         let file_bytes = self.settings.commit_log_file_bytes;
         let mut at = start;
         while at < end {
@@ -349,7 +345,7 @@ impl Witness {
 
     /// A broker counts the bytes from `start` to `end` of its log as written to their files.
     pub fn committed(&self, node: NodeId, start: u64, end: u64) {
-        let Some((broker, _)) = self.nodes.iter().find(|(_, id)| **id == node) else { return };
+        let Some(broker) = &self.nodes.name_of(node) else { return };
         let file_bytes = self.settings.commit_log_file_bytes;
         let mut at = start;
         while at < end {
@@ -364,14 +360,14 @@ impl Witness {
 
     /// A broker has made an index file.
     pub fn index_file(&self, node: NodeId, name: u64, behind: u64) {
-        let Some((broker, _)) = self.nodes.iter().find(|(_, id)| **id == node) else { return };
+        let Some(broker) = &self.nodes.name_of(node) else { return };
         self.lock().brokers.entry(broker.clone()).or_default().index_files.insert(name, behind);
     }
 
     /// A broker's checkpoint is durable: what it says of the index, beyond what the last one said, is held against the
     /// surface of the disk.
     pub fn checkpointed(&self, node: NodeId) {
-        let Some((broker, _)) = self.nodes.iter().find(|(_, id)| **id == node) else { return };
+        let Some(broker) = &self.nodes.name_of(node) else { return };
         let bytes = self.world.platter_read(node, &format!("{STORE}/checkpoint"), 0..u64::MAX);
         let claim =
             bytes.and_then(|bytes| Checkpoint::decode(&bytes)).and_then(|checkpoint| checkpoint.index);
@@ -435,7 +431,7 @@ impl Witness {
 
     /// Where the record is: the node, the file, and enough bytes of it.
     fn record_at(&self, place: &Place) -> Option<(NodeId, String, Range<u64>)> {
-        let node = *self.nodes.get(&place.broker)?;
+        let node = self.nodes.get(&place.broker)?;
         let file_bytes = self.settings.commit_log_file_bytes;
         let at = place.physical_offset?;
         let base = at - at % file_bytes;
@@ -444,7 +440,7 @@ impl Witness {
     }
 
     fn read(&self, broker: &str, image: &Image) -> BrokerDisk {
-        debug_assert!(self.nodes.contains_key(broker));
+        debug_assert!(self.nodes.get(broker).is_some());
         let disk = read_broker(image, STORE, self.settings.queue_file_bytes, self.settings.index_file);
         let dropped = self.may_be_dropped(broker, &disk);
         BrokerDisk { delay_levels_ms: self.delay_levels_ms(), dropped, ..disk }
@@ -463,7 +459,7 @@ impl Witness {
     /// The broker as its kernel shows it.
     #[must_use]
     pub fn cached(&self, broker: &str) -> (Image, BrokerDisk) {
-        let image = self.world.cache_image(self.nodes[broker]).into();
+        let image = self.world.cache_image(self.nodes.of(broker)).into();
         let disk = self.read(broker, &image);
         (image, disk)
     }
@@ -471,7 +467,7 @@ impl Witness {
     /// The broker as the surface of its disk has it.
     #[must_use]
     pub fn durable(&self, broker: &str) -> (Image, BrokerDisk) {
-        let image = self.world.platter(self.nodes[broker]).into();
+        let image = self.world.platter(self.nodes.of(broker)).into();
         let disk = self.read(broker, &image);
         (image, disk)
     }
@@ -506,7 +502,7 @@ impl Witness {
 
     /// A broker has given up a half message, which now is at `at` of its log.
     pub fn half_discarded(&self, node: NodeId, at: u64) {
-        let Some((broker, _)) = self.nodes.iter().find(|(_, id)| **id == node) else { return };
+        let Some(broker) = &self.nodes.name_of(node) else { return };
         let now_ms = self.world.now_ms();
         self.lock().history.discards.insert((broker.clone(), at), now_ms);
     }
@@ -514,8 +510,8 @@ impl Witness {
     /// When processes of brokers and producers have ended, for whatever reason.
     fn ends_ms(&self) -> Vec<u64> {
         let told = |name: &str| is_broker(name) || name.starts_with("producer-");
-        let nodes = self.nodes.iter().filter(|(name, _)| told(name));
-        nodes.flat_map(|(_, node)| self.world.ends_ms(*node)).collect()
+        let nodes = self.nodes.all().into_iter().filter(|(name, _)| told(name));
+        nodes.flat_map(|(_, node)| self.world.ends_ms(node)).collect()
     }
 
     /// Whether producers were asked about what brokers have given up.
@@ -552,13 +548,13 @@ impl Witness {
 
     /// Judges how processes have ended.
     pub fn judge_ends(&self) {
-        for (name, node) in self.nodes.iter() {
-            for (at_ms, end) in self.world.ends(*node) {
+        for (name, node) in self.nodes.all() {
+            for (at_ms, end) in self.world.ends(node) {
                 let holds = |trouble: &Trouble| {
-                    trouble.node == *name && (trouble.from_ms..=trouble.to_ms).contains(&at_ms)
+                    trouble.node == name && (trouble.from_ms..=trouble.to_ms).contains(&at_ms)
                 };
                 let read_only = self.lock().history.read_only.iter().any(holds);
-                self.note(ends::ended(name, at_ms, end, read_only));
+                self.note(ends::ended(&name, at_ms, end, read_only));
             }
         }
     }
@@ -620,7 +616,7 @@ impl Witness {
         }
         self.deletions_end(broker);
         let (image, disk) = self.cached(broker);
-        let ends_ms = self.world.ends_ms(self.nodes[broker]);
+        let ends_ms = self.world.ends_ms(self.nodes.of(broker));
         let mut inner = self.lock();
         let watched = inner.brokers.entry(broker.to_owned()).or_default();
         let seen = std::mem::replace(&mut watched.ends_seen, ends_ms.len());
@@ -703,14 +699,14 @@ impl Witness {
     /// Whether the broker's present process serves.
     #[must_use]
     pub fn is_ready(&self, broker: &str) -> bool {
-        let running = self.world.is_running(self.nodes[broker]);
+        let running = self.world.is_running(self.nodes.of(broker));
         running && self.lock().brokers.get(broker).is_some_and(|watched| watched.ready)
     }
 
     /// The broker's configuration files as its kernel shows them.
     #[must_use]
     pub fn cached_config(&self, broker: &str) -> Image {
-        let node = self.nodes[broker];
+        let node = self.nodes.of(broker);
         let mut image = Image::default();
         for file in FILES {
             for path in [format!("{CONFIG}/{file}"), format!("{CONFIG}/{file}.bak")] {

@@ -255,7 +255,7 @@ impl Striker {
         *self.held.entry(node).or_insert(0) += 1;
     }
 
-    fn power_off(&mut self, name: &str) {
+    pub fn power_off(&mut self, name: &str) {
         let node = self.cluster.node(name);
         self.cluster.witness.before_power_loss(name);
         self.world().power_off(node);
@@ -300,7 +300,7 @@ impl Striker {
         self.cluster.witness.mended(name);
     }
 
-    fn release(&mut self, name: &str) {
+    pub fn release(&mut self, name: &str) {
         let node = self.cluster.node(name);
         let held = self.held.entry(node).or_insert(0);
         *held = held.saturating_sub(1);

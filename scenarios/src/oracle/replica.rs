@@ -82,6 +82,23 @@ pub fn timeout(id: MessageId, took_ms: u64, timeout_ms: u64) -> Verdict {
     Err(Broken::new("I20", detail))
 }
 
+/// A send was answered FLUSH_SLAVE_TIMEOUT, and for so long before it began no slave has lived whose link could be open:
+/// `None`, when one may have. As Java 4.x counts such a send is not to wait, as 5.x does where more than one copy is asked
+/// for it is to be refused.
+///
+/// # Errors
+/// I19: it has waited for nobody.
+pub fn waited(id: MessageId, none_since_ms: Option<u64>, least: Option<u32>) -> Verdict {
+    match none_since_ms {
+        Some(ms) if least.is_none_or(|least| least > 1) => {
+            let detail =
+                format!("message {} has waited for slaves, of which none has lived for {ms} ms", id.0);
+            Err(Broken::new("I19", detail))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// What the slave lacks of its master's log, on a cluster that is well.
 #[must_use]
 pub fn behind(slave: &str, own: &Log, master: &Log) -> Option<Broken> {
@@ -261,6 +278,14 @@ mod tests {
         let confirmed = confirmed(&history, "broker-a");
         let has: Vec<bool> = confirmed.iter().map(|(id, place)| has(&disk, *id, place)).collect();
         assert_eq!(has, [true, false]);
+    }
+
+    #[test]
+    fn a_wait_for_slaves_that_are_long_dead_is_rejected() {
+        assert!(waited(MessageId(1), Some(3_000), None).is_err());
+        assert!(waited(MessageId(1), Some(3_000), Some(2)).is_err());
+        assert_eq!(waited(MessageId(1), Some(3_000), Some(1)), Ok(()));
+        assert_eq!(waited(MessageId(1), None, None), Ok(()));
     }
 
     #[test]

@@ -1,14 +1,15 @@
 //! I18, of topics and groups: what clients have used is in the broker's files, on the disk's surface.
 //!
 //! A topic that takes a message, and a group that is given one, must be there after a loss of power: without its topic a message
-//! is in no route, and without its group a consumer is served by other settings.
+//! is in no route, and without its group a consumer is served by other settings. A slave that becomes the master has to know the
+//! topics of its log too.
 //!
 //! # Source
 //! `spec/ha.md`, section 5; `spec/store.md`, section 7; `spec/known-bugs.md`, S-44.
 
 use super::{Broken, Verdict};
-use crate::platter::Image;
 use crate::platter::config::{self, Version};
+use crate::platter::{BrokerDisk, Image};
 
 /// A table of a broker: its file and the member that holds the entries.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -53,9 +54,40 @@ pub fn used(broker: &str, table: Table, name: &str, durable: &Image, folder: &st
     ))
 }
 
+/// A slave has become the master: the topics of its log are in its table, where those who look for their messages look first.
+///
+/// # Errors
+/// The first that is not.
+pub fn inherited(broker: &str, disk: &BrokerDisk, durable: &Image, folder: &str) -> Verdict {
+    let mut readable = disk.log.records.iter().filter(|record| record.has_queue_entry());
+    readable.try_for_each(|record| match used(broker, Table::Topics, &record.topic, durable, folder) {
+        Ok(()) => Ok(()),
+        Err(broken) => {
+            let detail = format!("{} ({broker} has a message of it at {})", broken.detail, record.at);
+            Err(Broken { detail, ..broken })
+        }
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::oracle::queue_matches_log::tests::disk;
+
+    #[test]
+    fn a_new_master_that_does_not_know_a_topic_of_its_log_is_rejected() {
+        let disk = disk(&[(1_000_000, 0)]);
+        let topic = &disk.log.records[0].topic;
+        let table = |topic: &str| Image {
+            files: [(
+                "store/config/topics.json".to_owned(),
+                format!(r#"{{"topicConfigTable":{{"{topic}":{{}}}}}}"#).into_bytes(),
+            )]
+            .into(),
+        };
+        assert_eq!(inherited("broker-a", &disk, &table(topic), "store/config"), Ok(()));
+        assert!(inherited("broker-a", &disk, &table("another"), "store/config").is_err());
+    }
 
     #[test]
     fn an_entry_that_is_used_and_not_durable_is_rejected() {

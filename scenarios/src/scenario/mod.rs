@@ -48,6 +48,8 @@ pub struct Profile {
     pub java_slaves_percent: u64,
     /// Masters that wait for slaves may lose their disks at the end, under load: their slaves take over.
     pub loses_masters: bool,
+    /// Slaves may become masters under load and among the faults.
+    pub promotes: bool,
     /// How long producers send, in about; faults come in the first seven tenths of it.
     pub load_ms: &'static [u64],
     /// The last blow takes the power of all brokers, else their processes die.
@@ -72,6 +74,7 @@ impl Profile {
             mixed_flush: false,
             java_slaves_percent: 0,
             loses_masters: false,
+            promotes: false,
             load_ms: &[12_000, 20_000, 30_000],
             ends_by_power_loss: true,
         }

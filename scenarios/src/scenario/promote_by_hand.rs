@@ -2,6 +2,8 @@
 //!
 //! `spec/ha.md`, 6.1, row 6, and 6.2, row 14: what was confirmed is on the slave, and the start as a master keeps all that the
 //! slave had, whatever has struck it before; its queues are whole, and no offset lies beyond them.
+//! In most runs that is in the middle of it: producers send to the new master, and consumers go on there, while faults strike it
+//! too and the old master's machine follows it, with a new disk. In the others it is the end, without a send.
 
 use super::{Profile, Scenario};
 
@@ -15,7 +17,7 @@ impl Scenario for PromoteByHand {
     }
 
     fn summary(&self) -> &'static str {
-        "a slave that becomes the master after faults on both: I1-I11 I16 I19 I20, and it keeps its log"
+        "a slave that becomes the master after faults on both, and serves under more: I1-I11 I16-I20, and it keeps its log"
     }
 
     fn profile(&self) -> Profile {
@@ -28,6 +30,6 @@ impl Scenario for PromoteByHand {
             "restart",
             "latency",
         ];
-        Profile { ends_by_power_loss: false, ..Profile::of_replicas("ha_cut", KINDS) }
+        Profile { promotes: true, ends_by_power_loss: false, ..Profile::of_replicas("ha_cut", KINDS) }
     }
 }

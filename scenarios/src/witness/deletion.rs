@@ -55,8 +55,8 @@ impl Witness {
     pub fn before_change(&self) {
         let Some(deletion) = &self.settings.deletion else { return };
         let now_ms = self.world.now_ms();
-        for (broker, node) in self.nodes.iter().filter(|(name, _)| super::is_broker(name)) {
-            let need = self.need(*node, deletion);
+        for (broker, node) in self.nodes.all().into_iter().filter(|(name, _)| super::is_broker(name)) {
+            let need = self.need(node, deletion);
             let mut inner = self.lock();
             let deletions = &mut inner.brokers.entry(broker.clone()).or_default().deletions;
             // Of several changes at once the first has seen how it was.
@@ -97,7 +97,7 @@ impl Witness {
 
     /// A broker says that it deletes the log file at `base`: from now on none of its look-ups finds it.
     pub fn chosen(&self, node: NodeId, base: u64) {
-        let Some((broker, _)) = self.nodes.iter().find(|(_, id)| **id == node) else { return };
+        let Some(broker) = &self.nodes.name_of(node) else { return };
         self.note(self.judge_chosen(broker, node, base));
         let now_ms = self.world.now_ms();
         let mut inner = self.lock();
@@ -145,7 +145,7 @@ impl Witness {
 
     /// A process is about to remove a file's name. What recovery removes is judged by what it leaves.
     pub fn removing(&self, node: NodeId, path: &str) {
-        let Some((broker, _)) = self.nodes.iter().find(|(_, id)| **id == node) else { return };
+        let Some(broker) = &self.nodes.name_of(node) else { return };
         let serves = self.lock().brokers.get(broker).is_some_and(|watched| watched.ready);
         let Some((folder, Ok(base))) = path.rsplit_once('/').map(|(folder, name)| (folder, name.parse()))
         else {
@@ -221,7 +221,7 @@ impl Witness {
 
     /// Before a process begins: what deletion has left.
     pub(super) fn judge_left(&self, broker: &str) -> Verdict {
-        let names = self.log_names(self.nodes[broker]);
+        let names = self.log_names(self.nodes.of(broker));
         let inner = self.lock();
         let removed = inner.brokers.get(broker).map(|watched| &watched.deletions.removed);
         removed.map_or(Ok(()), |removed| retention::no_hole(broker, &names, removed))
@@ -230,7 +230,7 @@ impl Witness {
     /// A broker serves, and its log ends at `log_end`.
     pub(super) fn deletion_begins(&self, broker: &str, log_end: u64) {
         let now_ms = self.world.now_ms();
-        let wall_ahead_ms = self.world.clock(self.nodes[broker]).wall_ms().saturating_sub_unsigned(now_ms);
+        let wall_ahead_ms = self.world.clock(self.nodes.of(broker)).wall_ms().saturating_sub_unsigned(now_ms);
         let mut inner = self.lock();
         let deletions = &mut inner.brokers.entry(broker.to_owned()).or_default().deletions;
         deletions.life = Some(Life { log_end, wall_ahead_ms });
@@ -240,7 +240,7 @@ impl Witness {
     /// A reader is told where a queue begins and ends.
     pub fn told_min(&self, broker: &str, topic: &str, queue: i32, (min, max): (i64, i64)) {
         let Some(deletion) = &self.settings.deletion else { return };
-        let (node, now_ms) = (self.nodes[broker], self.world.now_ms());
+        let (node, now_ms) = (self.nodes.of(broker), self.world.now_ms());
         let settled_ms = 2_500 + 2 * deletion.interval_ms;
         let log_min = {
             let inner = self.lock();

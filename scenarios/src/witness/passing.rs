@@ -25,7 +25,7 @@ pub struct Asked {
 impl Witness {
     /// Which process of a broker runs, if one does.
     fn life(&self, broker: &str) -> (u64, usize) {
-        let node = self.nodes[broker];
+        let node = self.nodes.of(broker);
         (self.world.boots(node), self.world.ends_ms(node).len())
     }
 
@@ -141,7 +141,7 @@ impl Witness {
         let mut durable = Image::default();
         for path in files.iter().flat_map(|file| [format!("{CONFIG}/{file}"), format!("{CONFIG}/{file}.bak")])
         {
-            if let Some(bytes) = self.world.platter_read(self.nodes[broker], &path, 0..u64::MAX) {
+            if let Some(bytes) = self.world.platter_read(self.nodes.of(broker), &path, 0..u64::MAX) {
                 durable.files.insert(path, bytes);
             }
         }

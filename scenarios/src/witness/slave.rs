@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use hotfire_sim::NodeId;
 
-use super::{CONFIG, RECORD_BYTES_MAX, STORE, Witness};
+use super::{CONFIG, RECORD_BYTES_MAX, STORE, Watched, Witness};
 use crate::cluster::address;
 use crate::history::{Place, PowerLoss};
 use crate::oracle::{Broken, Verdict, consumer_offset, queue_matches_log, replica};
@@ -13,6 +13,9 @@ use crate::plan::names::{self, master_of};
 use crate::platter::config::{Version, consumer_offsets, load};
 use crate::platter::{BrokerDisk, Image};
 use crate::workload::{Draft, MessageId};
+
+/// A master that has time to look sees so much later that a link is dead.
+const LINK_END_MS: u64 = 1_000;
 
 #[derive(Default)]
 pub struct Followed {
@@ -33,8 +36,7 @@ pub fn is_slave(node: &str) -> bool {
 
 impl Witness {
     fn slave_named(&self, node: NodeId) -> Option<String> {
-        let (name, _) = self.nodes.iter().find(|(_, id)| **id == node)?;
-        is_slave(name).then(|| name.clone())
+        self.nodes.name_of(node).filter(|name| is_slave(name))
     }
 
     /// A slave's machine will lose power at one of its next storage steps: from now on it may have lost anything that it
@@ -103,7 +105,7 @@ impl Witness {
 
     /// What a slave has of the log from the start of a record on.
     fn log_of_slave(&self, slave: &str, place: &Place) -> Option<Vec<u8>> {
-        let (node, at) = (*self.nodes.get(slave)?, place.physical_offset?);
+        let (node, at) = (self.nodes.get(slave)?, place.physical_offset?);
         let file_bytes = self.settings.commit_log_file_bytes;
         let base = at - at % file_bytes;
         let range = at - base..(at - base + RECORD_BYTES_MAX).min(file_bytes);
@@ -132,6 +134,21 @@ impl Witness {
         let started_ms = self.lock().history.sends.get(&draft.id).map_or(0, |sent| sent.started_ms);
         let took_ms = self.world.now_ms().saturating_sub(started_ms);
         self.note(replica::timeout(draft.id, took_ms, replication.slave_timeout_ms));
+        let least = replication.in_sync.map(|in_sync| in_sync.min);
+        self.note(replica::waited(draft.id, self.slaves_dead_for(started_ms), least));
+    }
+
+    /// For how many ms before then no slave has lived, when that is longer than a master may hold its link for open; none has
+    /// lived since.
+    fn slaves_dead_for(&self, ms: u64) -> Option<u64> {
+        let linked_ms = self.settings.replication.as_ref()?.housekeeping_ms + LINK_END_MS;
+        let dead = names::slaves(&self.settings).into_iter().map(|slave| {
+            let node = self.nodes.of(&slave);
+            let ended_ms = self.world.ends_ms(node).last().copied()?;
+            let is_dead = !self.world.is_running(node) && ended_ms + linked_ms <= ms;
+            is_dead.then(|| ms - ended_ms)
+        });
+        dead.collect::<Option<Vec<_>>>()?.into_iter().min()
     }
 
     /// A send was answered SLAVE_NOT_AVAILABLE.
@@ -157,7 +174,7 @@ impl Witness {
     /// A master has accepted a connection to its HA port.
     pub fn slave_accepted(&self, node: NodeId, connection: u64, host: u64) {
         let mut slaves = names::slaves(&self.settings).into_iter();
-        let slave = slaves.find(|slave| u64::from(u32::from(address(slave))) == host);
+        let slave = slaves.find(|slave| u64::from(u32::from(address(&self.nodes.machine(slave)))) == host);
         if let Some(slave) = slave {
             self.lock().connections.insert((node, connection), slave);
         }
@@ -166,7 +183,7 @@ impl Witness {
     /// A master has refused what a slave has reported over a connection: it has what the master never gave it.
     pub fn refused_as_ahead(&self, master: NodeId, connection: u64, at: u64) {
         let slave = self.lock().connections.get(&(master, connection)).cloned();
-        let slave = slave.and_then(|slave| self.nodes.get(&slave).copied());
+        let slave = slave.and_then(|slave| self.nodes.get(&slave));
         if let Some(slave) = slave {
             self.diverged(slave, at);
         }
@@ -277,6 +294,26 @@ impl Witness {
             None => Ok(()),
             Some((id, place)) => Err(replica::not_inherited(slave, *id, place)),
         }
+    }
+
+    /// A slave's machine is now the master's, and the other way round.
+    pub fn swapped(&self, broker: &str, slave: &str) {
+        let ends = self.world.ends_ms(self.nodes.of(broker)).len();
+        let mut inner = self.lock();
+        let watched = inner.brokers.remove(slave).unwrap_or_default();
+        inner.brokers.insert(broker.to_owned(), Watched { ends_seen: ends, ..watched });
+    }
+
+    /// The master is another one, which has recovered: what it does not have was never more than its predecessor's.
+    pub fn inherited(&self, broker: &str, disk: &BrokerDisk) {
+        let is_there = |id: MessageId, place: &Place| replica::has(disk, id, place);
+        self.lock().history.inherited(broker, is_there);
+    }
+
+    /// The machine of a master that was lost is now a slave's, with a new disk.
+    pub fn replaced(&self, slave: &str) {
+        self.lock().slaves.insert(slave.to_owned(), Followed::default());
+        self.disk_lost(slave);
     }
 
     /// Whether sends that wait are answered SEND_OK, where masters wait for their slaves and no slave has given up.

@@ -30,9 +30,9 @@ impl Witness {
     /// A listener of `reader` is called. Whether the message is new to it: not yet consumed.
     pub fn begins(&self, member: Member, reader: &str, place: &Place, message: MessageId) -> bool {
         let consumption = self.settings.consumption.as_ref();
-        let node = self.nodes[&place.broker];
+        let node = self.nodes.of(&place.broker);
         let died_ms = |member: Member| {
-            let node = self.nodes[&names::consumer(member.consumer)];
+            let node = self.nodes.of(&names::consumer(member.consumer));
             let lives = self.world.is_running(node) && self.world.boots(node) == member.life;
             // One that is down has ended, whichever of its ends that was.
             let ends_ms = self.world.ends_ms(node);
@@ -78,7 +78,7 @@ impl Witness {
 
     /// What the broker's kernel shows of the offset that is kept for a group.
     fn on_record(&self, group: &str, place: &Place) -> Option<i64> {
-        let node = self.nodes[&place.broker];
+        let node = self.nodes.of(&place.broker);
         let path = format!("{CONFIG}/{OFFSETS}");
         let mut image = Image::default();
         for path in [path.clone(), format!("{path}.bak")] {
