@@ -99,7 +99,7 @@ impl Trust {
             Some(own) => Trust {
                 record_crc_from: own.record_crc_from,
                 stopped_at: own.stopped_at,
-                durable: own.queues_durable,
+                durable: if clean { u64::MAX } else { own.queues_durable },
                 durable_ms: i64::MIN,
             },
             None if clean => Trust::unknown(),
