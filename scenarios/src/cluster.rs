@@ -53,8 +53,6 @@ pub struct Progress {
     /// Topics that an operator is about to delete or has deleted, and to which producers send nothing until he has made them
     /// again.
     pub closed: BTreeSet<String>,
-    /// Deletions that an operator has begun.
-    pub deletions: u64,
     /// All topics that were deleted are there again, for good.
     pub operated: bool,
 }
