@@ -341,7 +341,9 @@ impl<R: Runtime> Topics<R> {
     /// From now on, as long as the answer is kept, nobody makes `topic` anew: what is deleted with it is all of one topic, and
     /// a message sent in between is refused instead of going down with the old ones. `None` while another deletion of it goes on.
     pub fn begin_deletion<'a>(&'a self, topic: &'a str) -> Option<Going<'a, R>> {
-        self.going().insert(topic.to_owned()).then_some(Going { topics: self, name: topic })
+        // Made only for whoever has begun: to drop one ends the deletion, and takes the lock.
+        let is_first = self.going().insert(topic.to_owned());
+        is_first.then(|| Going { topics: self, name: topic })
     }
 
     fn going(&self) -> MutexGuard<'_, BTreeSet<String>> {
