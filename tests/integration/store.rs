@@ -335,6 +335,37 @@ fn a_queue_that_lacks_a_file_between_others_is_made_again_from_the_log() {
     });
 }
 
+/// Sectors of a queue that the disk gives back as zeros, below where the start reads the log.
+#[test]
+fn a_hole_in_a_queue_is_filled_from_the_log() {
+    let large = StoreConfig { consume_queue_file_bytes: 20_000, ..config(FlushMode::Async) };
+    for (hole, killed) in [(1_024, false), (1_024, true), (3_584, false), (4_096, false), (4_096, true)] {
+        let dir = tempfile::tempdir().expect("a folder");
+        run(async {
+            let store = open(dir.path(), large.clone()).await.expect("open");
+            for n in 0..600 {
+                assert_eq!(put(&store, "Quiet", 0, format!("message {n}").as_bytes()).await, n);
+            }
+            for _ in 0..300 {
+                put(&store, "Busy", 0, &[b'x'; 200]).await;
+            }
+            settle(&store).await;
+            let before = bodies(&read_all(&store, "Quiet", 0).await);
+            store.stop().await.expect("stop");
+            if killed {
+                std::fs::write(dir.path().join("store/abort"), "0").expect("write abort");
+            }
+            let file = dir.path().join("store/consumequeue/Quiet/0/00000000000000000000");
+            let file = std::fs::OpenOptions::new().write(true).open(file).expect("open");
+            std::os::unix::fs::FileExt::write_all_at(&file, &[0; 1_024], hole).expect("write");
+            let store = open(dir.path(), large.clone()).await.expect("open");
+            assert_eq!(bodies(&read_all(&store, "Quiet", 0).await), before, "a hole at {hole}");
+            assert_eq!(put(&store, "Quiet", 0, b"next").await, 600);
+            store.stop().await.expect("stop");
+        });
+    }
+}
+
 #[test]
 fn a_log_that_is_gone_is_refused_and_nothing_is_written() {
     let dir = tempfile::tempdir().expect("a folder");

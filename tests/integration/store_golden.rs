@@ -297,7 +297,6 @@ fn stricter(name: &str) -> Option<(&'static str, u64)> {
         "stale-record-after-end" => ("a record of another place is not taken for one of this", 363_330),
         "extra-empty-file" => ("an empty last file is a crash while it was made (S-18)", 363_330),
         "last-tail-zeroed" if name.starts_with("abort-") => ("zeros at its end are a lost sector", 363_023),
-        "last-props-flipped" => ("properties are UTF-8", 363_023),
         _ => return None,
     })
 }

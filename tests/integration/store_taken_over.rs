@@ -9,10 +9,11 @@ use hotfire_core::message::codec::{Place, prepare};
 use hotfire_core::store::check::{Verdict, check, repair};
 use hotfire_core::store::{FlushMode, LogTrace, RecoverError, StoreConfig};
 use hotfire_runtime::TokioRuntime;
+use serde_json::Value;
 
 use crate::store::{Store, config, message, open, read_all, run};
 use crate::store_check::contents;
-use crate::store_golden::{CASES, config as java_config, json, same_as_java, unpack};
+use crate::store_golden::{CASES, config as java_config, int, json, same_as_java, unpack};
 
 /// Puts `count` messages into queue 0 of `topic`.
 async fn fill(store: &Store, topic: &str, count: usize) {
@@ -162,4 +163,42 @@ fn a_java_directory_without_its_log_is_refused_and_nothing_is_written() {
             });
         }
     }
+}
+
+/// Java's checkpoint may be ahead of its queues: a power loss takes entries that it claims, and of a queue that gets nothing
+/// more no other record tells.
+#[test]
+fn after_a_crash_of_java_a_start_finds_in_the_log_what_the_queues_lack() {
+    for case in CASES {
+        let dir = tempfile::tempdir().expect("a folder");
+        unpack(case, dir.path());
+        fs::write(dir.path().join("store/abort"), "4711").expect("write abort");
+        let manifest = json(&format!("{case}.manifest.json.gz"));
+        run(async {
+            for queue in manifest["java"]["queues"].as_array().expect("queues") {
+                lose_last_entry(dir.path(), &manifest, queue);
+            }
+            let (rt, base) = (TokioRuntime::new(dir.path()), StoreConfig::new("store"));
+            let report = check(&rt, "store", &base).await.expect("check");
+            let store = open(dir.path(), java_config(&manifest)).await.expect("open");
+            for queue in manifest["java"]["queues"].as_array().expect("queues") {
+                let (topic, id) = (queue["topic"].as_str().expect("a topic"), int(&queue["queueId"]) as i32);
+                let max = int(&queue["maxOffset"]);
+                assert_eq!(store.max_offset(topic, id), max, "{case}: {topic}/{id}");
+                let checked =
+                    report.queues.iter().find(|found| (found.topic.as_str(), found.queue) == (topic, id));
+                assert_eq!(checked.map_or(0, |found| found.max), max, "{case}: {topic}/{id} as checked");
+            }
+            store.stop().await.expect("stop");
+        });
+    }
+}
+
+fn lose_last_entry(root: &Path, manifest: &Value, queue: &Value) {
+    let bytes = java_config(manifest).consume_queue_file_bytes;
+    let Some(last) = u64::try_from(int(&queue["maxOffset"]) - 1).ok() else { return };
+    let (at, topic, id) = (last * 20, queue["topic"].as_str().expect("a topic"), int(&queue["queueId"]));
+    let file = root.join(format!("store/consumequeue/{topic}/{id}/{:020}", at - at % bytes));
+    let file = OpenOptions::new().write(true).open(file).expect("open a queue's file");
+    file.write_all_at(&[0; 20], at % bytes).expect("write");
 }

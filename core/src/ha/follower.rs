@@ -8,7 +8,7 @@
 
 use bytes::{Buf, Bytes, BytesMut};
 
-use crate::message::codec::{self, BLANK_BYTES, Check, Head, RecordError};
+use crate::message::codec::{self, BLANK_BYTES, Check, Head, RecordCrc, RecordError};
 use crate::store::Piece;
 
 /// Why nothing more can be taken over this connection.
@@ -120,11 +120,11 @@ impl Follower {
                 Head::Record { size } if size as usize > rest.len() => break,
                 Head::Record { .. } | Head::Nothing { .. } => {}
             }
-            let check = Check::Whole { position: at, record_crc: false };
+            let check = Check::Whole { position: at, record_crc: RecordCrc::Foreign };
             let record = codec::decode(rest, check).map_err(|why| NotTaken::Record { at, why })?;
             at += u64::from(record.size);
             timestamp = timestamp.max(record.store_timestamp);
-            checksummed &= codec::has_record_crc(record.properties);
+            checksummed &= codec::has_record_crc(record.raw_properties);
             rest = rest.get(record.size as usize..).unwrap_or_default();
         }
         let whole = usize::try_from(at - self.end).unwrap_or(usize::MAX).min(self.pending.len());

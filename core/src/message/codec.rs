@@ -15,7 +15,7 @@
 //!   +8        offset of the half message that this settles
 //!   +4        body length, then the body
 //!   +T        topic length, then the topic, UTF-8
-//!   +2        property length (at most 32,767), then the properties, UTF-8
+//!   +2        property length (at most 32,767), then the properties, UTF-8; Java keeps those of a batch's members as they came
 //! A record checksum, when written, is the last 20 bytes of the properties: `__CRC32#`, 0x01, ten digits of the CRC-32 of
 //! all before it (top bit cleared, lowest digit first), 0x02.
 //!
@@ -30,6 +30,7 @@
 //!
 //! Invariant: 91 bytes besides body, topic and properties with IPv4 hosts in version 1.
 
+use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use bytes::BufMut;
@@ -275,19 +276,28 @@ pub enum Check {
     Lengths,
     /// The body's checksum too.
     Body,
-    /// Everything that can be known about a record at `position`: recovery. `record_crc` says that we have written here, and
-    /// each record with a record checksum: only that shows properties that were torn to zeros. Java may have written here
-    /// since, without us knowing, so that a record without one is whole all the same where nothing of it can be torn: it has
-    /// no zero byte in topic and properties, and what it ends with is no checksum property with a flipped bit. Else a
-    /// checksum that does not fit may be one that Java has copied with the properties of another record, and says no more
-    /// than its absence.
-    Whole { position: u64, record_crc: bool },
+    /// Everything that can be known about a record at `position`: recovery.
+    Whole { position: u64, record_crc: RecordCrc },
     /// As `Whole`, with lengths and magic alone: a planted bug of the simulator.
     WithoutCrc { position: u64 },
 }
 
-/// A record in place.
+/// What is known of the record checksum of a record that is verified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RecordCrc {
+    /// We have written here, and each record with one: only that shows properties that were torn to zeros. Java may have
+    /// written here since, without us knowing, so that a record without one is whole all the same where nothing of it can be
+    /// torn: it has no zero byte in topic and properties, and does not end in a damaged checksum.
+    Expected,
+    /// We have written here: one that is there fits.
+    Fits,
+    /// Others have written here. Java copies one with the properties of a message that is handed back, and where it does not
+    /// fit it says no more than its absence, but with a zero byte in topic or properties.
+    Foreign,
+}
+
+/// A record in place.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record<'a> {
     /// Bytes of the whole record.
     pub size: u32,
@@ -306,7 +316,9 @@ pub struct Record<'a> {
     pub prepared_transaction_offset: i64,
     pub body: &'a [u8],
     pub topic: &'a str,
-    pub properties: &'a str,
+    pub raw_properties: &'a [u8],
+    /// As Java reads them: what is not UTF-8 is replaced.
+    pub properties: Cow<'a, str>,
 }
 
 /// Why bytes are not a whole record.
@@ -466,8 +478,8 @@ pub fn decode(bytes: &[u8], check: Check) -> Result<Record<'_>, RecordError> {
     if topic.is_empty() {
         return Err(RecordError::NoTopic);
     }
-    let properties =
-        std::str::from_utf8(properties).map_err(|_| RecordError::NotText { field: "property string" })?;
+    // A record whose sender wrote something else is whole: Java reads it so, too.
+    let (raw_properties, properties) = (properties, String::from_utf8_lossy(properties));
     Ok(Record {
         size,
         magic,
@@ -485,6 +497,7 @@ pub fn decode(bytes: &[u8], check: Check) -> Result<Record<'_>, RecordError> {
         prepared_transaction_offset,
         body,
         topic,
+        raw_properties,
         properties,
     })
 }
@@ -510,12 +523,12 @@ fn check_whole(
     let Check::Whole { record_crc, .. } = check else { return Ok(()) };
     let has_zeros = || topic.contains(&0) || properties.contains(&0);
     let Some(stated) = record_crc_of(properties) else {
-        let torn = record_crc && (has_zeros() || ends_in_damaged_crc(properties));
+        let torn = record_crc == RecordCrc::Expected && (has_zeros() || ends_in_damaged_crc(properties));
         return if torn { Err(RecordError::RecordCrcMissing) } else { Ok(()) };
     };
     let (summed, _) = whole.split_at(whole.len() - CRC_PROPERTY_BYTES);
     let computed = crc(summed);
-    if computed != stated && (record_crc || has_zeros()) {
+    if computed != stated && (record_crc != RecordCrc::Foreign || has_zeros()) {
         return Err(RecordError::RecordCrc { stated, computed });
     }
     Ok(())
@@ -527,11 +540,12 @@ fn check_whole(
 /// # Errors
 /// [`RecordError::Torn`]. See the head of this file for what this can know.
 pub fn check_torn(record: &Record<'_>, at: u64) -> Result<(), RecordError> {
-    if has_record_crc(record.properties) {
+    let properties = record.raw_properties;
+    if has_record_crc(properties) {
         return Ok(());
     }
     let size = record.size as usize;
-    let properties_at = size - record.properties.len();
+    let properties_at = size - properties.len();
     let topic = record.topic.as_bytes();
     if let Some(zero) = find_byte(topic, 0) {
         return Err(RecordError::Torn { at: properties_at - 2 - topic.len() + zero });
@@ -541,7 +555,7 @@ pub fn check_torn(record: &Record<'_>, at: u64) -> Result<(), RecordError> {
     let ends = (first_end..size).step_by(SECTOR_BYTES).chain([size]);
     // Counted from the beginning of the properties: what lies before has no end there.
     let mut lasts = ends.filter_map(|end| (end - 1).checked_sub(properties_at));
-    match lasts.find(|last| record.properties.as_bytes().get(*last) == Some(&0)) {
+    match lasts.find(|last| properties.get(*last) == Some(&0)) {
         Some(last) => Err(RecordError::Torn { at: properties_at + last }),
         None => Ok(()),
     }
@@ -556,8 +570,8 @@ fn ends_in_damaged_crc(properties: &[u8]) -> bool {
 
 /// Whether a record with these properties carries a record checksum.
 #[must_use]
-pub fn has_record_crc(properties: &str) -> bool {
-    record_crc_of(properties.as_bytes()).is_some()
+pub fn has_record_crc(properties: &[u8]) -> bool {
+    record_crc_of(properties).is_some()
 }
 
 /// The checksum that the last 20 bytes of `properties` state, if they have its exact form.

@@ -85,7 +85,7 @@ impl StoredMessage {
             prepared_transaction_offset: record.prepared_transaction_offset,
             body: bytes.slice_ref(record.body),
             body_crc: record.body_crc,
-            properties: record.properties.to_owned(),
+            properties: record.properties.into_owned(),
             store_size: record.size,
         })
     }

@@ -14,7 +14,8 @@
 //!   120..124 the number of its next entry: those below are durable
 //!   124..128 CRC-32 of bytes 0..124; no index is claimed when it does not fit
 //!   128..136 where we stopped in order: we have written nothing from here on; 2^64 - 1 while we run
-//!   136..140 CRC-32 of bytes 0..136; nothing is known of it when it does not fit
+//!   136..144 from here on up to there all records are those that we, or our master, have written; 2^64 - 1 for nowhere
+//!   144..148 CRC-32 of bytes 0..144; nothing is known of the two when it does not fit
 //! Java keeps bytes 64 and up as they are and changes those below, so that the sum shows whether it ran since: our fields
 //! are then worth nothing, and Java's times may be ahead of its queues (S-10).
 //!
@@ -35,11 +36,11 @@ const END: usize = 100;
 const INDEX_AT: usize = 104;
 const INDEX_CRC_AT: usize = 124;
 const INDEX_END: usize = 128;
-const STOPPED_CRC_AT: usize = 136;
-const STOPPED_END: usize = 140;
-const _: () = assert!(STOPPED_END <= SECTOR_BYTES);
+const LIVES_CRC_AT: usize = 144;
+const LIVES_END: usize = 148;
+const _: () = assert!(LIVES_END <= SECTOR_BYTES);
 
-/// No record is known to carry a record checksum.
+/// No record is known to carry a record checksum, or to be ours.
 pub(crate) const NO_RECORD_CRC: u64 = u64::MAX;
 /// We run, or have not stopped in order.
 pub(crate) const NOT_STOPPED: u64 = u64::MAX;
@@ -85,13 +86,15 @@ pub(crate) struct Positions {
     pub record_crc_from: u64,
     /// What lies behind is not ours: a broker that does not write this file at once, as Java's, has run after us.
     pub stopped_at: u64,
+    /// What lies below may be another broker's.
+    pub ours_from: u64,
 }
 
 impl Checkpoint {
     /// A file that is too short, as a power loss during its creation leaves it, says nothing.
     pub fn decode(bytes: &[u8]) -> Checkpoint {
         let Some(index) = bytes.get(..INDEX_END) else { return Checkpoint::default() };
-        let stopped_at = stopped_at(bytes);
+        let (stopped_at, ours_from) = lives(bytes).unwrap_or((NOT_STOPPED, NO_RECORD_CRC));
         let Some(bytes) = bytes.first_chunk::<END>() else { return Checkpoint::default() };
         let field = |at: usize| {
             let bytes = bytes.get(at..at + 8).expect("fields lie in the first 100 bytes");
@@ -106,7 +109,8 @@ impl Checkpoint {
                 scan_from: field(72) as u64,
                 queues_durable: field(80) as u64,
                 record_crc_from: field(88) as u64,
-                stopped_at: stopped_at.unwrap_or(NOT_STOPPED),
+                stopped_at,
+                ours_from,
             })
         };
         Checkpoint {
@@ -144,10 +148,16 @@ impl Checkpoint {
             }
             bytes.resize(INDEX_END, 0);
             bytes.extend_from_slice(&own.stopped_at.to_be_bytes());
+            bytes.extend_from_slice(&own.ours_from.to_be_bytes());
             bytes.extend_from_slice(&crc32fast::hash(&bytes).to_be_bytes());
         }
         bytes.resize(CHECKPOINT_BYTES as usize, 0);
         bytes
+    }
+
+    /// Java's start time for a recovery: it takes 3 s off for what its clock and its threads may differ.
+    pub fn min_ms(&self) -> i64 {
+        self.physic_ms.min(self.logic_ms).saturating_sub(3_000).max(0)
     }
 
     pub fn positions(&self) -> Option<Positions> {
@@ -156,18 +166,14 @@ impl Checkpoint {
             _ => None,
         }
     }
-
-    /// Java's start time for a recovery: it takes 3 s off for what its clock and its threads may differ.
-    pub fn min_ms(&self) -> i64 {
-        self.physic_ms.min(self.logic_ms).saturating_sub(3_000).max(0)
-    }
 }
 
-/// Where we stopped, in the first bytes of a checkpoint; `None` where nothing says so.
-fn stopped_at(bytes: &[u8]) -> Option<u64> {
-    let (covered, sum) = bytes.get(..STOPPED_END)?.split_at_checked(STOPPED_CRC_AT)?;
-    let field = covered.get(INDEX_END..)?;
-    (sum == crc32fast::hash(covered).to_be_bytes()).then(|| field.try_into().ok().map(u64::from_be_bytes))?
+/// Where we stopped, and from where on the records are ours, in the first bytes of a checkpoint.
+fn lives(bytes: &[u8]) -> Option<(u64, u64)> {
+    let (covered, sum) = bytes.get(..LIVES_END)?.split_at_checked(LIVES_CRC_AT)?;
+    let (stopped_at, ours_from) = covered.get(INDEX_END..)?.split_first_chunk()?;
+    let known = sum == crc32fast::hash(covered).to_be_bytes();
+    known.then_some((u64::from_be_bytes(*stopped_at), u64::from_be_bytes(*ours_from.first_chunk()?)))
 }
 
 impl IndexClaim {
@@ -238,8 +244,13 @@ mod tests {
     use super::*;
 
     fn sample() -> Checkpoint {
-        let own =
-            Positions { scan_from: 7, queues_durable: 9, record_crc_from: NO_RECORD_CRC, stopped_at: 9 };
+        let own = Positions {
+            scan_from: 7,
+            queues_durable: 9,
+            record_crc_from: NO_RECORD_CRC,
+            stopped_at: 9,
+            ours_from: 3,
+        };
         let index = Some(IndexClaim { position: 8, file: 20_261_123_115_857_418, next: 5 });
         Checkpoint {
             physic_ms: 10_000,
@@ -274,7 +285,7 @@ mod tests {
         let mut bytes = sample().encode();
         bytes[INDEX_AT + 7] ^= 1;
         let Own::Valid(own) = sample().own else { panic!("it is valid") };
-        let own = Own::Valid(Positions { stopped_at: NOT_STOPPED, ..own });
+        let own = Own::Valid(Positions { stopped_at: NOT_STOPPED, ours_from: NO_RECORD_CRC, ..own });
         assert_eq!(Checkpoint::decode(&bytes), Checkpoint { index: None, own, ..sample() });
         let without = Checkpoint { index: None, ..sample() };
         assert_eq!(Checkpoint::decode(&without.encode()), without);

@@ -347,7 +347,7 @@ impl<R: Runtime> Dispatch<R> {
     fn properties(&self, entry: &Entry) -> Option<String> {
         let view = self.log.files().view(entry.physical_offset, entry.size as usize)?.ok()?;
         let record = codec::decode(view.as_ref(), Check::Lengths).ok()?;
-        Some(record.properties.to_owned())
+        Some(record.properties.into_owned())
     }
 
     /// Where the queue is in `batch.queues`.

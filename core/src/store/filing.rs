@@ -14,9 +14,9 @@ pub(crate) struct Filing<'a> {
 }
 
 impl<'a> Filing<'a> {
-    pub fn of(record: &Record<'a>) -> Filing<'a> {
+    pub fn of(record: &'a Record<'_>) -> Filing<'a> {
         let mut filing = Filing::default();
-        for (name, value) in properties::iter(record.properties) {
+        for (name, value) in properties::iter(&record.properties) {
             match name {
                 UNIQ_KEY => filing.unique_key = Some(value),
                 KEYS => filing.keys = Some(value),

@@ -80,8 +80,8 @@ impl Entry {
 }
 
 /// The queues besides its own that Java has put `record` into, and its offset in each.
-pub(crate) fn light_queues<'a>(record: &Record<'a>) -> impl Iterator<Item = (&'a str, i32, i64)> {
-    let (properties, queue_id) = (record.properties, record.queue_id);
+pub(crate) fn light_queues<'a>(record: &'a Record<'_>) -> impl Iterator<Item = (&'a str, i32, i64)> {
+    let (properties, queue_id) = (record.properties.as_ref(), record.queue_id);
     // Most records are spared the look at each property.
     let find = |name| if properties.contains(name) { properties::find(properties, name) } else { None };
     let offsets = find(properties::INNER_MULTI_QUEUE_OFFSET).unwrap_or_default();

@@ -185,6 +185,7 @@ impl<R: Runtime> QueueFlush<R> {
                 scan_from: mark.min(self.safe_mark(durable)),
                 queues_durable,
                 record_crc_from: saved.positions().map_or(NO_RECORD_CRC, |own| own.record_crc_from),
+                ours_from: saved.positions().map_or(NO_RECORD_CRC, |own| own.ours_from),
                 stopped_at: if life == Life::Ends { queues_durable } else { NOT_STOPPED },
             }),
             index,
@@ -209,7 +210,7 @@ impl<R: Runtime> QueueFlush<R> {
         }
         let mut saved = self.saved.lock().await;
         let Own::Valid(own) = saved.own else { return Ok(()) };
-        let own = Own::Valid(Positions { record_crc_from: NO_RECORD_CRC, ..own });
+        let own = Own::Valid(Positions { record_crc_from: NO_RECORD_CRC, ours_from: NO_RECORD_CRC, ..own });
         let checkpoint = Checkpoint { own, ..*saved };
         checkpoint::save(&self.rt, &self.paths.root, &self.paths.checkpoint, &checkpoint).await?;
         *saved = checkpoint;

@@ -209,7 +209,7 @@ impl<R: Runtime> MessageStore<R> {
     fn has_properties(&self, entry: &Entry, passes: &(dyn Fn(&str) -> bool + Sync)) -> bool {
         let view = self.log.files().view(entry.physical_offset, entry.size as usize);
         let Some(Ok(view)) = view else { return true };
-        codec::decode(view.as_ref(), Check::Lengths).map_or(true, |record| passes(record.properties))
+        codec::decode(view.as_ref(), Check::Lengths).map_or(true, |record| passes(&record.properties))
     }
 
     /// Whole records from `start` to `end`, checked to begin with one.

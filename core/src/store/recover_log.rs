@@ -4,11 +4,11 @@ use std::io;
 use std::ops::ControlFlow;
 use std::time::Duration;
 
-use super::checkpoint::{Checkpoint, NO_RECORD_CRC, NOT_STOPPED, Own, Positions};
+use super::checkpoint::{Checkpoint, NO_RECORD_CRC, Own, Positions};
 use super::commit_log::Recovered;
 use super::error::{RecoverError, ScanEnd};
 use super::mapped_file::{MappedFile, parse_file_name};
-use crate::message::codec::{self, BLANK_BYTES, Check, Head, Record, RecordError};
+use crate::message::codec::{self, BLANK_BYTES, Check, Head, Record, RecordCrc, RecordError};
 use crate::runtime::storage::{Backing, DirEntry};
 use crate::runtime::{Mutant, Runtime, SegmentReader, SegmentWriter};
 
@@ -82,10 +82,12 @@ impl Marks {
 /// What is known of records before they are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Trust {
-    /// From here on every record that we wrote carries a record checksum, up to where we stopped in order: without one it is
-    /// damaged, unless another broker wrote it.
+    /// From here on every record that we wrote carries a record checksum: without one it is damaged, unless another broker
+    /// wrote it.
     record_crc_from: u64,
-    stopped_at: u64,
+    /// All others may be others'.
+    ours_from: u64,
+    ours_until: u64,
     /// What lies below was durable, and what was stored until then, in ms: there no power could be lost in the middle of a
     /// record, and zeros in it are its sender's.
     durable: u64,
@@ -98,7 +100,8 @@ impl Trust {
         match checkpoint.positions() {
             Some(own) => Trust {
                 record_crc_from: own.record_crc_from,
-                stopped_at: own.stopped_at,
+                ours_from: own.ours_from.min(own.record_crc_from),
+                ours_until: own.stopped_at,
                 durable: if clean { u64::MAX } else { own.queues_durable },
                 durable_ms: i64::MIN,
             },
@@ -112,7 +115,8 @@ impl Trust {
     pub fn unknown() -> Trust {
         Trust {
             record_crc_from: NO_RECORD_CRC,
-            stopped_at: NOT_STOPPED,
+            ours_from: 0,
+            ours_until: 0,
             durable: u64::MAX,
             durable_ms: i64::MAX,
         }
@@ -131,7 +135,12 @@ impl Trust {
         if rt.mutant(Mutant::BodyCrcOnly) {
             return codec::decode(bytes, Check::Body);
         }
-        let record_crc = (self.record_crc_from..self.stopped_at).contains(&position);
+        let record_crc = match position {
+            _ if position >= self.ours_until => RecordCrc::Foreign,
+            _ if position >= self.record_crc_from => RecordCrc::Expected,
+            _ if position >= self.ours_from => RecordCrc::Fits,
+            _ => RecordCrc::Foreign,
+        };
         let record = codec::decode(bytes, Check::Whole { position, record_crc })?;
         if position >= self.durable && record.store_timestamp > self.durable_ms {
             codec::check_torn(&record, position - base)?;
@@ -268,7 +277,7 @@ impl<R: Runtime> LogFiles<R> {
         self.files.first().map_or(0, |found| found.file.base)
     }
 
-    /// Where the scan may begin: everything below is durable and in the queues.
+    /// Where the scan may begin: everything below is durable and in the queues, as far as the last process knew.
     pub fn scan_start(&self, checkpoint: &Checkpoint, clean: bool) -> u64 {
         if let Own::Valid(Positions { scan_from, .. }) = checkpoint.own {
             let known =
@@ -438,7 +447,7 @@ fn first_timestamp<R: Runtime>(file: &MappedFile<R>) -> Option<i64> {
     let head = file.view(file.base, BLANK_BYTES).ok()?;
     let Head::Record { size } = codec::head(head.as_ref()) else { return None };
     let view = file.view(file.base, usize::try_from(size).ok()?).ok()?;
-    let check = Check::Whole { position: file.base, record_crc: false };
+    let check = Check::Whole { position: file.base, record_crc: RecordCrc::Foreign };
     codec::decode(view.as_ref(), check).ok().map(|record| record.store_timestamp)
 }
 

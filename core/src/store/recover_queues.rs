@@ -25,6 +25,9 @@ static ZEROS: [u8; CHUNK_BYTES] = [0; CHUNK_BYTES];
 /// Whole entries, about a page.
 const FIRST_READ_BYTES: usize = 4_000;
 
+/// From where a queue ends to behind the next page of its file.
+const NEXT_PAGE_BYTES: u64 = 8_000;
+
 /// Names of light queues begin so.
 const LIGHT_PREFIX: &str = "%LMQ%";
 
@@ -32,6 +35,7 @@ const LIGHT_PREFIX: &str = "%LMQ%";
 /// zero, since Java, and whoever reads the file, takes them for entries once the queue has grown up to them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum LookBehind {
+    /// No further than where a page with entries shows that one before it was lost.
     Nothing,
     /// As far as pages may have been written out of order: the file where many entries were not durable, else a little.
     /// Files are mostly holes, and to read all of tens of thousands takes minutes.
@@ -43,7 +47,7 @@ impl LookBehind {
     /// In bytes, for a queue with so many bytes of entries that were not durable.
     fn limit(self, tail_bytes: usize) -> u64 {
         match self {
-            LookBehind::Nothing => 0,
+            LookBehind::Nothing => NEXT_PAGE_BYTES,
             LookBehind::Near if tail_bytes < FIRST_READ_BYTES => CHUNK_BYTES as u64,
             LookBehind::Near | LookBehind::Whole => u64::MAX,
         }
@@ -82,7 +86,8 @@ struct Recovering {
     restart: Option<i64>,
     /// The entries of the scan, as bytes.
     found: Vec<u8>,
-    /// Whether one of the unused files has its bytes: a file before it is missing, and the log must be asked for all of it.
+    /// Whether one of the unused files has its bytes, so that a file before it is missing, or an entry of a record below the
+    /// start of the scan stands behind a hole: the log must be asked for all of it.
     torn_apart: bool,
     /// Files that are not what they must be: recovery refuses.
     refusals: Vec<RecoverError>,
@@ -155,7 +160,7 @@ impl RecoveringQueues {
         })
     }
 
-    /// A queue that lacks a file before one that is there. Where the log says nothing of it behind the start of the scan, it
+    /// A queue that lacks a file before one that is there, or entries before others. Where the log says nothing of it behind the start of the scan, it
     /// would lose what its later files hold, and give their offsets away again.
     pub fn torn_apart(&self) -> Option<(&str, i32)> {
         self.queues.iter().find_map(|(topic, queues)| {
@@ -481,7 +486,12 @@ impl<R: Runtime> Loader<'_, R> {
             && !queue.residue
         {
             // Small queues are many: look at their first page before more is read.
-            let most = if at == 0 { FIRST_READ_BYTES } else { self.chunk.len() };
+            let limit = self.look_behind.limit(queue.tail.len());
+            let most = match () {
+                () if at == 0 => FIRST_READ_BYTES,
+                () if *ended && limit < self.chunk.len() as u64 => FIRST_READ_BYTES,
+                () => self.chunk.len(),
+            };
             let count = most.min(usize::try_from(self.file_bytes - at).unwrap_or(usize::MAX));
             let bytes = self.chunk.get_mut(..count).expect("at most its length");
             file.read_at(at, bytes)?;
@@ -492,6 +502,12 @@ impl<R: Runtime> Loader<'_, R> {
             }
             let behind = bytes.get(taken * ENTRY_BYTES..).unwrap_or(&[]);
             queue.residue = *ended && ZEROS.get(..behind.len()) != Some(behind);
+            if queue.residue {
+                let (kept_end, from) = (last.unwrap_or(0), self.from);
+                let is_behind = |at: u64| (kept_end..from).contains(&at);
+                let mut entries = units(behind).filter_map(Unit::entry);
+                queue.torn_apart |= entries.any(|entry| is_behind(entry.physical_offset));
+            }
             looked += if *ended { behind.len() as u64 } else { 0 };
             at += count as u64;
         }

@@ -144,7 +144,11 @@ pub(crate) async fn look<R: Runtime>(
     let dropped = DroppedTopics::load(rt, &paths.dropped).await?;
     let own = checkpoint.positions();
     let trust = Trust::new(&checkpoint, clean);
-    let mut from = if whole { files.min() } else { files.scan_start(&checkpoint, clean) };
+    let start = if whole { files.min() } else { files.scan_start(&checkpoint, clean) };
+    // Java's times may be ahead of its queues, and of one that has got nothing since nothing else would tell.
+    let is_javas_word = checkpoint.own == Own::Absent && !clean;
+    let (mut from, mut pass) =
+        if is_javas_word { (files.min(), Pass::Precaution) } else { (start, Pass::First) };
     loop {
         let from_min = from <= files.min();
         let look_behind = match own {
@@ -164,13 +168,18 @@ pub(crate) async fn look<R: Runtime>(
         )
         .await?;
         if queues.is_empty() && !from_min {
-            from = files.min();
+            (from, pass) = (files.min(), Pass::Again);
             continue;
         }
         if let Some((topic, queue)) = queues.torn_apart().filter(|_| !from_min) {
-            tracing::warn!(topic, queue, from, "a file of a queue is missing: the whole log is read");
+            tracing::warn!(
+                topic,
+                queue,
+                from,
+                "a queue has lost entries before others: the whole log is read"
+            );
             rt.probe("store.rescan", from, files.min());
-            from = files.min();
+            (from, pass) = (files.min(), Pass::Again);
             continue;
         }
         let batch_queues = list(rt, &paths.batch_consume_queue).await?;
@@ -200,6 +209,30 @@ pub(crate) async fn look<R: Runtime>(
                 if gap.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
             })
             .await?;
+        let damaged_before = |at, found| {
+            let file = files.file_at(at).map(|file| file.path.clone()).unwrap_or_default();
+            RecoverError::Damaged { file, at, durable: start, found }
+        };
+        let gap = match (gap, pass) {
+            (None, Pass::Precaution) if scan.end < start => {
+                tracing::warn!(end = scan.end, why = %scan.why, start, "the log is damaged long before its end");
+                (from, pass) = (start, Pass::Behind(scan.end, scan.why));
+                continue;
+            }
+            // Where the queues begin anew only the whole log could tell what they held.
+            (Some(_), Pass::Behind(at, found)) => {
+                let refusal = damaged_before(at, found);
+                files.refusals.push(refusal);
+                None
+            }
+            // Of ours the checkpoint says what was durable.
+            (None, Pass::Again) if scan.end < start && own.is_none() => {
+                let refusal = damaged_before(scan.end, scan.why);
+                files.refusals.push(refusal);
+                None
+            }
+            (gap, _) => gap,
+        };
         let Some(gap) = gap else {
             let mut refusals = std::mem::take(&mut files.refusals);
             refusals.extend(files.check_gap(&scan).err());
@@ -232,8 +265,22 @@ pub(crate) async fn look<R: Runtime>(
         assert!(!from_min, "a scan from the start of the log finds no gap: {gap:?}");
         tracing::warn!(?gap, from, "a queue is not complete: the whole log is read");
         rt.probe("store.rescan", from, files.min());
-        from = files.min();
+        (from, pass) = (files.min(), Pass::Again);
     }
+}
+
+/// Why a scan begins where it does. Below its start the log was whole and durable for who wrote last; what is damaged there is
+/// no crash's, and the log does not end at it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Pass {
+    /// At the start.
+    First,
+    /// At the first byte, though the start is known.
+    Precaution,
+    /// At the start, since the log is damaged before it: at this place, and so.
+    Behind(u64, ScanEnd),
+    /// At the first byte, since the queues need it.
+    Again,
 }
 
 /// What tells that there must be records where none was found. A power loss in a broker's first seconds takes all records and
@@ -307,11 +354,13 @@ pub(crate) async fn open<R: Runtime>(
     let flush_from = (!untouched).then_some(durable_below);
     recovering.finish(rt, &queues, (log_min, config.slave), flush_from).await?;
     let index = open_index(rt, config, paths, &checkpoint, clean, &log).await?;
-    let record_crc_from = match checkpoint.positions() {
+    // One that has stopped below the end was followed by another broker.
+    let last_life = checkpoint.positions().filter(|own| own.stopped_at >= scan.end);
+    let ours_from = last_life.map_or(scan.end, |own| own.ours_from.min(scan.end));
+    let record_crc_from = match last_life {
         _ if !config.record_crc && !rt.mutant(Mutant::PlainRecordsUnnoted) => NO_RECORD_CRC,
-        Some(own) if own.stopped_at >= scan.end => own.record_crc_from.min(scan.end),
-        // Another broker has appended behind us.
-        _ => scan.end,
+        Some(own) => own.record_crc_from.min(scan.end),
+        None => scan.end,
     };
     // The records that the scan has not seen are no newer than what was known to be durable.
     let newest = scan.last_timestamp.max(checkpoint.physic_ms);
@@ -321,6 +370,7 @@ pub(crate) async fn open<R: Runtime>(
         queues_durable: scan.end,
         record_crc_from,
         stopped_at: NOT_STOPPED,
+        ours_from,
     };
     let checkpoint = Checkpoint {
         physic_ms: last_timestamp,

@@ -8,7 +8,7 @@ use std::ops::ControlFlow;
 use super::error::{RecoverError, ScanEnd};
 use super::mapped_file::MappedFile;
 use super::recover_log::{LogFiles, Trust};
-use crate::message::codec::{self, BLANK_BYTES, Check, Head, Record};
+use crate::message::codec::{self, BLANK_BYTES, Check, Head, Record, RecordCrc};
 use crate::runtime::Runtime;
 
 const WINDOW_BYTES: u64 = 1 << 20;
@@ -113,7 +113,8 @@ fn find_in<R: Runtime>(file: &MappedFile<R>, from: u64, window: &[u8]) -> Option
                     return None;
                 }
                 let view = file.view(at, usize::try_from(size).ok()?).ok()?;
-                codec::decode(view.as_ref(), Check::Whole { position: at, record_crc: false }).ok()?;
+                codec::decode(view.as_ref(), Check::Whole { position: at, record_crc: RecordCrc::Foreign })
+                    .ok()?;
                 Some(at)
             }
             _ => None,

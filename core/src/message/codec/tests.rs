@@ -36,8 +36,8 @@ fn java_message() -> MessageToStore<'static> {
 }
 
 const PLACE: Place = Place { queue_offset: 12, physical_offset: 1024, store_timestamp: 1_700_000_000_005 };
-const WHOLE: Check = Check::Whole { position: 1024, record_crc: false };
-const WHOLE_CRC: Check = Check::Whole { position: 1024, record_crc: true };
+const WHOLE: Check = Check::Whole { position: 1024, record_crc: RecordCrc::Fits };
+const WHOLE_CRC: Check = Check::Whole { position: 1024, record_crc: RecordCrc::Expected };
 
 fn encoded(message: MessageToStore<'_>, record_crc: bool) -> Vec<u8> {
     let prepared = prepare(message, record_crc).expect("a message that fits");
@@ -95,11 +95,14 @@ fn a_checksum_that_was_copied_says_nothing_where_ours_are_not_expected() {
     let mut stale = encoded(java_message(), true);
     // The queue offset is another one.
     stale[27] += 1;
-    assert!(decode(&stale, WHOLE).is_ok());
-    assert!(matches!(decode(&stale, WHOLE_CRC), Err(RecordError::RecordCrc { .. })));
+    let foreign = Check::Whole { position: 1024, record_crc: RecordCrc::Foreign };
+    assert!(decode(&stale, foreign).is_ok());
+    for ours in [WHOLE, WHOLE_CRC] {
+        assert!(matches!(decode(&stale, ours), Err(RecordError::RecordCrc { .. })));
+    }
     let in_properties = stale.len() - CRC_PROPERTY_BYTES - 9;
     stale[in_properties] = 0;
-    assert!(matches!(decode(&stale, WHOLE), Err(RecordError::RecordCrc { .. })), "it is torn");
+    assert!(matches!(decode(&stale, foreign), Err(RecordError::RecordCrc { .. })), "it is torn");
 }
 
 #[test]
@@ -128,9 +131,20 @@ fn what_no_record_can_hold_is_refused() {
     assert!(matches!(prepare(message, true), Err(EncodeError::Topic { bytes: 256, .. })));
 }
 
+/// Java keeps the properties of a batch's members as their sender wrote them.
+#[test]
+fn properties_that_are_no_text_are_read_as_java_reads_them() {
+    let mut bytes = hex(JAVA);
+    let at = bytes.len() - 3;
+    bytes[at] = 0xFF;
+    let record = decode(&bytes, WHOLE).expect("a whole record");
+    assert!(record.properties.ends_with("TAGS\u{1}Ta\u{FFFD}A\u{2}"), "{:?}", record.properties);
+    assert_eq!(record.raw_properties.len(), java_message().properties.len());
+}
+
 #[test]
 fn a_record_elsewhere_than_it_says_is_refused() {
-    let elsewhere = Check::Whole { position: 2048, record_crc: false };
+    let elsewhere = Check::Whole { position: 2048, record_crc: RecordCrc::Fits };
     assert_eq!(decode(&hex(JAVA), elsewhere), Err(RecordError::Position { stated: 1024, position: 2048 }));
 }
 
@@ -162,7 +176,7 @@ proptest! {
             topic: &topic, body: &body, properties: &properties, born_host, store_host, sys_flag, ..java_message()
         };
         let bytes = encoded(message, record_crc);
-        let record = decode(&bytes, Check::Whole { position: 1024, record_crc }).expect("a whole record");
+        let record = decode(&bytes, if record_crc { WHOLE_CRC } else { WHOLE }).expect("a whole record");
         prop_assert_eq!(record.size as usize, bytes.len());
         prop_assert_eq!(record.topic, &topic);
         prop_assert_eq!(record.body, &body);
@@ -201,7 +215,7 @@ fn a_lost_sector_of_a_record_without_a_checksum_is_seen_wherever_it_lies() {
         let (body, properties) = (vec![b'b'; body], format!("KEYS\u{1}k\u{2}f\u{1}{}", "f".repeat(filler)));
         let message = MessageToStore { body: &body, properties: &properties, ..java_message() };
         let whole = encoded(message, false);
-        assert!(!has_record_crc(decode(&whole, WHOLE).expect("a record").properties));
+        assert!(!has_record_crc(decode(&whole, WHOLE).expect("a record").raw_properties));
         for at in 0..SECTOR_BYTES {
             assert_eq!(as_recovery_sees(&whole, at as u64), Ok(()), "at {at}");
             for lost in 0..=(at + whole.len() - 1) / SECTOR_BYTES {
@@ -225,7 +239,7 @@ fn a_lost_sector_of_a_record_without_a_checksum_is_seen_wherever_it_lies() {
 fn a_record_that_could_pass_for_a_torn_one_carries_a_checksum_whatever_is_asked_for() {
     let carries = |message| {
         let bytes = encoded(message, false);
-        has_record_crc(decode(&bytes, WHOLE_CRC).map_or("", |record| record.properties))
+        decode(&bytes, WHOLE_CRC).is_ok_and(|record| has_record_crc(record.raw_properties))
     };
     assert!(carries(MessageToStore { body: b"", ..java_message() }));
     let zero = MessageToStore { properties: "KEYS\u{1}k\0\u{2}", ..java_message() };

@@ -129,8 +129,8 @@ pub struct RecordLine<'a> {
 }
 
 impl<'a> RecordLine<'a> {
-    fn of(record: &Record<'a>) -> RecordLine<'a> {
-        let property = |name| properties::find(record.properties, name);
+    fn of(record: &'a Record<'_>) -> RecordLine<'a> {
+        let property = |name| properties::find(&record.properties, name);
         RecordLine {
             at: record.physical_offset,
             size: record.size,
@@ -152,7 +152,7 @@ impl<'a> RecordLine<'a> {
             body_crc: record.body_crc,
             body: String::from_utf8_lossy(record.body),
             body_bytes: record.body.len(),
-            properties: properties::iter(record.properties)
+            properties: properties::iter(&record.properties)
                 .map(|(name, value)| (name.to_owned(), Value::from(value)))
                 .collect(),
         }

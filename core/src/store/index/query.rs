@@ -194,7 +194,7 @@ impl Wanted<'_> {
         let (begin_ms, end_ms) = self.times;
         let has_key = match self.by {
             By::Key => Filing::of(record).keys().any(|key| key == self.key),
-            By::UniqueKey => properties::find(record.properties, properties::UNIQ_KEY) == Some(self.key),
+            By::UniqueKey => properties::find(&record.properties, properties::UNIQ_KEY) == Some(self.key),
         };
         has_key && record.topic == self.topic && (begin_ms..=end_ms).contains(&record.store_timestamp)
     }
