@@ -35,6 +35,19 @@ pub use segment::{SegmentReader, SegmentWriter};
 pub use storage::File;
 pub use task::TokioTask;
 
+/// Lets this process open as many files as the system allows it, and answers how many.
+///
+/// # Errors
+/// Of the system; the limit stays as it is.
+pub fn raise_open_files_limit() -> io::Result<u64> {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    if soft < hard {
+        setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
+    }
+    Ok(hard)
+}
+
 /// A node's runtime in production. Its methods must be called inside a tokio runtime with time and I/O enabled.
 #[derive(Clone)]
 pub struct TokioRuntime(Arc<Inner>);
@@ -143,5 +156,17 @@ impl Runtime for TokioRuntime {
 
     fn random_u64(&self) -> u64 {
         rand::random()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn as_many_files_as_allowed_can_be_open() {
+        use nix::sys::resource::{Resource, getrlimit, setrlimit};
+        let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("the limit");
+        setrlimit(Resource::RLIMIT_NOFILE, hard / 2, hard).expect("lower it");
+        assert_eq!(super::raise_open_files_limit().expect("raise it"), hard);
+        assert_eq!(getrlimit(Resource::RLIMIT_NOFILE).expect("the limit"), (hard, hard));
     }
 }

@@ -321,6 +321,21 @@ fn a_data_directory_is_checked_offline() {
 }
 
 #[test]
+fn a_start_that_is_refused_names_the_command_that_tells_more() {
+    let dir = TempDir::new("cli-refused");
+    let node = standalone(dir.path(), &[]);
+    node.stop(STOP_PATIENCE).expect("an ordered stop");
+    let note = dir.path().join("hotfire-data/commitlog/note.txt");
+    std::fs::create_dir_all(note.parent().expect("a folder")).expect("make it");
+    std::fs::write(note, "x").expect("write");
+    std::fs::write(dir.path().join("b.conf"), "").expect("write the settings");
+    let words = ["standalone", "--listen", "127.0.0.1:0", "--namesrv-listen", "127.0.0.1:0", "-c", "b.conf"];
+    let refused = hotfire(dir.path(), &words);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(err(&refused).contains("hotfire store check ./hotfire-data -c b.conf"), "{}", err(&refused));
+}
+
+#[test]
 fn nobody_to_send_to_is_exit_code_1() {
     let dir = TempDir::new("cli-nobody");
     let words = ["produce", "-n", "127.0.0.1:1", "-t", "T", "--count", "1"];

@@ -8,7 +8,7 @@ use hotfire_core::broker::Broker;
 use hotfire_core::store::{commit_log_dirs, moved_dirs};
 use hotfire_runtime::TokioRuntime;
 
-use super::path_text;
+use super::{not_started, path_text};
 use crate::config_file;
 use crate::failure::{Failure, Outcome};
 use crate::output;
@@ -61,7 +61,9 @@ pub async fn run(args: Args) -> Outcome {
     let signals = Signals::catch().context("catch signals")?;
     let rt = TokioRuntime::new(".");
     let id = config.identity.id;
-    let broker = Broker::start(rt, config).await.context("start the broker")?;
+    let root = config.store.root.clone();
+    let started = Broker::start(rt, config).await;
+    let broker = started.map_err(|error| not_started(error, &root, args.config.as_deref()))?;
     output::line(format!("ready: broker {} id {id} {}", broker.name(), broker.local_addr()));
     signals.stop().await;
     tracing::info!("stopping");

@@ -18,6 +18,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, anyhow};
 use clap::{Parser, Subcommand};
+use hotfire_core::broker::StartError;
 
 use crate::failure::{Failure, Outcome};
 use crate::logging::{self, LogFormat};
@@ -89,9 +90,9 @@ pub fn main() -> ExitCode {
 fn run(cli: Cli) -> Outcome {
     let threads = cli.threads;
     match cli.command {
-        Command::Standalone(args) => on_executor(threads, standalone::run(args)),
-        Command::Namesrv(args) => on_executor(threads, namesrv::run(args)),
-        Command::Broker(args) => on_executor(threads, broker::run(args)),
+        Command::Standalone(args) => on_executor(threads, with_open_files(standalone::run(args))),
+        Command::Namesrv(args) => on_executor(threads, with_open_files(namesrv::run(args))),
+        Command::Broker(args) => on_executor(threads, with_open_files(broker::run(args))),
         Command::Produce(args) => on_executor(threads, produce::run(args)),
         Command::Consume(args) => on_executor(threads, consume::run(args)),
         Command::Admin(args) => on_executor(threads, admin::run(args)),
@@ -102,6 +103,24 @@ fn run(cli: Cli) -> Outcome {
             Ok(())
         }
     }
+}
+
+/// A log of a thousand files and as many connections needs more than most systems give a process that does not ask.
+async fn with_open_files(node: impl Future<Output = Outcome>) -> Outcome {
+    match hotfire_runtime::raise_open_files_limit() {
+        Ok(limit) => tracing::debug!(limit, "open files"),
+        Err(error) => tracing::warn!(%error, "raise the limit of open files"),
+    }
+    node.await
+}
+
+/// Why a broker with the data folder `root` and the settings in `file` does not start, and what tells more of it.
+fn not_started(error: StartError, root: &str, file: Option<&Path>) -> anyhow::Error {
+    if !matches!(&error, StartError::Store(why) if why.is_damage()) {
+        return anyhow::Error::from(error).context("start the broker");
+    }
+    let settings = file.map_or(String::new(), |file| format!(" -c {}", file.display()));
+    anyhow!("start the broker: {error}; nothing was changed, more by: hotfire store check {root}{settings}")
 }
 
 fn on_executor(threads: Option<NonZero<usize>>, command: impl Future<Output = Outcome>) -> Outcome {

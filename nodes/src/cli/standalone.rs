@@ -9,7 +9,7 @@ use hotfire_core::config::{BrokerConfig, NameServerConfig};
 use hotfire_core::name_server::NameServer;
 use hotfire_runtime::TokioRuntime;
 
-use super::path_text;
+use super::{not_started, path_text};
 use crate::config_file;
 use crate::failure::{Failure, Outcome};
 use crate::output;
@@ -45,7 +45,8 @@ pub async fn run(args: Args) -> Outcome {
     let rt = TokioRuntime::new(".");
     let name_server =
         NameServer::start(rt.clone(), name_server_config).await.context("start the name server")?;
-    let broker = match start_broker(rt, broker_config, name_server.local_addr()).await {
+    let broker = match start_broker(rt, broker_config, name_server.local_addr(), args.config.as_deref()).await
+    {
         Ok(broker) => broker,
         Err(failure) => {
             name_server.stop().await;
@@ -78,9 +79,12 @@ async fn start_broker(
     rt: TokioRuntime,
     mut config: BrokerConfig,
     name_server: SocketAddr,
+    file: Option<&Path>,
 ) -> Result<Broker<TokioRuntime>, Failure> {
     config.set("namesrvAddr", &reachable(name_server).to_string()).map_err(Failure::usage)?;
-    Ok(Broker::start(rt, config).await.context("start the broker")?)
+    let root = config.store.root.clone();
+    let started = Broker::start(rt, config).await;
+    Ok(started.map_err(|error| not_started(error, &root, file))?)
 }
 
 /// Where a listener on every interface is reached from its own process.
