@@ -45,15 +45,27 @@ impl FileLock {
         {
             return Err(taken(Some(std::process::id())));
         }
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+        let opened = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
+        let (file, kind) = match opened {
+            // Of another user, or on a disk that takes no writes: one can look at what is there, and keep writers out.
+            Err(error)
+                if matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem) =>
+            {
+                (File::open(path).map_err(|_| error)?, libc::F_RDLCK)
+            }
+            opened => (opened?, libc::F_WRLCK),
+        };
         let metadata = file.metadata()?;
         let key = (metadata.dev(), metadata.ino());
-        match fcntl(&file, FcntlArg::F_SETLK(&byte_zero())) {
+        match fcntl(&file, FcntlArg::F_SETLK(&byte_zero(kind))) {
             Ok(_) => {}
             Err(Errno::EACCES | Errno::EAGAIN) => return Err(taken(holder(&file))),
             Err(errno) => return Err(errno.into()),
         }
-        file.write_all_at(CONTENT, 0)?;
+        // A look at a directory must not change it.
+        if kind == libc::F_WRLCK && metadata.len() == 0 {
+            file.write_all_at(CONTENT, 0)?;
+        }
         held.insert(key);
         Ok(FileLock { file: Some(file), key })
     }
@@ -68,9 +80,9 @@ impl Drop for FileLock {
     }
 }
 
-fn byte_zero() -> libc::flock {
+fn byte_zero(kind: libc::c_int) -> libc::flock {
     libc::flock {
-        l_type: libc::F_WRLCK as libc::c_short,
+        l_type: kind as libc::c_short,
         l_whence: libc::SEEK_SET as libc::c_short,
         l_start: 0,
         l_len: 1,
@@ -80,7 +92,7 @@ fn byte_zero() -> libc::flock {
 
 /// The process that holds the lock, unless it has just let go, or is out of sight (another host or namespace).
 fn holder(file: &File) -> Option<u32> {
-    let mut lock = byte_zero();
+    let mut lock = byte_zero(libc::F_WRLCK);
     fcntl(file, FcntlArg::F_GETLK(&mut lock)).ok()?;
     if lock.l_type == libc::F_UNLCK as libc::c_short {
         return None;

@@ -46,6 +46,17 @@ fn key(file: &File) -> io::Result<(FileKey, u64)> {
     Ok(((metadata.dev(), metadata.ino()), metadata.len()))
 }
 
+/// The file's key and length, for a mapping with `published` bytes.
+fn measured(file: &File, published: usize) -> io::Result<(FileKey, usize)> {
+    let (key, len) = key(file)?;
+    let len = usize::try_from(len).map_err(|_| io::Error::from(ErrorKind::FileTooLarge))?;
+    if len == 0 || published > len {
+        let text = format!("{published} bytes written of a segment of {len}");
+        return Err(io::Error::new(ErrorKind::InvalidInput, text));
+    }
+    Ok((key, len))
+}
+
 /// Sets the length of a file that may get shorter.
 ///
 /// # Errors
@@ -66,6 +77,8 @@ pub(crate) const PAGE: usize = 4096;
 
 pub(crate) struct Map {
     raw: MmapRaw,
+    /// A store would end the process: no [`Tail`] is made of it, and nobody touches its pages.
+    read_only: bool,
     file: File,
     key: FileKey,
     published: AtomicUsize,
@@ -77,6 +90,35 @@ pub(crate) struct Map {
 impl Map {
     pub(crate) fn file(&self) -> &File {
         &self.file
+    }
+
+    /// Maps the whole file for reading and publishes its first `published` bytes.
+    ///
+    /// # Errors
+    /// `InvalidInput` for an empty file or one shorter than `published`.
+    pub(crate) fn open_read_only(file: File, published: usize) -> io::Result<Arc<Map>> {
+        let mut mapped = mapped();
+        let (key, len) = measured(&file, published)?;
+        let raw = MmapOptions::new().len(len).map_raw_read_only(&file)?;
+        mapped.entry(key).or_default().maps += 1;
+        Ok(Arc::new(Map::new(raw, true, file, key, published)))
+    }
+
+    fn new(raw: MmapRaw, read_only: bool, file: File, key: FileKey, published: usize) -> Map {
+        let bits = usize::BITS - (raw.len() - 1).leading_zeros();
+        Map {
+            raw,
+            read_only,
+            file,
+            key,
+            published: AtomicUsize::new(published),
+            views: [const { AtomicUsize::new(0) }; REGIONS],
+            region_shift: bits.saturating_sub(REGIONS.ilog2()),
+        }
+    }
+
+    pub(crate) fn is_read_only(&self) -> bool {
+        self.read_only
     }
 
     pub(crate) fn capacity(&self) -> usize {
@@ -137,6 +179,7 @@ impl Map {
     /// EFAULT where a store would be SIGBUS (a broken sector, a full disk under a sparse file).
     pub(crate) fn populate(&self, range: Range<usize>) -> io::Result<()> {
         assert!(range.start <= range.end && range.end <= self.capacity(), "{range:?}");
+        assert!(!self.read_only, "a page that is only read does not become dirty");
         if range.is_empty() {
             return Ok(());
         }
@@ -158,7 +201,8 @@ impl Map {
         assert!(range.start <= range.end && range.end <= self.capacity(), "{range:?}");
         let mut at = range.start;
         while at < range.end {
-            // SAFETY: `at` is inside the mapping (asserted), which lives as long as `self` and whose file nobody cuts (the
+            // SAFETY: the mapping may be written (`populate`, the only caller, asserts it).
+            // `at` is inside the mapping (asserted), which lives as long as `self` and whose file nobody cuts (the
             // module's invariants). The tail may store into this byte and views may read it at the same time: the exchange
             // is one atomic instruction that stores only what it has just found, so neither can see or lose anything by it.
             // It is an exchange, not `fetch_or(0)`, because the compiler may turn that into a load, and the page must
@@ -197,12 +241,7 @@ impl Tail {
     pub(crate) fn open(file: File, published: usize) -> io::Result<Tail> {
         // Kept to the end: nobody cuts the file between the look at its length and the entry.
         let mut mapped = mapped();
-        let (key, len) = key(&file)?;
-        let len = usize::try_from(len).map_err(|_| io::Error::from(ErrorKind::FileTooLarge))?;
-        if len == 0 || published > len {
-            let text = format!("{published} bytes written of a segment of {len}");
-            return Err(io::Error::new(ErrorKind::InvalidInput, text));
-        }
+        let (key, len) = measured(&file, published)?;
         if mapped.get(&key).is_some_and(|entry| entry.has_tail) {
             return Err(io::Error::new(ErrorKind::ResourceBusy, "the segment has a writer"));
         }
@@ -210,15 +249,7 @@ impl Tail {
         let entry = mapped.entry(key).or_default();
         entry.maps += 1;
         entry.has_tail = true;
-        let bits = usize::BITS - (len - 1).leading_zeros();
-        Ok(Tail(Arc::new(Map {
-            raw,
-            file,
-            key,
-            published: AtomicUsize::new(published),
-            views: [const { AtomicUsize::new(0) }; REGIONS],
-            region_shift: bits.saturating_sub(REGIONS.ilog2()),
-        })))
+        Ok(Tail(Arc::new(Map::new(raw, false, file, key, published))))
     }
 
     pub(crate) fn map(&self) -> &Arc<Map> {

@@ -163,7 +163,8 @@ impl storage::SegmentReader for SegmentReader {
 
 pub struct SegmentWriter {
     reader: SegmentReader,
-    /// None while a truncation zeroes on another thread, and for good when its future was dropped meanwhile.
+    /// None while a truncation zeroes on another thread, and for good when its future was dropped meanwhile, or when the file
+    /// is only read.
     tail: Option<Tail>,
     written: usize,
     /// Appends end here: the capacity, or `written` from a truncation's start until the cut bytes are gone.
@@ -187,6 +188,13 @@ impl SegmentWriter {
         let reader = SegmentReader { map: tail.map().clone(), flusher: Arc::default(), ahead };
         let limit = reader.map.capacity();
         Ok(SegmentWriter { reader, tail: Some(tail), written, limit, pool })
+    }
+
+    /// One that takes no appends.
+    pub(crate) fn open_read_only(file: std::fs::File, written: usize) -> io::Result<SegmentWriter> {
+        let map = Map::open_read_only(file, written)?;
+        let reader = SegmentReader { map, flusher: Arc::default(), ahead: None };
+        Ok(SegmentWriter { reader, tail: None, written, limit: written, pool: None })
     }
 }
 
@@ -279,6 +287,7 @@ impl storage::SegmentWriter for SegmentWriter {
 
     fn redirty(&mut self, range: Range<usize>) {
         let map = &self.reader.map;
+        assert!(!map.is_read_only(), "nobody makes pages dirty that are only read");
         // An error is a page that cannot be brought in: touching it would end the process, and so will reading it.
         if let Err(error) = map.populate(clip(range.clone(), map.capacity())) {
             tracing::error!(?range, %error, "cannot mark pages dirty");
@@ -290,6 +299,9 @@ impl storage::SegmentWriter for SegmentWriter {
         if to > self.written {
             let text = format!("truncate to {to} of {}", self.written);
             return Err(io::Error::new(ErrorKind::InvalidInput, text));
+        }
+        if self.reader.map.is_read_only() {
+            return Err(ErrorKind::ReadOnlyFilesystem.into());
         }
         let start = Instant::now();
         let tail = loop {

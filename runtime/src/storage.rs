@@ -42,6 +42,7 @@ impl Storage for TokioRuntime {
     async fn open_segment(&self, path: &str, written: usize, backing: Backing) -> io::Result<SegmentWriter> {
         self.on_path(path, move |path| {
             let ahead = match backing {
+                Backing::ReadOnly => return SegmentWriter::open_read_only(open(path, true)?, written),
                 Backing::Mapped => None,
                 Backing::Pooled => Some(open(path, false)?),
             };

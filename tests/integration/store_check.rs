@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use hotfire_core::message::MessageToStore;
-use hotfire_core::store::check::{CheckReport, Verdict, check};
+use hotfire_core::store::check::{CheckReport, Verdict, check, repair};
 use hotfire_core::store::index::Geometry;
 use hotfire_core::store::{FlushMode, StoreConfig};
 use hotfire_runtime::TokioRuntime;
@@ -123,6 +123,38 @@ fn the_slots_of_an_index_file_are_found_by_its_length() {
             assert_eq!(report.index.entries, count);
         });
     }
+}
+
+/// A file that was made and got nothing yet: its length fits many numbers of slots.
+#[test]
+fn an_index_file_without_entries_is_no_damage_and_a_repair_keeps_all_files() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let set = StoreConfig { index_geometry: Geometry { slots: 7, entries: 16 }, ..plain(FlushMode::Async) };
+    run(async {
+        let store = open(dir.path(), set.clone()).await.expect("open");
+        for n in 0..40 {
+            let properties = format!("UNIQ_KEY\u{1}u{n}\u{2}");
+            let put = MessageToStore { properties: &properties, ..message("T", 0, b"body") };
+            store.put(&put).await.expect("put");
+        }
+        store.stop().await.expect("stop");
+        let folder = dir.path().join("store/index");
+        let bytes = 40 + 7 * 4 + 16 * 20;
+        std::fs::write(folder.join("20991231235959999"), vec![0; bytes]).expect("write an index file");
+        std::fs::write(dir.path().join("store/abort"), "0").expect("write abort");
+        let before = contents(&folder);
+        let rt = TokioRuntime::new(dir.path());
+        for base in [&set, &plain(FlushMode::Async)] {
+            let report = check(&rt, "store", base).await.expect("check");
+            assert_eq!((report.index.problems, report.index.entries), (Vec::<String>::new(), 40));
+        }
+        assert_eq!(repair(&rt, "store", &set, true).await.expect("repair").refused, Vec::<String>::new());
+        let after = contents(&folder);
+        assert!(before.iter().all(|(path, bytes)| path.ends_with("20991231235959999")
+            || after.get(path).is_some_and(|now| now.len() == bytes.len())));
+        let report = check(&rt, "store", &set).await.expect("check");
+        assert_eq!((report.verdict, report.index.entries), (Verdict::Clean, 40), "{report:?}");
+    });
 }
 
 #[test]

@@ -202,3 +202,56 @@ fn lose_last_entry(root: &Path, manifest: &Value, queue: &Value) {
     let file = OpenOptions::new().write(true).open(file).expect("open a queue's file");
     file.write_all_at(&[0; 20], at % bytes).expect("write");
 }
+
+/// As `mqadmin deleteTopic` leaves it: Java forgets the topic and deletes its queues, and its records stay in the log.
+#[test]
+fn a_topic_that_was_deleted_in_java_does_not_come_back() {
+    let dir = tempfile::tempdir().expect("a folder");
+    unpack("a", dir.path());
+    let manifest = json("a.manifest.json.gz");
+    let (root, ids) =
+        (dir.path().join("store"), |queue: &Value| (queue["topic"].clone(), int(&queue["queueId"])));
+    let queues = manifest["java"]["queues"].as_array().expect("queues").iter();
+    let longest = queues.max_by_key(|queue| int(&queue["maxOffset"])).map(ids).expect("a queue");
+    let topic = longest.0.as_str().expect("a topic").to_owned();
+    fs::remove_dir_all(root.join("consumequeue").join(&topic)).expect("its queues were there");
+    for name in ["topics.json", "topics.json.bak"] {
+        let path = root.join("config").join(name);
+        let Ok(text) = fs::read_to_string(&path) else { continue };
+        let mut table: Value = serde_json::from_str(&text).expect("JSON");
+        table["topicConfigTable"].as_object_mut().expect("a table").remove(&topic);
+        fs::write(&path, table.to_string()).expect("write");
+    }
+    run(async {
+        for _ in 0..2 {
+            let store = open(dir.path(), java_config(&manifest)).await.expect("open");
+            assert!(store.queues().iter().all(|(known, _)| *known != topic), "{topic} is back");
+            assert!(!store.queues().is_empty());
+            store.stop().await.expect("stop");
+        }
+        let store = open(dir.path(), java_config(&manifest)).await.expect("open");
+        fill(&store, &topic, 1).await;
+        assert_eq!(store.max_offset(&topic, 0), 1, "it begins anew");
+        store.stop().await.expect("stop");
+    });
+}
+
+#[test]
+fn what_only_a_5x_broker_reads_is_told() {
+    let dir = tempfile::tempdir().expect("a folder");
+    unpack("e5", dir.path());
+    let (root, manifest) = (dir.path().join("store"), json("e5.manifest.json.gz"));
+    let (rt, base) = (TokioRuntime::new(dir.path()), StoreConfig::new("store"));
+    fs::create_dir_all(root.join("timerlog")).expect("make a folder");
+    fs::write(root.join("timerlog/00000000000000000000"), "x").expect("write");
+    run(async {
+        let report = check(&rt, "store", &base).await.expect("check");
+        assert!(report.notes[0].contains("timerlog"), "{:?}", report.notes);
+        fs::write(root.join("consumequeue/CURRENT"), "MANIFEST-000004").expect("write");
+        let refused = open(dir.path(), java_config(&manifest)).await.err();
+        assert!(matches!(refused, Some(RecoverError::OtherForm { .. })), "{refused:?}");
+        let report = check(&rt, "store", &base).await.expect("check");
+        assert!(report.commit_log.damaged.iter().any(|damage| damage.why.contains("RocksDB")));
+        assert_eq!(report.verdict, Verdict::Damaged);
+    });
+}

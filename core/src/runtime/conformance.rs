@@ -138,6 +138,7 @@ pub fn cases<R: Runtime>() -> Vec<Case<R>> {
             a_redirtied_file_keeps_its_bytes;
         segment:
             open_segment_checks_file_and_position,
+            a_segment_that_is_only_read_takes_no_appends,
             appends_are_seen_at_once_and_end_at_the_capacity,
             advance_publishes_what_is_there,
             views_show_published_bytes_only,

@@ -31,6 +31,9 @@ pub enum Backing {
     Mapped,
     /// Into memory off the file (the transient store pool); readers see what [`SegmentWriter::commit`] has written.
     Pooled,
+    /// Nowhere: the file is opened for reading, and of another user or a disk that takes no writes this is all that can be
+    /// done. Appends find no room, and a truncation is refused.
+    ReadOnly,
 }
 
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]

@@ -118,6 +118,7 @@ impl<R: Runtime> CommitLog<R> {
             _ => end,
         };
         assert!(!dirs.is_empty(), "the log has a folder");
+        assert_ne!(config.backing(), Backing::ReadOnly, "the log takes appends");
         if let Some(writer) = &writer {
             assert_eq!(base + writer.written() as u64, end, "the last file ends where the log ends");
         }
@@ -125,7 +126,7 @@ impl<R: Runtime> CommitLog<R> {
         let backing = config.backing();
         let committed = match backing {
             Backing::Mapped => written.clone(),
-            Backing::Pooled => Watermark::new(end),
+            Backing::Pooled | Backing::ReadOnly => Watermark::new(end),
         };
         let (pool_bytes_max, when_full) = match &config.transient_pool {
             Some(pool) if config.flush == FlushMode::Async => (
@@ -424,7 +425,7 @@ impl<R: Runtime> CommitLog<R> {
         // By steps, so that a page is not asked for with each append.
         let step = match self.backing {
             Backing::Mapped => PREFAULT_BYTES_MIN,
-            Backing::Pooled => PREFAULT_POOLED_BYTES,
+            Backing::Pooled | Backing::ReadOnly => PREFAULT_POOLED_BYTES,
         };
         let hysteresis = step.min(self.prefault_bytes / 2);
         if from < upto && prefaulted < end + self.prefault_bytes - hysteresis {

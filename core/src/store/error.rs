@@ -111,6 +111,9 @@ pub enum RecoverError {
         "{folder}: expected a log, since {known}; found: no record. Is storePathCommitLog what it was when it was written?"
     )]
     LogMissing { folder: String, known: LogTrace },
+    /// Written by a broker in a form that this one does not read.
+    #[error("{path}: {what}: this broker does not read them")]
+    OtherForm { path: String, what: &'static str },
     #[error("{setting}: {found} is out of range: {why}")]
     Setting { setting: &'static str, found: u64, why: &'static str },
     /// Recovery itself met a disk that does not keep what it is told to: some files were already cut.

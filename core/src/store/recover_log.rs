@@ -162,11 +162,16 @@ pub(crate) struct Scan {
 }
 
 impl<R: Runtime> LogFiles<R> {
-    /// Finds and opens the files of `dirs`. Files that are not what they must be are named in `refusals`.
+    /// Finds and opens the files of `dirs`, to be read only or for a recovery. Files that are not what they must be are named in `refusals`.
     ///
     /// # Errors
     /// Of the system. Nothing was changed.
-    pub async fn open(rt: &R, dirs: &[String], file_bytes: u64) -> Result<LogFiles<R>, RecoverError> {
+    pub async fn open(
+        rt: &R,
+        dirs: &[String],
+        file_bytes: u64,
+        backing: Backing,
+    ) -> Result<LogFiles<R>, RecoverError> {
         let mut refusals = Vec::new();
         let mut names = Vec::new();
         for dir in dirs {
@@ -209,20 +214,20 @@ impl<R: Runtime> LogFiles<R> {
         for (base, path, len) in names {
             let len = usize::try_from(len).unwrap_or(usize::MAX);
             let writer =
-                rt.open_segment(&path, len, Backing::Mapped).await.map_err(RecoverError::io("map", &path))?;
+                rt.open_segment(&path, len, backing).await.map_err(RecoverError::io("map", &path))?;
             files.push(Found { file: MappedFile { base, path, reader: writer.reader() }, writer });
         }
         Ok(LogFiles { dirs: dirs.to_vec(), file_bytes, files, unused, gap, newest, refusals })
     }
 
-    /// One file by itself, whatever its length.
+    /// One file by itself, to be read, whatever its length.
     ///
     /// # Errors
     /// Of mapping it: it is empty, or not there.
     pub async fn open_one(rt: &R, base: u64, path: &str, len: u64) -> Result<LogFiles<R>, RecoverError> {
         let written = usize::try_from(len).unwrap_or(usize::MAX);
         let writer =
-            rt.open_segment(path, written, Backing::Mapped).await.map_err(RecoverError::io("map", path))?;
+            rt.open_segment(path, written, Backing::ReadOnly).await.map_err(RecoverError::io("map", path))?;
         let file = MappedFile { base, path: path.to_owned(), reader: writer.reader() };
         Ok(LogFiles {
             dirs: Vec::new(),

@@ -11,7 +11,7 @@
 //! and the pages the last one's. So a flush of recovery that fails is tried once more, after everything that it covers was
 //! marked dirty again; a second error is this process's own. Else a start would fail once for each file of the queues.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::ops::ControlFlow;
 
@@ -20,7 +20,7 @@ use super::checkpoint::{self, Checkpoint, NO_RECORD_CRC, NOT_STOPPED, Own, Posit
 use super::commit_log::Recovered;
 use super::config::StoreConfig;
 use super::consume_queues::ConsumeQueues;
-use super::dropped::DroppedTopics;
+use super::dropped::{Dropped, DroppedTopics};
 use super::error::{LogTrace, RecoverError, ScanEnd};
 use super::filing::Filing;
 use super::index::{self, Known};
@@ -31,8 +31,11 @@ use super::recover_log::{LogFiles, Scan, Trust, list};
 use super::recover_queues::{LookBehind, QueueGap, RecoveringQueues};
 use crate::message::codec::{self, BLANK_BYTES, Check, Head, Record};
 use crate::message::hash;
-use crate::runtime::storage::File;
+use crate::runtime::storage::{Backing, File};
 use crate::runtime::{Mutant, Runtime};
+
+/// What is told of a timer log.
+pub(crate) const TIMER_LOG_NOTE: &str = "timerlog: a broker of 5.x has kept messages there for a time; what is pending is not delivered by this one";
 
 /// The files and folders of a store.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -112,7 +115,7 @@ pub(crate) async fn survey<R: Runtime>(
     paths: &Paths,
     how: Look,
 ) -> Result<Survey<R>, RecoverError> {
-    let mut survey = look(rt, config, paths, how, |_| {}).await?;
+    let mut survey = look(rt, config, paths, (how, Backing::Mapped), |_| {}).await?;
     if survey.refusals.is_empty() { Ok(survey) } else { Err(survey.refusals.swap_remove(0)) }
 }
 
@@ -133,16 +136,17 @@ pub(crate) async fn look<R: Runtime>(
     rt: &R,
     config: &StoreConfig,
     paths: &Paths,
-    look: Look,
+    (look, backing): (Look, Backing),
     mut observe: impl FnMut(&Record<'_>),
 ) -> Result<Survey<R>, RecoverError> {
     let whole = look == Look::Whole;
     let clean = was_clean(rt, paths).await?;
-    let mut files = LogFiles::open(rt, &paths.commit_logs, config.commit_log_file_bytes).await?;
+    let mut files = LogFiles::open(rt, &paths.commit_logs, config.commit_log_file_bytes, backing).await?;
     let read = checkpoint::load(rt, &paths.checkpoint).await;
     let checkpoint = read.map_err(RecoverError::io("read", &paths.checkpoint))?;
-    let dropped = DroppedTopics::load(rt, &paths.dropped).await?;
+    let mut dropped = DroppedTopics::load(rt, &paths.dropped).await?;
     let own = checkpoint.positions();
+    let java_topics = if clean && own.is_none() { java_topics(rt, paths).await? } else { None };
     let trust = Trust::new(&checkpoint, clean);
     let start = if whole { files.min() } else { files.scan_start(&checkpoint, clean) };
     // Java's times may be ahead of its queues, and of one that has got nothing since nothing else would tell.
@@ -184,11 +188,16 @@ pub(crate) async fn look<R: Runtime>(
         }
         let batch_queues = list(rt, &paths.batch_consume_queue).await?;
         let mut gap: Option<QueueGap> = None;
+        let mut deleted = BTreeSet::new();
         let scan = files
             .scan(rt, from, trust, |record| {
                 observe(record);
                 let in_queue = record.physical_offset >= dropped.before(record.topic);
                 if !in_queue && !rt.mutant(Mutant::DroppedRefiled) {
+                    return ControlFlow::Continue(());
+                }
+                if java_topics.as_ref().is_some_and(|topics| !topics.contains(record.topic)) {
+                    deleted.insert(record.topic.to_owned());
                     return ControlFlow::Continue(());
                 }
                 let Some(mut entry) = Entry::of(record, &config.delay_levels_ms) else {
@@ -251,6 +260,7 @@ pub(crate) async fn look<R: Runtime>(
                     None => {}
                 }
             }
+            refusals.extend(refuse_other_forms(rt, paths).await?);
             if refusals.is_empty()
                 && scan.records == 0
                 && scan.end == files.min()
@@ -260,6 +270,9 @@ pub(crate) async fn look<R: Runtime>(
                 refusals.push(RecoverError::LogMissing { folder, known });
             }
             refusals.extend(queues.take_refusals());
+            for topic in deleted {
+                dropped.add(&topic, Dropped { before: scan.end, next: BTreeMap::new() });
+            }
             return Ok(Survey { files, queues, checkpoint, dropped, clean, from, scan, refusals });
         };
         assert!(!from_min, "a scan from the start of the log finds no gap: {gap:?}");
@@ -281,6 +294,45 @@ enum Pass {
     Behind(u64, ScanEnd),
     /// At the first byte, since the queues need it.
     Again,
+}
+
+/// The topics that Java's broker had when it stopped in order: those that it has queues of, and those in its table. Of any
+/// other one that has records it was deleted, since it keeps the queues of all the rest. `None` where that is not known: there
+/// is no table, or the queues were taken away.
+async fn java_topics<R: Runtime>(rt: &R, paths: &Paths) -> Result<Option<BTreeSet<String>>, RecoverError> {
+    let mut topics = BTreeSet::new();
+    for folder in [&paths.consume_queue, &paths.batch_consume_queue] {
+        topics
+            .extend(list(rt, folder).await?.into_iter().filter(|entry| entry.is_dir).map(|entry| entry.name));
+    }
+    let table = format!("{}/config/topics.json", paths.root);
+    let mut found = check::config_files::look(rt, &table).await;
+    if !matches!(found, check::config_files::Bytes::Good(_)) {
+        found = check::config_files::look(rt, &format!("{table}.bak")).await;
+    }
+    let check::config_files::Bytes::Good(table) = found else { return Ok(None) };
+    let Some(table) = table.get("topicConfigTable").and_then(|table| table.as_object()) else {
+        return Ok(None);
+    };
+    if topics.is_empty() || table.is_empty() {
+        return Ok(None);
+    }
+    topics.extend(table.keys().cloned());
+    Ok(Some(topics))
+}
+
+/// Names what other brokers write and this one does not read: with it the start would begin anew beside it.
+async fn refuse_other_forms<R: Runtime>(rt: &R, paths: &Paths) -> Result<Option<RecoverError>, RecoverError> {
+    let queues = list(rt, &paths.consume_queue).await?;
+    let is_rocksdb = queues.iter().any(|entry| !entry.is_dir && entry.name == "CURRENT");
+    let path = paths.consume_queue.clone();
+    Ok(is_rocksdb
+        .then_some(RecoverError::OtherForm { path, what: "queues in RocksDB (storeType=defaultRocksDB)" }))
+}
+
+/// Whether Java's broker has left messages that it would deliver at a time.
+pub(crate) async fn has_timer_log<R: Runtime>(rt: &R, paths: &Paths) -> Result<bool, RecoverError> {
+    Ok(!list(rt, &format!("{}/timerlog", paths.root)).await?.is_empty())
 }
 
 /// What tells that there must be records where none was found. A power loss in a broker's first seconds takes all records and
@@ -326,6 +378,9 @@ pub(crate) async fn open<R: Runtime>(
     how: Look,
 ) -> Result<Opened<R>, RecoverError> {
     let survey = survey(rt, config, paths, how).await?;
+    if has_timer_log(rt, paths).await? {
+        tracing::warn!("{TIMER_LOG_NOTE}");
+    }
     make_folders(rt, paths).await?;
     let Survey { files, queues: recovering, checkpoint, mut dropped, clean, from, scan, .. } = survey;
     if scan.why != ScanEnd::Clean {

@@ -25,6 +25,7 @@ const VIEW_CHECK: Duration = Duration::from_millis(1);
 /// The one writer of a segment.
 pub struct SimSegmentWriter {
     handle: Arc<Handle>,
+    read_only: bool,
     mapping: Arc<Mapping>,
     written: usize,
     /// With [`Backing::Pooled`]: what was appended and not committed, starting at the published position.
@@ -58,6 +59,7 @@ impl SimSegmentWriter {
         let pool = (backing == Backing::Pooled).then(Vec::new);
         SimSegmentWriter {
             handle,
+            read_only: backing == Backing::ReadOnly,
             mapping: Mapping::new(capacity, written),
             written,
             pool,
@@ -142,7 +144,8 @@ impl SegmentWriter for SimSegmentWriter {
     }
 
     fn append<T>(&mut self, len: usize, fill: impl FnOnce(&mut [u8]) -> T) -> Option<T> {
-        if len > self.mapping.capacity - self.written || !self.handle.runtime.is_alive() {
+        let room = if self.read_only { 0 } else { self.mapping.capacity - self.written };
+        if len > room || !self.handle.runtime.is_alive() {
             return None;
         }
         if let Some(pool) = &mut self.pool {
@@ -225,6 +228,7 @@ impl SegmentWriter for SimSegmentWriter {
     }
 
     fn redirty(&mut self, range: Range<usize>) {
+        assert!(!self.read_only, "nobody makes pages dirty that are only read");
         let result = redirty(&self.handle, range.start as u64..range.end as u64);
         if result.is_err() && self.handle.runtime.is_alive() {
             self.handle.runtime.bus_error();
@@ -235,6 +239,9 @@ impl SegmentWriter for SimSegmentWriter {
         if to > self.written {
             let text = format!("truncate to {to} of {}", self.written);
             return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+        }
+        if self.read_only {
+            return Err(io::ErrorKind::ReadOnlyFilesystem.into());
         }
         let runtime = self.handle.runtime.clone();
         let deadline = runtime.now().after(patience);

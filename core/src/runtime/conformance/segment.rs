@@ -51,8 +51,26 @@ pub async fn open_segment_checks_file_and_position<R: Runtime>(rt: R, env: Env<R
         assert_eq!(full.reader().capacity(), CAPACITY);
     }
     rt.create_file(&env.path("empty")).await.expect("create");
-    let empty = rt.open_segment(&env.path("empty"), 0, Backing::Mapped).await;
-    expect_kind(empty, ErrorKind::InvalidInput, "map an empty file");
+    for backing in [Backing::Mapped, Backing::ReadOnly] {
+        let empty = rt.open_segment(&env.path("empty"), 0, backing).await;
+        expect_kind(empty, ErrorKind::InvalidInput, "map an empty file");
+    }
+}
+
+pub async fn a_segment_that_is_only_read_takes_no_appends<R: Runtime>(rt: R, env: Env<R>) {
+    let mut writer = create(&rt, &env, "s", Backing::Mapped).await;
+    writer.append(3, |into| into.copy_from_slice(b"abc")).expect("room");
+    drop(writer);
+    let mut reading = rt.open_segment(&env.path("s"), CAPACITY, Backing::ReadOnly).await.expect("open");
+    assert_eq!(shown(&reading.reader(), 0, 4), b"abc\0");
+    drop(reading);
+    reading = rt.open_segment(&env.path("s"), 3, Backing::ReadOnly).await.expect("open");
+    assert!(reading.append(1, |into| into.fill(b'x')).is_none());
+    let cut = reading.truncate(0, std::time::Duration::from_secs(1)).await;
+    expect_kind(cut, ErrorKind::ReadOnlyFilesystem, "cut what is only read");
+    drop(reading);
+    let whole = rt.open_segment(&env.path("s"), CAPACITY, Backing::Mapped).await.expect("open");
+    assert_eq!(shown(&whole.reader(), 0, 4), b"abc\0");
 }
 
 pub async fn appends_are_seen_at_once_and_end_at_the_capacity<R: Runtime>(rt: R, env: Env<R>) {

@@ -7,14 +7,16 @@
 //!   36..40   number of the next entry; entry 0 is never used
 //!   then     slots, 4 bytes each: the newest entry of the slot, 0 for none
 //!   then     entries, 20 bytes each: hash, physical offset (8), seconds after the first entry, entry before it in the slot
-//! How many slots there are is a setting (`maxHashSlotNum`) that no file states. A file of another length than Java's default
-//! is tried with each number that its length allows, until one makes sense of its entries.
+//! How many slots there are is a setting (`maxHashSlotNum`) that no file states. A file of another length than the settings and
+//! Java's default give is tried with each number that its length allows, until one makes sense of its entries; one without
+//! entries tells nothing.
 
 use std::io;
 
 use super::IndexReport;
 use crate::runtime::Runtime;
 use crate::runtime::storage::File;
+use crate::store::index::Geometry;
 
 const HEADER_BYTES: u64 = 40;
 const SLOT_BYTES: u64 = 4;
@@ -111,16 +113,19 @@ fn i64_at(bytes: &[u8], at: usize) -> i64 {
     bytes.get(at..at + 8).and_then(|field| field.try_into().ok()).map_or(0, i64::from_be_bytes)
 }
 
-/// Where slots and entries lie; `None` when nothing makes sense of the file.
+/// Where slots and entries lie; `None` when nothing makes sense of the file. With the length that `set` gives it is that.
 ///
 /// # Errors
 /// Of reading.
-pub(crate) fn layout(file: &impl File, header: &Header) -> io::Result<Option<Layout>> {
+pub(crate) fn layout(file: &impl File, header: &Header, set: Geometry) -> io::Result<Option<Layout>> {
     let len = file.len()?;
+    if len == set.file_bytes() {
+        return Ok(Some(Layout { slots: set.slots.into(), entries: set.entries.into() }));
+    }
     if len == Layout::DEFAULT.file_bytes() {
         return Ok(Some(Layout::DEFAULT));
     }
-    if len > TRIED_BYTES_MAX {
+    if len > TRIED_BYTES_MAX || header.next == 1 {
         return Ok(None);
     }
     let mut bytes = vec![0; usize::try_from(len).unwrap_or(0)];
@@ -199,7 +204,7 @@ pub(crate) struct LookedFile {
 }
 
 /// All files of `dir`, for a log that ends at `log_end`.
-pub(crate) async fn look<R: Runtime>(rt: &R, dir: &str, log_end: u64) -> Vec<LookedFile> {
+pub(crate) async fn look<R: Runtime>(rt: &R, dir: &str, log_end: u64, set: Geometry) -> Vec<LookedFile> {
     let mut looked = Vec::new();
     for entry in rt.list(dir).await.unwrap_or_default() {
         if entry.is_dir {
@@ -208,7 +213,7 @@ pub(crate) async fn look<R: Runtime>(rt: &R, dir: &str, log_end: u64) -> Vec<Loo
         let mut file = LookedFile { name: entry.name, entries: 0, problem: None, layout: None };
         match rt.open_file(&format!("{dir}/{}", file.name), true).await {
             Ok(open) => {
-                let found = file.look(&open, log_end);
+                let found = file.look(&open, log_end, set);
                 file.problem = found.unwrap_or_else(|error| Some(error.to_string()));
             }
             Err(error) => file.problem = Some(error.to_string()),
@@ -219,7 +224,7 @@ pub(crate) async fn look<R: Runtime>(rt: &R, dir: &str, log_end: u64) -> Vec<Loo
 }
 
 impl LookedFile {
-    fn look(&mut self, file: &impl File, log_end: u64) -> io::Result<Option<String>> {
+    fn look(&mut self, file: &impl File, log_end: u64, set: Geometry) -> io::Result<Option<String>> {
         let len = file.len()?;
         if len < HEADER_BYTES {
             return Ok(Some(format!("it has {len} bytes, a header has {HEADER_BYTES}")));
@@ -233,8 +238,11 @@ impl LookedFile {
         if self.name.parse::<i64>().is_err() {
             return Ok(Some("not a name of digits".to_owned()));
         }
-        self.layout = layout(file, &header)?;
+        self.layout = layout(file, &header, set)?;
         let Some(layout) = self.layout else {
+            if entries == 0 {
+                return Ok(None);
+            }
             return Ok(Some(format!("no number of slots makes sense of its {entries} entries")));
         };
         if u64::from(header.next) > layout.entries {
@@ -307,9 +315,9 @@ fn wrong_slot(file: &impl File, layout: Layout, header: &Header) -> io::Result<O
     Ok(None)
 }
 
-pub(super) async fn report<R: Runtime>(rt: &R, dir: &str, log_end: u64) -> IndexReport {
+pub(super) async fn report<R: Runtime>(rt: &R, dir: &str, log_end: u64, set: Geometry) -> IndexReport {
     let mut report = IndexReport::default();
-    for file in look(rt, dir, log_end).await {
+    for file in look(rt, dir, log_end, set).await {
         report.files += 1;
         report.entries += file.entries;
         report.problems.extend(file.problem.map(|why| format!("{}: {why}", file.name)));

@@ -22,9 +22,9 @@ use super::config::StoreConfig;
 use super::error::{RecoverError, ScanEnd};
 use super::mapped_file::parse_file_name;
 use super::recover_log::Trust;
-use super::recovery::{Look, Paths, Survey, look};
+use super::recovery::{Look, Paths, Survey, TIMER_LOG_NOTE, has_timer_log, look};
 use super::resync::Seen;
-use crate::runtime::Runtime;
+use crate::runtime::{Backing, Runtime};
 use repair::Resize;
 
 /// So many damaged places are told one by one.
@@ -40,6 +40,8 @@ pub struct CheckReport {
     pub checkpoint: CheckpointReport,
     /// By name of the file: `ok`, or why it is not.
     pub config: BTreeMap<String, String>,
+    /// What is there besides, and is neither read nor changed.
+    pub notes: Vec<String>,
     pub verdict: Verdict,
 }
 
@@ -154,8 +156,9 @@ async fn check_all<R: Runtime>(rt: &R, root: &str, base: &StoreConfig) -> Result
         });
     }
     // One after the other: both map the files.
-    let mut recovered = Looked::at(look(rt, &config, &paths, Look::AsRecovery, |_| {}).await?);
-    let survey = look(rt, &config, &paths, Look::Whole, |_| {}).await?;
+    let mut recovered =
+        Looked::at(look(rt, &config, &paths, (Look::AsRecovery, Backing::ReadOnly), |_| {}).await?);
+    let survey = look(rt, &config, &paths, (Look::Whole, Backing::ReadOnly), |_| {}).await?;
     let times = survey.checkpoint;
     let clean_shutdown = survey.clean;
     let holes = holes_between(rt, &survey, recovered.end).await?;
@@ -190,7 +193,7 @@ async fn check_all<R: Runtime>(rt: &R, root: &str, base: &StoreConfig) -> Result
         .into_iter()
         .map(|queue| queue.report)
         .collect();
-    let index = index::report(rt, &format!("{root}/index"), commit_log.max).await;
+    let index = index::report(rt, &paths.index, commit_log.max, config.index_geometry).await;
     let checkpoint = CheckpointReport {
         physic_ms: times.physic_ms,
         logic_ms: times.logic_ms,
@@ -214,6 +217,7 @@ async fn check_all<R: Runtime>(rt: &R, root: &str, base: &StoreConfig) -> Result
         index,
         checkpoint,
         config: config_states.iter().map(|(name, state)| (name.clone(), state.text())).collect(),
+        notes: has_timer_log(rt, &paths).await?.then(|| TIMER_LOG_NOTE.to_owned()).into_iter().collect(),
         verdict: judged,
     };
     Ok(Checked { report, refused, resizes })
@@ -315,7 +319,9 @@ impl Damage {
             RecoverError::FileName { file } | RecoverError::FileBase { file, .. } => (file, 0),
             RecoverError::FileMissing { file, .. } => (file, 0),
             RecoverError::Damaged { at, .. } => return Some(Damage { at: *at, why: refusal.to_string() }),
-            RecoverError::LogMissing { .. } => return Some(Damage { at: 0, why: refusal.to_string() }),
+            RecoverError::LogMissing { .. } | RecoverError::OtherForm { .. } => {
+                return Some(Damage { at: 0, why: refusal.to_string() });
+            }
             _ => return None,
         };
         if is_of_queue(file) {

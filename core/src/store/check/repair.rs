@@ -70,7 +70,7 @@ pub async fn repair<R: Runtime>(
         set_length(rt, resize).await?;
         done.push(format!("{}: given its {} bytes, found {}", resize.file, resize.expected, resize.found));
     }
-    let index = index::look(rt, &paths.index, report.commit_log.max).await;
+    let index = index::look(rt, &paths.index, report.commit_log.max, base.index_geometry).await;
     remove_damaged_index(rt, &paths, &index, &mut done).await?;
     let geometry = index.iter().find_map(|file| file.layout).and_then(|layout| layout.geometry());
     let config = StoreConfig {

@@ -6,18 +6,20 @@ use super::{Filter, Line, Out};
 use crate::runtime::Runtime;
 use crate::store::check::index::{Header, entries, layout};
 use crate::store::error::RecoverError;
+use crate::store::index::Geometry;
 use crate::store::recover_log::list;
 
 pub(super) async fn show<R: Runtime>(
     rt: &R,
     dir: &str,
+    set: Geometry,
     filter: &Filter,
     out: &mut Out<'_>,
 ) -> Result<(), RecoverError> {
     for entry in list(rt, dir).await?.into_iter().filter(|entry| !entry.is_dir) {
         let path = format!("{dir}/{}", entry.name);
         let file = rt.open_file(&path, true).await.map_err(RecoverError::io("open", &path))?;
-        let read = Header::read(&file).and_then(|header| Ok((header, layout(&file, &header)?)));
+        let read = Header::read(&file).and_then(|header| Ok((header, layout(&file, &header, set)?)));
         let shown = match read {
             Ok((header, Some(layout))) => {
                 let mut shown = ControlFlow::Continue(());
@@ -40,6 +42,7 @@ pub(super) async fn show<R: Runtime>(
                 read.map_err(RecoverError::io("read", &path))?;
                 shown
             }
+            Ok((header, None)) if header.next == 1 => ControlFlow::Continue(()),
             Ok((header, None)) => {
                 let why = format!("no number of slots makes sense of its {} entries", header.next - 1);
                 out.damaged(&path, 0, why)

@@ -179,7 +179,7 @@ pub async fn dump<R: Runtime>(
         match part {
             Part::Records => records::show(rt, &config, &paths, filter, &mut out).await?,
             Part::Queues => queues::show(rt, &config, &paths, filter, &mut out).await?,
-            Part::Index => index::show(rt, &format!("{root}/index"), filter, &mut out).await?,
+            Part::Index => index::show(rt, &paths.index, config.index_geometry, filter, &mut out).await?,
             Part::Checkpoint => small_files::show_checkpoint(rt, &paths, &mut out).await?,
             Part::Config => small_files::show_config(rt, &format!("{root}/config"), &mut out).await,
         }

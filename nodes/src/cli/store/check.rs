@@ -75,6 +75,9 @@ fn print_tables(report: &CheckReport) {
     for (name, value) in rows {
         output::line(format!("{name}: {value}"));
     }
+    for note in &report.notes {
+        output::line(note);
+    }
     if !report.queues.is_empty() {
         let mut queues = table::with_headings(&["topic", "queue", "min", "max", "entries"]);
         for queue in &report.queues {
