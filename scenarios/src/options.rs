@@ -10,7 +10,10 @@ use crate::plan::{
     Consumption, Delays, Deletion, InSync, Passing, Plan, Pool, RecordCrc, Replication, Settings,
     Transactions, Workload,
 };
-use crate::scenario::{self, Profile, delay, ordered, rebalance, retry_dlq, topic_deletion, transaction};
+use crate::scenario::{
+    self, Profile, delay, ordered, rebalance, replication as replicated, retry_dlq, topic_deletion,
+    transaction,
+};
 
 /// Messages of one batch, at most.
 pub const BATCH_MAX: u32 = 5;
@@ -46,6 +49,9 @@ pub fn draw(scenario: &str, seed: u64) -> Option<Plan> {
     settings.delays = match scenario {
         delay::NAME => Some(Delays { failing_percent: 0, ..delays(&knob) }),
         retry_dlq::NAME => Some(delays(&knob)),
+        replicated::NAME if knob("send_backs").percent(25) => {
+            Some(Delays { delayed_percent: 0, ..delays(&knob) })
+        }
         _ => None,
     };
     settings.passing = (scenario == topic_deletion::NAME).then(|| passing(&knob));

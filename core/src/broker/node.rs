@@ -487,6 +487,7 @@ fn handler<R: Runtime>(
             moved: (!is_slave).then(Arc::default),
             broker_name: config.identity.name.clone(),
             is_slave,
+            other: other.clone(),
         }),
         offsets: OffsetRequests {
             rt: rt.clone(),

@@ -6,6 +6,7 @@
 //! Invariant: no pull is answered by what was allowed when it was held.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::config::{Live, Permission, PullSettings};
 use crate::filter::{Expression, SQL92};
@@ -29,6 +30,7 @@ use super::held_pulls::Held;
 use super::long_polling::{HeldAnswer, LongPolling};
 use super::moved_offsets::MovedOffsets;
 use super::refusal::{Refusal, answer};
+use super::replication::OtherSide;
 use super::subscription_group::SubscriptionGroups;
 use super::topic_config::{Topics, perm};
 
@@ -54,6 +56,11 @@ struct CheckedPull {
     /// Where what is read counts.
     counts: Option<Arc<GroupCounts>>,
 }
+
+/// The master's number among the brokers of a name.
+const MASTER_ID: i64 = 0;
+/// Before a pull is sent elsewhere.
+const ELSEWHERE_AFTER: Duration = Duration::from_secs(1);
 
 /// Which broker of the name a consumer is told to ask next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -81,6 +88,7 @@ pub(crate) struct PullMessage<R: Runtime> {
     pub moved: Option<Arc<MovedOffsets>>,
     pub broker_name: String,
     pub is_slave: bool,
+    pub other: OtherSide,
 }
 
 impl<R: Runtime> PullMessage<R> {
@@ -102,6 +110,14 @@ impl<R: Runtime> PullMessage<R> {
         let header = &asked.header;
         if let Some(moved) = self.moved_to(&pull, header) {
             return Ok(Answer::Now(moved));
+        }
+        if self.has_diverged() {
+            // A client asks again at once, and here as long as its route has no master.
+            let (rt, elsewhere) = (self.rt.clone(), elsewhere(&pull));
+            return Ok(Answer::Later(Box::pin(async move {
+                rt.sleep(ELSEWHERE_AFTER).await;
+                elsewhere
+            })));
         }
         let read = read(&self.rt, &self.store, &pull).await;
         if header.sys_flag & flags::COMMIT_OFFSET != 0 {
@@ -155,7 +171,18 @@ impl<R: Runtime> PullMessage<R> {
         })
     }
 
+    /// A slave whose master has another history gives nobody what that has lost.
+    fn has_diverged(&self) -> bool {
+        self.other.link.has_diverged()
+    }
+
     fn answered(&self, header: &PullMessageHeader, pull: &CheckedPull, read: Read) -> RemotingCommand {
+        if self.has_diverged() {
+            return elsewhere(pull);
+        }
+        if self.is_slave && read.status == GetStatus::Found {
+            self.rt.probe("slave.gave", pull.offset.unsigned_abs(), 0);
+        }
         let offset_new = read.next_begin;
         let answer = respond(pull, read);
         if answer.code == response::PULL_OFFSET_MOVED
@@ -188,6 +215,7 @@ impl<R: Runtime> PullMessage<R> {
             can_read: self.permission.get().can_read(),
             is_slave: self.is_slave,
             slave_read: self.settings.slave_read,
+            slave_follows: self.other.slaves.as_ref().is_none_or(|slaves| slaves.slaves() > 0),
             lite: *lite,
             lite_enabled: self.settings.lite_pull,
             group: group.as_deref(),
@@ -278,6 +306,20 @@ fn keeps_offset(status: GetStatus) -> bool {
     )
 }
 
+/// The answer to a pull of what is not to be given here: ask the master for the same.
+fn elsewhere(pull: &CheckedPull) -> RemotingCommand {
+    let header = PullMessageResponse {
+        suggest_which_broker_id: MASTER_ID,
+        next_begin_offset: pull.offset,
+        min_offset: pull.offset,
+        max_offset: pull.offset,
+        topic_sys_flag: Some(pull.topic_sys_flag),
+        group_sys_flag: Some(pull.group_sys_flag),
+    };
+    let remark = "this slave does not follow its master, which has another history";
+    answer(response::PULL_RETRY_IMMEDIATELY).with_remark(remark).with_header(&header)
+}
+
 /// The answer to a pull that was read.
 ///
 /// A slave may lack what its master has: where it would send the consumer to another offset, or has nothing, it leaves the
@@ -309,6 +351,8 @@ struct Facts<'a> {
     can_read: bool,
     is_slave: bool,
     slave_read: bool,
+    /// Or this is one.
+    slave_follows: bool,
     lite: bool,
     lite_enabled: bool,
     group: Option<&'a SubscriptionGroupConfig>,
@@ -362,6 +406,7 @@ fn check(header: &PullMessageHeader, facts: &Facts<'_>) -> Result<CheckedPull, R
         topic_sys_flag: topic.topic_sys_flag,
         group_sys_flag: group.group_sys_flag,
         suggest: match facts.slave_read {
+            true if !facts.slave_follows => Suggest { near: group.broker_id, far: group.broker_id },
             true => Suggest { near: group.broker_id, far: group.which_broker_when_consume_slowly },
             false => Suggest::default(),
         },

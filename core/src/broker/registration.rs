@@ -72,6 +72,8 @@ pub(crate) struct Registration<R: Runtime> {
     presence: Presence,
     /// Told to a slave: where its master is. The last name server that knows one is believed.
     master: Option<Sender<MasterPlace>>,
+    /// Where a slave finds its master's HA port, whatever name servers say.
+    fixed_ha: Option<String>,
     targets: Vec<Arc<Target>>,
 }
 
@@ -116,7 +118,8 @@ impl<R: Runtime> Registration<R> {
         let target =
             |(host, port)| Arc::new(Target { host, port, pending: Mutex::default(), wake: Notify::new() });
         let targets = name_servers.into_iter().map(target).collect();
-        Registration { rt, peers, topics, presence, master, targets }
+        let fixed_ha = master.as_ref().and_then(|master| master.get().ha);
+        Registration { rt, peers, topics, presence, master, fixed_ha, targets }
     }
 
     /// Registers with every name server and keeps at it until `stop` is true. Waits for the first attempts, but not longer
@@ -191,7 +194,7 @@ impl<R: Runtime> Registration<R> {
 
     /// A slave that nobody has told where its master is.
     fn lacks_master(&self) -> bool {
-        self.master.as_ref().is_some_and(|master| master.get() == MasterPlace::default())
+        self.master.as_ref().is_some_and(|master| master.get().remoting.is_none())
     }
 
     fn second_after(&self) -> Duration {
@@ -315,7 +318,8 @@ impl<R: Runtime> Registration<R> {
         let Some(master) = &self.master else { return };
         let Ok(RegisterBrokerResponse { ha_server_addr, master_addr }) = answer.header() else { return };
         let known = |address: Option<String>| address.filter(|address| !address.is_empty());
-        let told = MasterPlace { ha: known(ha_server_addr), remoting: known(master_addr) };
+        let ha = self.fixed_ha.clone().or_else(|| known(ha_server_addr));
+        let told = MasterPlace { ha, remoting: known(master_addr) };
         if told.ha.is_some() && told.remoting.is_some() && told != master.get() {
             tracing::info!(?told, "the master is here");
             master.send(told);

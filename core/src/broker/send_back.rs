@@ -3,8 +3,9 @@
 //! The message comes again to its group after a delay that grows with the tries, through the group's retry topic; after too
 //! many it goes into the group's dead letter queue.
 //!
-//! Guarantees: SUCCESS means that a copy is stored, in SYNC_FLUSH mode on stable storage, since the consumer commits past the
-//! message then. Anything else: it keeps the message.
+//! Guarantees: SUCCESS means that a copy is as safe as a send's that is answered so: on stable storage in SYNC_FLUSH mode, on slaves
+//! where the broker is a SYNC_MASTER, since the consumer commits past the message then. Anything else: it keeps the message.
+//! Where no slave is near nothing is stored either: a consumer that fails tries again for as long.
 
 use std::sync::Arc;
 
@@ -14,7 +15,7 @@ use crate::message::{MessageToStore, StoredMessage};
 use crate::remoting::RemotingCommand;
 use crate::remoting::body::{SubscriptionGroupConfig, TopicConfig};
 use crate::remoting::codes::response;
-use crate::remoting::connection::{Answer, Reached};
+use crate::remoting::connection::{Answer, Response};
 use crate::remoting::headers::ConsumerSendMsgBackHeader;
 use crate::runtime::{Mutant, Runtime};
 use crate::store::MessageStore;
@@ -22,6 +23,7 @@ use crate::store::MessageStore;
 use super::counts::Counts;
 use super::names;
 use super::refusal::{Refusal, answer};
+use super::replication::now;
 use super::schedule::Delayed;
 use super::send_message::{SendMessage, reconsume_max};
 use super::subscription_group::SubscriptionGroups;
@@ -112,26 +114,20 @@ impl<R: Runtime> SendBack<R> {
         };
         let delayed = Delayed::by_property(&back, self.store.config().delay_levels_ms.len());
         let back = delayed.as_ref().map_or(back, |delayed| delayed.message(&back));
+        let need = match self.rt.mutant(Mutant::SendBackOnMasterAlone) {
+            true => None,
+            false => self.sends.need_of_near(true)?,
+        };
         let put = self.store.put_again(&back).await;
         let put = put.map_err(|error| Refusal::new(response::SYSTEM_ERROR, error.to_string()))?;
         self.counts.put(back.topic, 1, back.body.len());
         self.counts.sent_back(&message.topic, &header.group);
-        if !self.store.must_wait() || self.rt.mutant(Mutant::SendBackUnflushed) {
+        if self.rt.mutant(Mutant::SendBackUnflushed) {
             return Ok(Answer::Now(answer(response::SUCCESS)));
         }
-        let stored = |reached| match reached {
-            Reached::Yes => answer(response::SUCCESS).into(),
-            Reached::TimedOut | Reached::Failed => {
-                let remark = "stored, but not known to be on disk";
-                answer(response::SYSTEM_ERROR).with_remark(remark).into()
-            }
-        };
-        Ok(Answer::WhenReached {
-            mark: self.store.durable().clone(),
-            position: put.end,
-            deadline: self.rt.now().after_ms(self.store.config().sync_flush_timeout_ms),
-            finish: Box::new(stored),
-        })
+        let safe = self.sends.when_safe(answer(response::SUCCESS).into(), put.end, (true, need));
+        let rt = self.rt.clone();
+        Ok(or_kept(safe, move || rt.probe("broker.handed_back", put.physical_offset, put.end)))
     }
 
     async fn retry_topic(
@@ -162,6 +158,30 @@ impl<R: Runtime> SendBack<R> {
 /// was made, and nobody reads what lies in a queue that no route names. Java puts it there.
 fn retry_queues(group: &SubscriptionGroupConfig, retry: &TopicConfig) -> i32 {
     group.retry_queue_nums.min(retry.read_queue_nums).min(retry.write_queue_nums).max(1)
+}
+
+/// `answer`, but that the consumer keeps the message unless it was handed back as safely as the settings say.
+fn or_kept(answer: Answer, handed_back: impl FnOnce() + Send + 'static) -> Answer {
+    let told = |answer: Response| match answer {
+        Response::Command(mut answer) if answer.code != response::SUCCESS => {
+            answer.code = response::SYSTEM_ERROR;
+            Response::Command(answer)
+        }
+        answer => {
+            handed_back();
+            answer
+        }
+    };
+    match answer {
+        Answer::Now(answer) => now(told(answer.into())),
+        Answer::WhenReached { mark, position, deadline, finish } => Answer::WhenReached {
+            mark,
+            position,
+            deadline,
+            finish: Box::new(move |reached| told(finish(reached))),
+        },
+        answer => answer,
+    }
 }
 
 /// Whether a consumer that was given the message `origin_id` can mean this one, which lies where that one lay: where a loss of

@@ -387,9 +387,23 @@ impl<R: Runtime> SendMessage<R> {
         need.map(Some).map_err(|few| Refusal::new(response::SYSTEM_ERROR, few.to_string()))
     }
 
+    /// As [`Self::need`], for what had better not be stored where no slave is near.
+    ///
+    /// # Errors
+    /// That too.
+    pub fn need_of_near(&self, waits: bool) -> Result<Option<Need>, Refusal> {
+        let need = self.need(waits)?;
+        match (&self.slave_wait, need) {
+            (Some(slaves), Some(need)) if slaves.slaves(need, self.store.commit_log_max()).is_none() => {
+                Err(Refusal::new(response::SYSTEM_ERROR, "no slave is near"))
+            }
+            _ => Ok(need),
+        }
+    }
+
     /// `answer` when the log up to `end` is as safe as the settings say; a message that does not wait is safe when it
     /// outlives the process.
-    fn when_safe(&self, mut answer: Response, end: u64, (waits, need): (bool, Option<Need>)) -> Answer {
+    pub fn when_safe(&self, mut answer: Response, end: u64, (waits, need): (bool, Option<Need>)) -> Answer {
         if let (Some(slave_wait), Some(need)) = (&self.slave_wait, need) {
             match slave_wait.slaves(need, end) {
                 Some(0) => {}

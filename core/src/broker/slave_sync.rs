@@ -1,5 +1,7 @@
 //! A slave's tables: topics, groups and committed offsets, copied from its master every few seconds.
 //!
+//! Nothing is copied but over an open link: a master whose log is refused has another history, and may have begun with empty tables.
+//!
 //! Topics and groups are replaced as a whole when the master's version is another one; the slave changes none of its own.
 //! A committed offset is taken only when it is beyond the slave's own, since consumers may have gone on here while the
 //! master was away; a reset to an earlier offset does therefore not reach the slave.
@@ -25,8 +27,8 @@ use crate::remoting::body::{
 use crate::remoting::codes::{request, response};
 use crate::remoting::connection::CallError;
 use crate::remoting::peer::Peers;
-use crate::runtime::Runtime;
 use crate::runtime::sync::Receiver;
+use crate::runtime::{Mutant, Runtime};
 use crate::store::MessageStore;
 
 use super::committed_offsets::{CommittedOffsets, QueueOffsets};
@@ -39,6 +41,8 @@ use super::transaction;
 /// Java's.
 const FIRST: Duration = Duration::from_secs(3);
 const INTERVAL: Duration = Duration::from_secs(10);
+/// Before it is looked again whether the slave follows.
+const LINK_WAIT: Duration = Duration::from_secs(1);
 const TIMEOUT: Duration = Duration::from_secs(3);
 
 pub(crate) struct SlaveSync<R: Runtime> {
@@ -62,6 +66,14 @@ struct Waiting {
     link: u64,
 }
 
+/// The master that is followed.
+struct From {
+    /// `host:port` for requests.
+    address: String,
+    /// The link over which its log comes.
+    link: u64,
+}
+
 /// A table was not copied; the next look tries again.
 #[derive(Debug, thiserror::Error)]
 enum NotCopied {
@@ -75,6 +87,8 @@ enum NotCopied {
     Table(#[from] TableError),
     #[error("the master does not say where its log ends")]
     NoLogEnd,
+    #[error("the link has ended meanwhile")]
+    LinkEnded,
     #[error("write the table: {0}")]
     Write(#[from] io::Error),
 }
@@ -87,16 +101,26 @@ impl<R: Runtime> SlaveSync<R> {
                 _ = stop.wait_for(|stop| *stop) => return,
                 () = self.rt.sleep(pause) => {}
             }
+            let (Some(address), Some(link)) = (master.get().requests(), self.link()) else {
+                pause = LINK_WAIT;
+                continue;
+            };
             pause = INTERVAL;
-            let Some(address) = master.get().remoting else { continue };
+            let from = From { address, link };
             crate::select! {
                 _ = stop.wait_for(|stop| *stop) => return,
-                () = self.copy_all(&address, &mut waiting) => {}
+                () = self.copy_all(&from, &mut waiting) => {}
             }
         }
     }
 
-    async fn copy_all(&self, master: &str, waiting: &mut Option<Waiting>) {
+    /// The number of the link that is open: only whose log is followed has tables to copy.
+    fn link(&self) -> Option<u64> {
+        let any = self.rt.mutant(Mutant::TablesOfAnyMaster).then_some(0);
+        self.link.open().or(any)
+    }
+
+    async fn copy_all(&self, master: &From, waiting: &mut Option<Waiting>) {
         let copied = [
             ("topics", self.copy_topics(master).await),
             ("groups", self.copy_groups(master).await),
@@ -105,39 +129,46 @@ impl<R: Runtime> SlaveSync<R> {
         ];
         for (table, copied) in copied {
             if let Err(error) = copied {
-                tracing::warn!(master, table, %error, "copy a table of the master");
+                tracing::warn!(master = master.address, table, %error, "copy a table of the master");
             }
         }
     }
 
-    async fn ask(&self, master: &str, code: i32) -> Result<bytes::Bytes, NotCopied> {
-        let answer = self.peers.call(master, RemotingCommand::request(code), TIMEOUT).await?;
+    /// What the master answers while the link is the same.
+    async fn ask(&self, master: &From, code: i32) -> Result<bytes::Bytes, NotCopied> {
+        let answer = self.peers.call(&master.address, RemotingCommand::request(code), TIMEOUT).await?;
+        if self.link() != Some(master.link) {
+            return Err(NotCopied::LinkEnded);
+        }
         match answer.code {
-            response::SUCCESS => Ok(answer.body.to_bytes()),
+            response::SUCCESS => {
+                self.rt.probe("slave.table_copied", code.unsigned_abs().into(), 0);
+                Ok(answer.body.to_bytes())
+            }
             code => Err(NotCopied::Refused { code, remark: answer.remark.unwrap_or_default() }),
         }
     }
 
-    async fn copy_topics(&self, master: &str) -> Result<(), NotCopied> {
+    async fn copy_topics(&self, master: &From) -> Result<(), NotCopied> {
         let body = self.ask(master, request::GET_ALL_TOPIC_CONFIG).await?;
         self.topics.copy(TopicConfigSerializeWrapper::parse(&body)?).await?;
         Ok(())
     }
 
-    async fn copy_groups(&self, master: &str) -> Result<(), NotCopied> {
+    async fn copy_groups(&self, master: &From) -> Result<(), NotCopied> {
         let body = self.ask(master, request::GET_ALL_SUBSCRIPTIONGROUP_CONFIG).await?;
         self.groups.copy(SubscriptionGroupWrapper::parse(&body)?).await?;
         Ok(())
     }
 
-    async fn copy_offsets(&self, master: &str) -> Result<(), NotCopied> {
+    async fn copy_offsets(&self, master: &From) -> Result<(), NotCopied> {
         let mut table = self.committed(master).await?;
         table.retain(|key, _| !is_of_transactions(key));
         self.merge(table);
         Ok(())
     }
 
-    async fn committed(&self, master: &str) -> Result<BTreeMap<String, QueueOffsets>, NotCopied> {
+    async fn committed(&self, master: &From) -> Result<BTreeMap<String, QueueOffsets>, NotCopied> {
         let body = self.ask(master, request::GET_ALL_CONSUMER_OFFSET).await?;
         Ok(ConsumerOffsetWrapper::parse(&body)?.offset_table)
     }
@@ -146,8 +177,8 @@ impl<R: Runtime> SlaveSync<R> {
         self.offsets.merge(table, |topic, queue| self.store.max_offset(topic, queue));
     }
 
-    async fn copy_own_offsets(&self, master: &str, waiting: &mut Option<Waiting>) -> Result<(), NotCopied> {
-        let Some(link) = self.link.open() else { return Ok(()) };
+    async fn copy_own_offsets(&self, master: &From, waiting: &mut Option<Waiting>) -> Result<(), NotCopied> {
+        let link = master.link;
         // What waits is not replaced: a log that always grows would never be long enough.
         let now = match waiting.take().filter(|before| before.link == link) {
             Some(before) => before,
@@ -163,7 +194,7 @@ impl<R: Runtime> SlaveSync<R> {
             *waiting = Some(now);
             return Ok(());
         }
-        if self.link.open() != Some(link) {
+        if self.link() != Some(link) {
             return Ok(());
         }
         self.merge(now.transactions);
@@ -171,7 +202,7 @@ impl<R: Runtime> SlaveSync<R> {
     }
 
     /// Where the master's log ends.
-    async fn log_end(&self, master: &str) -> Result<u64, NotCopied> {
+    async fn log_end(&self, master: &From) -> Result<u64, NotCopied> {
         let body = self.ask(master, request::GET_BROKER_RUNTIME_INFO).await?;
         let end = KvTable::parse(&body)?.table.get("commitLogMaxOffset").and_then(|end| end.parse().ok());
         end.ok_or(NotCopied::NoLogEnd)

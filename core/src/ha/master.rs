@@ -17,7 +17,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use super::copies::SLAVES_MAX;
 use super::lives::Lives;
 use super::replicas::{Extent, Refused, Replicas, Reported};
-use super::wire::{self, BODY_BYTES_MAX};
+use super::wire::{self, PUSH_BYTES_MAX};
 use crate::runtime::sync::{Receiver, Sender, Watermark, watch};
 use crate::runtime::{Listener, Mutant, ReadHalf, Runtime, Task, WriteHalf};
 use crate::store::MessageStore;
@@ -410,7 +410,7 @@ impl<R: Runtime> Feeder<R> {
 
     /// What can be pushed from `at`.
     fn frame(&self, at: u64) -> io::Result<Option<Bytes>> {
-        let bytes_max = self.settings.batch_bytes.clamp(1, BODY_BYTES_MAX);
+        let bytes_max = self.settings.batch_bytes.clamp(1, PUSH_BYTES_MAX);
         self.store.log_bytes(self.pushable().get(), at, bytes_max)
     }
 

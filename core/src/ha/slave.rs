@@ -3,14 +3,14 @@
 //! Before it says where its log ends it compares its last record, and the end of a file behind it, with what the master has in
 //! those places: a master that has lost its tail, or another one, has other records there or none. While it does not know where
 //! the master takes requests, it asks at the port below its HA port, where Java puts them. Histories that differ are not reconciled: the slave
-//! says so, appends nothing and tries again, until it is set up anew.
+//! says so, appends nothing, gives nobody what it has, takes none of its master's tables and tries again, until it is set up anew.
 //!
 //! Invariant: a report is below what the slave's flush mode promises, and the bytes below it are the master's.
 
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -43,6 +43,14 @@ pub struct MasterPlace {
     pub remoting: Option<String>,
 }
 
+impl MasterPlace {
+    /// Where requests go: as long as nobody says where, one port below its HA port, where Java puts them.
+    #[must_use]
+    pub fn requests(&self) -> Option<String> {
+        self.remoting.clone().or_else(|| below(self.ha.as_deref()?))
+    }
+}
+
 #[derive(Debug, Clone)]
 pub struct FollowSettings {
     /// Time between two reports of one position.
@@ -53,18 +61,28 @@ pub struct FollowSettings {
 /// Whether the slave follows. Every link has a number of its own: what was learned of a master over one of them holds of what
 /// comes over the same, and perhaps not of what comes over the next.
 #[derive(Debug, Default)]
-pub struct LinkState(AtomicU64);
+pub struct LinkState {
+    changes: AtomicU64,
+    diverged: AtomicBool,
+}
 
 impl LinkState {
     /// The number of the link that is open now.
     #[must_use]
     pub fn open(&self) -> Option<u64> {
-        let changes = self.0.load(Ordering::Acquire);
+        let changes = self.changes.load(Ordering::Acquire);
         (changes % 2 == 1).then_some(changes)
     }
 
+    /// Whether the master was found to have another history, and none was followed since. What this slave has may be what its
+    /// master has lost: nobody should be given it.
+    #[must_use]
+    pub fn has_diverged(&self) -> bool {
+        self.diverged.load(Ordering::Acquire)
+    }
+
     fn change(&self) {
-        self.0.fetch_add(1, Ordering::AcqRel);
+        self.changes.fetch_add(1, Ordering::AcqRel);
     }
 }
 
@@ -128,7 +146,7 @@ impl<R: Runtime> Slave<R> {
             crate::select! {
                 _ = stop.wait_for(|stop| *stop) => return,
                 ended = self.follow(&at, &mut kept) => self.tell(&at, &ended),
-                _ = place.wait_for(|now| now.ha != at.ha) => continue,
+                () = self.moved(&mut place, &at) => continue,
             }
             crate::select! {
                 _ = stop.wait_for(|stop| *stop) => return,
@@ -137,10 +155,19 @@ impl<R: Runtime> Slave<R> {
         }
     }
 
+    /// Ends when the master is elsewhere, and no link is open: one that is fed is not cut for what a name server says.
+    async fn moved(&self, place: &mut Receiver<MasterPlace>, before: &MasterPlace) {
+        place.wait_for(|now| now.ha != before.ha).await;
+        while self.link.open().is_some() {
+            self.rt.sleep(RECONNECT).await;
+        }
+    }
+
     fn tell(&self, master: &MasterPlace, ended: &Ended) {
         let ha = master.ha.as_deref().unwrap_or_default();
         match ended {
             Ended::Diverged { at } => {
+                self.link.diverged.store(true, Ordering::Release);
                 self.rt.probe("ha.diverged", *at, self.store.commit_log_max());
                 tracing::error!(master = ha, %ended, "the slave does not follow");
             }
@@ -154,7 +181,7 @@ impl<R: Runtime> Slave<R> {
     /// One connection, from its beginning to its end.
     async fn follow(&self, master: &MasterPlace, kept: &mut Option<Follower>) -> Ended {
         let Some(ha) = &master.ha else { return std::future::pending().await };
-        match self.follow_at(ha, master.remoting.as_deref(), kept).await {
+        match self.follow_at(ha, master.requests().as_deref(), kept).await {
             Ok(never) => match never {},
             Err(ended) => ended,
         }
@@ -173,8 +200,7 @@ impl<R: Runtime> Slave<R> {
         // Behind the connection: should the master lose something and start again, this one has ended.
         let java = self.rt.plays_java();
         if !self.rt.mutant(Mutant::SlaveAheadGoesOn) && !java {
-            let below = below(ha);
-            let Some(remoting) = remoting.or(below.as_deref()) else { return Err(Ended::Unknown) };
+            let Some(remoting) = remoting else { return Err(Ended::Unknown) };
             self.compare(remoting, end).await?;
         }
         let file_bytes = self.store.config().commit_log_file_bytes;
@@ -260,16 +286,8 @@ impl<R: Runtime> Slave<R> {
         loop {
             self.take(link).await?;
             let sending = !link.output.is_empty();
+            // What comes does not keep what is to be said waiting: a slave that catches up has always more to read.
             crate::select! {
-                got = read.read_buf(reserved(&mut link.input)) => {
-                    if got? == 0 {
-                        return Err(Ended::Closed);
-                    }
-                    last_read = rt.now();
-                    if rt.mutant(Mutant::HeartbeatsSilenceReports) {
-                        last_report = last_read;
-                    }
-                }
                 sent = write.write_some(&mut link.output), if sending => {
                     sent?;
                 }
@@ -281,6 +299,15 @@ impl<R: Runtime> Slave<R> {
                 () = rt.sleep_until(last_report.after(*heartbeat)), if !sending => {
                     link.report(link.reported);
                     last_report = rt.now();
+                }
+                got = read.read_buf(reserved(&mut link.input)) => {
+                    if got? == 0 {
+                        return Err(Ended::Closed);
+                    }
+                    last_read = rt.now();
+                    if rt.mutant(Mutant::HeartbeatsSilenceReports) {
+                        last_report = last_read;
+                    }
                 }
                 () = rt.sleep_until(last_read.after(*housekeeping)) => {
                     return Err(Ended::Silent(*housekeeping));
@@ -320,6 +347,7 @@ impl<'a> Opened<'a> {
     fn new(state: &'a LinkState) -> Opened<'a> {
         assert_eq!(state.open(), None, "a slave has one link at a time");
         state.change();
+        state.diverged.store(false, Ordering::Release);
         Opened(state)
     }
 }
@@ -363,10 +391,23 @@ mod tests {
     }
 
     #[test]
+    fn requests_go_where_name_servers_say_that_the_master_is() {
+        let at = |remoting: Option<&str>| MasterPlace {
+            ha: Some("h:10912".to_owned()),
+            remoting: remoting.map(str::to_owned),
+        };
+        assert_eq!(at(None).requests().as_deref(), Some("h:10911"));
+        assert_eq!(at(Some("g:1")).requests().as_deref(), Some("g:1"));
+        assert_eq!(MasterPlace::default().requests(), None);
+    }
+
+    #[test]
     fn every_link_has_a_number_of_its_own_while_it_is_open() {
         let state = LinkState::default();
         assert_eq!(state.open(), None);
+        state.diverged.store(true, Ordering::Release);
         let first = Opened::new(&state);
+        assert!(!state.has_diverged(), "it follows");
         let number = state.open();
         assert!(number.is_some());
         drop(first);

@@ -16,6 +16,8 @@ pub const REPORT_BYTES: usize = 8;
 pub const FRAME_HEADER_BYTES: usize = 12;
 /// A longer body is not believed; Java sends 32 KiB.
 pub const BODY_BYTES_MAX: usize = 16 << 20;
+/// A longer body is not pushed: with its header it must fit into the 4 MiB that a Java slave reads into.
+pub const PUSH_BYTES_MAX: usize = (4 << 20) - FRAME_HEADER_BYTES;
 
 /// What the master sent is no frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -118,6 +118,8 @@ mutants! {
     SlaveAheadGoesOn = "H-02",
     /// A slave that is ahead of a restarted master follows once that has grown past it.
     GrownPastIsBehind = "H-02",
+    /// A slave that refuses its master's log copies its tables all the same, as Java does.
+    TablesOfAnyMaster = "H-06",
     /// A SYNC_FLUSH master pushes what it has not flushed.
     PushUnflushed = "H-02",
     /// A SYNC_FLUSH slave reports what it has not flushed.
@@ -154,6 +156,8 @@ mutants! {
     RecoverForgetsDueTime = "store: recovery",
     /// A send-back is answered before the flush that covers it, as in Java.
     SendBackUnflushed = "broker: send-back",
+    /// A SYNC_MASTER answers a send-back before a slave has it, as Java does.
+    SendBackOnMasterAlone = "O-04",
     /// A consumer that is not told its group's offset begins as if there were none.
     OffsetErrorIsNone = "O-06",
     /// A broker sends a consumer that asks beyond the end of a queue to its beginning.

@@ -121,12 +121,14 @@ pub fn scenario_of(mutant: Mutant) -> &'static str {
         Mutant::AckBeforeSlave
         | Mutant::SlaveAheadGoesOn
         | Mutant::GrownPastIsBehind
+        | Mutant::TablesOfAnyMaster
         | Mutant::PushUnflushed
         | Mutant::SlaveReportsUnflushed
         | Mutant::HeartbeatsSilenceReports
         | Mutant::PartKeptOverReconnect
         | Mutant::SlaveWaitEndsEarly
-        | Mutant::SlaveCountsTwice => "replication",
+        | Mutant::SlaveCountsTwice
+        | Mutant::SendBackOnMasterAlone => "replication",
         Mutant::EndedLinkCounts => "slave_restart",
         Mutant::SlaveEmptyFileStays | Mutant::PlainRecordsUnnoted | Mutant::TopicsOfLogUnknown => {
             "promote_by_hand"
@@ -177,6 +179,7 @@ pub fn seen_undisturbed(mutant: Mutant) -> Option<&'static str> {
         Mutant::SlaveReportsUnflushed => Some("I11 reads the surface of the slave's disk"),
         Mutant::SlaveWaitEndsEarly => Some("a slow flush of the slave outlasts a part of the wait"),
         Mutant::HeartbeatsSilenceReports => Some("an idle link is all that it needs"),
+        Mutant::SendBackOnMasterAlone => Some("I11 reads the slave's disk when the consumer is answered"),
         Mutant::UnflushedVisible => Some("I8 reads the disk's surface at each delivery"),
         Mutant::IndexClaimedUnflushed => Some("INDEX reads the disk's surface at each checkpoint"),
         Mutant::UnknownIsTrue => Some("a filter meets messages without its property at any time"),

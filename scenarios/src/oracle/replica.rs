@@ -30,16 +30,38 @@ pub fn copy(id: MessageId, slave: &str, place: &Place, bytes: Option<&[u8]>) -> 
     Err(Broken::new("I11", detail))
 }
 
+/// Whether a slave has at `at` the record that its master has put back for a consumer; `own` are the master's bytes.
+///
+/// # Errors
+/// I11: it has not.
+pub fn handed_back(slave: &str, at: u64, own: &[u8], copy: Option<&[u8]>) -> Verdict {
+    if !own.is_empty() && copy.is_some_and(|copy| copy.starts_with(own)) {
+        return Ok(());
+    }
+    Err(Broken::new(
+        "I11",
+        format!("the record at {at} was put back, and {slave} has another one there, or none"),
+    ))
+}
+
 /// A SEND_OK of a SYNC_MASTER has arrived, which promises copies on `least` slaves.
 ///
 /// # Errors
 /// I11: there are fewer.
 pub fn at_ack(id: MessageId, copies: &[Verdict], least: usize) -> Verdict {
+    on_slaves(&format!("message {}", id.0), copies, least)
+}
+
+/// As [`at_ack`], of `what`.
+///
+/// # Errors
+/// I11: there are fewer.
+pub fn on_slaves(what: &str, copies: &[Verdict], least: usize) -> Verdict {
     let have = copies.iter().filter(|copy| copy.is_ok()).count();
     let missing = copies.iter().find_map(|copy| copy.as_ref().err());
     match missing {
         Some(missing) if have < least => {
-            let detail = format!("{} ({have} of {least} slaves have message {})", missing.detail, id.0);
+            let detail = format!("{} ({have} of {least} slaves have {what})", missing.detail);
             Err(Broken { detail, ..missing.clone() })
         }
         _ => Ok(()),
@@ -67,6 +89,15 @@ pub fn divergence(slave: &str, at: u64, sync_flush: bool, master_lost_power: boo
     let detail =
         format!("{slave} has another record at {at} than its master, which has lost nothing that it pushed");
     Err(Broken::new("I6", detail))
+}
+
+/// A slave has given a consumer something, or taken something from its master.
+///
+/// # Errors
+/// I6: it knows that its master's history is another one.
+pub fn served(slave: &str, what: &str, diverged: bool) -> Verdict {
+    let detail = || format!("{slave} gives or takes {what}, though its master has another history");
+    if diverged { Err(Broken::new("I6", detail())) } else { Ok(()) }
 }
 
 /// A send was answered FLUSH_SLAVE_TIMEOUT after so long.
@@ -231,6 +262,16 @@ mod tests {
     }
 
     #[test]
+    fn what_was_handed_back_must_be_on_a_slave_byte_for_byte() {
+        assert_eq!(handed_back("slave-a", 9, b"record", Some(b"record and more")), Ok(()));
+        for copy in [None, Some(&b"recor"[..]), Some(b"rabbit")] {
+            let missing = handed_back("slave-a", 9, b"record", copy);
+            assert!(missing.is_err() && on_slaves("it", &[missing], 1).is_err());
+        }
+        assert!(handed_back("slave-a", 9, b"", Some(b"")).is_err());
+    }
+
+    #[test]
     fn logs_are_compared_where_both_have_one() {
         let (long, short) = (image(&[(1_000_000, 0), (1_000_001, 1)]), image(&[(1_000_000, 0)]));
         let other = image(&[(1_000_000, 0), (1_000_002, 1)]);
@@ -250,6 +291,12 @@ mod tests {
         assert_eq!(divergence("slave-a", 0, false, true), Ok(()));
         assert!(divergence("slave-a", 0, true, true).is_err());
         assert!(divergence("slave-a", 0, false, false).is_err());
+    }
+
+    #[test]
+    fn a_slave_that_has_diverged_gives_and_takes_nothing() {
+        assert_eq!(served("slave-a", "a message", false), Ok(()));
+        assert!(served("slave-a", "a message", true).is_err());
     }
 
     #[test]

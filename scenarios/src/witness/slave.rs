@@ -1,6 +1,7 @@
 //! What the witness sees of slaves. Their logs are judged against their masters'.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use hotfire_sim::NodeId;
 
@@ -21,6 +22,8 @@ const LINK_END_MS: u64 = 1_000;
 pub struct Followed {
     /// It has said that its master's history is another one, or its master has.
     diverged: bool,
+    /// It has said so in this life, and has not followed since.
+    knows: bool,
     /// When its disk was lost last.
     disk_lost_ms: Option<u64>,
     /// The committed offsets that this life of its process has written.
@@ -60,6 +63,7 @@ impl Witness {
         let mut inner = self.lock();
         let followed = inner.slaves.entry(slave.to_owned()).or_default();
         followed.offsets.clear();
+        followed.knows = false;
         followed.committed_here = false;
     }
 
@@ -84,7 +88,7 @@ impl Witness {
             if self.may_have_lost(slave, started_ms) {
                 return Ok(());
             }
-            replica::copy(draft.id, slave, place, self.log_of_slave(slave, place).as_deref())
+            replica::copy(draft.id, slave, place, self.log_of_slave(slave, place.physical_offset).as_deref())
         });
         let copies: Vec<Verdict> = copies.collect();
         // On a cluster that is well all are in sync.
@@ -93,6 +97,31 @@ impl Witness {
         let diverged = self.lock().slaves.values().any(|followed| followed.diverged);
         let least = if all && is_well && !diverged { slaves.len() } else { least };
         self.note(replica::at_ack(draft.id, &copies, least));
+    }
+
+    /// A SYNC_MASTER has answered that it has put a message back: the copy must be on as many slaves as one of a send.
+    pub fn handed_back(&self, node: NodeId, range: Range<u64>) {
+        let Some(broker) = &self.nodes.name_of(node) else { return };
+        let Some(replication) = &self.settings.replication else { return };
+        let least = replication.slaves_confirming();
+        if least == 0 {
+            return;
+        }
+        let base = range.start - range.start % self.settings.commit_log_file_bytes;
+        let path = format!("{STORE}/commitlog/{base:020}");
+        let own = self.world.cache_read(node, &path, range.start - base..range.end - base);
+        let own = own.unwrap_or_default();
+        let waited_ms = replication.slave_timeout_ms + self.settings.sync_flush_timeout_ms;
+        let from_ms = self.world.now_ms().saturating_sub(waited_ms);
+        let copies = names::slaves_of(&self.settings, broker).into_iter().map(|slave| {
+            let copy = self.log_of_slave(&slave, Some(range.start));
+            match self.may_have_lost(&slave, from_ms) {
+                true => Ok(()),
+                false => replica::handed_back(&slave, range.start, &own, copy.as_deref()),
+            }
+        });
+        let copies: Vec<Verdict> = copies.collect();
+        self.note(replica::on_slaves("what was handed back", &copies, least));
     }
 
     /// Whether a slave may have lost what it had confirmed since then: with its disk, or its power where it does not flush.
@@ -104,8 +133,8 @@ impl Witness {
     }
 
     /// What a slave has of the log from the start of a record on.
-    fn log_of_slave(&self, slave: &str, place: &Place) -> Option<Vec<u8>> {
-        let (node, at) = (self.nodes.get(slave)?, place.physical_offset?);
+    fn log_of_slave(&self, slave: &str, at: Option<u64>) -> Option<Vec<u8>> {
+        let (node, at) = (self.nodes.get(slave)?, at?);
         let file_bytes = self.settings.commit_log_file_bytes;
         let base = at - at % file_bytes;
         let range = at - base..(at - base + RECORD_BYTES_MAX).min(file_bytes);
@@ -158,7 +187,29 @@ impl Witness {
         self.note(replica::not_available(draft.id, replication.in_sync.is_some()));
     }
 
-    /// A slave has found that its master's history is another one.
+    /// A slave says that its master's history is another one.
+    pub fn found_diverged(&self, node: NodeId, at: u64) {
+        if let Some(slave) = self.slave_named(node) {
+            self.lock().slaves.entry(slave).or_default().knows = true;
+        }
+        self.diverged(node, at);
+    }
+
+    /// A slave has found nothing that keeps it from following.
+    pub fn slave_follows(&self, node: NodeId) {
+        if let Some(slave) = self.slave_named(node) {
+            self.lock().slaves.entry(slave).or_default().knows = false;
+        }
+    }
+
+    /// A slave has given a consumer something, or taken something from its master.
+    pub fn slave_serves(&self, node: NodeId, what: &str) {
+        let Some(slave) = self.slave_named(node) else { return };
+        let knows = self.lock().slaves.get(&slave).is_some_and(|followed| followed.knows);
+        self.note(replica::served(&slave, what, knows));
+    }
+
+    /// A slave has found, or its master, that their histories differ.
     pub fn diverged(&self, node: NodeId, at: u64) {
         let Some(slave) = self.slave_named(node) else { return };
         let master = master_of(&slave);

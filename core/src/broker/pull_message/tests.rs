@@ -51,6 +51,7 @@ fn the_first_failed_check_names_the_code() {
     let mut facts = Facts {
         is_slave: false,
         slave_read: false,
+        slave_follows: true,
         can_read: true,
         lite: true,
         lite_enabled: true,
@@ -137,6 +138,7 @@ fn every_answer_to_a_read_carries_the_four_offsets() {
     let facts = Facts {
         is_slave: false,
         slave_read: false,
+        slave_follows: true,
         can_read: true,
         lite: false,
         lite_enabled: true,
@@ -165,10 +167,11 @@ fn every_answer_to_a_read_carries_the_four_offsets() {
 #[test]
 fn who_is_far_behind_is_sent_to_a_slave_and_back_if_slaves_are_read() {
     let group = SubscriptionGroupConfig { which_broker_when_consume_slowly: 3, ..Default::default() };
-    let suggested = |slave_read, suggest_slave| {
+    let suggested = |slave_read, slave_follows, suggest_slave| {
         let facts = Facts {
             is_slave: false,
             slave_read,
+            slave_follows,
             can_read: true,
             lite: false,
             lite_enabled: true,
@@ -184,6 +187,8 @@ fn who_is_far_behind_is_sent_to_a_slave_and_back_if_slaves_are_read() {
         let header: PullMessageResponse = respond(&pull, read).header().expect("all fields");
         header.suggest_which_broker_id
     };
-    assert_eq!((suggested(true, true), suggested(true, false)), (3, 0));
-    assert_eq!((suggested(false, true), suggested(false, false)), (0, 0));
+    assert_eq!((suggested(true, true, true), suggested(true, true, false)), (3, 0));
+    // None of its slaves follows.
+    assert_eq!(suggested(true, false, true), 0);
+    assert_eq!((suggested(false, true, true), suggested(false, true, false)), (0, 0));
 }
