@@ -1,5 +1,6 @@
 //! A consumer's program: the real push consumer, whose listener tells the witness what it was given.
 
+use std::net::{SocketAddr, SocketAddrV4};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -201,6 +202,21 @@ pub fn place(broker: &str, message: &StoredMessage, group: &str) -> Place {
 /// Tells the witness what was read from a broker.
 pub fn tell(cluster: &Cluster, group: &str, broker: &str, message: &StoredMessage) {
     let property = |name: &str| find(&message.properties, name);
-    let read = Read { topic: &message.topic, body: &message.body, property: &property };
+    let hosts = (as_v4(message.born_host), as_v4(message.store_host));
+    let read = Read {
+        topic: &message.topic,
+        body: &message.body,
+        flag: message.flag,
+        born_ms: message.born_timestamp,
+        hosts,
+        property: &property,
+    };
     cluster.witness.delivered(group, &read, place(broker, message, group), message.reconsume_times);
+}
+
+fn as_v4(host: SocketAddr) -> Option<SocketAddrV4> {
+    match host {
+        SocketAddr::V4(host) => Some(host),
+        SocketAddr::V6(_) => None,
+    }
 }

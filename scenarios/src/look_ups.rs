@@ -1,4 +1,4 @@
-//! Asks brokers for messages by their keys, by time and by tags, on the healed cluster and over real requests, from a node that no fault has
+//! Asks brokers for messages by their keys, by time, by tags and by place, and where their queues begin and end, on the healed cluster and over real requests, from a node that no fault has
 //! touched. A store alone is asked by its own program.
 
 use std::sync::Arc;
@@ -8,10 +8,13 @@ use bytes::Bytes;
 use hotfire_core::message::StoredMessage;
 use hotfire_core::message::sys_flag::pull;
 use hotfire_core::remoting::RemotingCommand;
+use hotfire_core::remoting::body::TopicStatsTable;
 use hotfire_core::remoting::codes::{request, response};
 use hotfire_core::remoting::connection::{ConnectionLimits, NoHandler};
 use hotfire_core::remoting::headers::{
-    self, OffsetResponse, PullMessageHeader, PullMessageResponse, QueryMessageHeader, SearchOffsetHeader,
+    self, GetEarliestStoreTimeHeader, GetMaxOffsetHeader, GetMinOffsetHeader, GetTopicStatsHeader,
+    OffsetResponse, PullMessageHeader, PullMessageResponse, QueryMessageHeader, SearchOffsetHeader,
+    StoreTimeResponse, ViewMessageHeader,
 };
 use hotfire_core::remoting::peer::Peers;
 use hotfire_core::runtime::Runtime as _;
@@ -21,6 +24,7 @@ use hotfire_sim::SimRuntime;
 
 use crate::cluster::{Cluster, address};
 use crate::draw::{Draw, Key};
+use crate::oracle::bounds::{ByPlace, Few, OfQueue, Told};
 use crate::oracle::index_matches_log::{ANSWER_MAX, Answer, questions};
 use crate::oracle::search::{ByTags, ByTime, End, TAGS};
 use crate::plan::names;
@@ -30,6 +34,12 @@ use crate::platter::record::Record;
 const RECORDS: usize = 60;
 /// Searches by time in each queue.
 const SEARCHES: usize = 3;
+/// Messages of each broker that are asked for by their places.
+const PLACES: usize = 5;
+/// How long one pull of each broker may be held at the end of a queue.
+const HELD_MS: u64 = 2_000;
+/// How much longer an answer to that is waited for.
+const HELD_MAX: Duration = Duration::from_secs(20);
 const TIMEOUT: Duration = Duration::from_secs(3);
 /// Between two looks whether there is something to ask a store alone.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
@@ -48,8 +58,10 @@ pub struct LookUps {
 pub struct Questions {
     pub by_key: Vec<Answer>,
     pub by_time: Vec<ByTime>,
-    /// Where there is a network.
+    /// Where there is a network; so are those below.
     pub by_tags: Vec<ByTags>,
+    pub of_queues: Vec<OfQueue>,
+    pub by_place: Vec<ByPlace>,
 }
 
 /// Begins to ask for keys of the records that brokers have now.
@@ -59,16 +71,26 @@ pub fn start(cluster: &Cluster) {
     for broker in names::brokers(&cluster.plan.settings) {
         let (_, disk) = cluster.witness.cached(&broker);
         for ((topic, key), (unique, store_ms)) in questions(&disk, RECORDS) {
-            let times = window(store_ms, random.key("window", asked.by_key.len() as u64));
+            let number = asked.by_key.len() as u64;
+            let times = window(store_ms, random.key("window", number));
+            let max = random.key("answer", number).pick(&[ANSWER_MAX, ANSWER_MAX, 1, 2, 3]);
             asked.by_key.push(Answer {
                 broker: broker.clone(),
                 topic,
                 key,
                 unique,
                 times,
+                max,
                 found: Vec::new(),
             });
         }
+        let step = disk.log.records.len().div_ceil(PLACES).max(1);
+        let some = disk.log.records.iter().rev().step_by(step);
+        asked.by_place.extend(some.map(|record| ByPlace {
+            broker: broker.clone(),
+            at: record.at,
+            found: Vec::new(),
+        }));
         let topics = cluster.topics();
         for ((topic, queue), _) in disk.queues.iter().filter(|((topic, _), _)| topics.contains(topic)) {
             let (topic, queue, broker) = (topic.clone(), *queue, broker.clone());
@@ -95,6 +117,16 @@ pub fn start(cluster: &Cluster) {
                 }
             }
             let from = random.key("pull", asked.by_tags.len() as u64).pick(&stored).0;
+            let is_first = asked.of_queues.iter().all(|of| of.broker != broker);
+            asked.of_queues.push(OfQueue {
+                broker: broker.clone(),
+                topic: topic.clone(),
+                queue,
+                from,
+                count: random.key("few", asked.by_tags.len() as u64).pick(&[1, 2, 3, 5]),
+                held_ms: if is_first { HELD_MS } else { 0 },
+                told: Told::default(),
+            });
             asked.by_tags.push(ByTags { broker, topic, queue, from, found: Vec::new(), next: -1 });
         }
     }
@@ -143,7 +175,7 @@ async fn ask_brokers(rt: SimRuntime, cluster: Cluster) {
         let header = QueryMessageHeader {
             topic: question.topic.clone(),
             key: question.key.clone(),
-            max_num: ANSWER_MAX as i32,
+            max_num: question.max as i32,
             begin_timestamp: question.times.0,
             end_timestamp: question.times.1,
             unique_key: question.unique,
@@ -187,8 +219,94 @@ async fn ask_brokers(rt: SimRuntime, cluster: Cluster) {
         question.next = answer.header::<PullMessageResponse>().map_or(-1, |next| next.next_begin_offset);
         question.found = positions(answer.body.to_bytes());
     }
+    let asking = Asking { rt: &rt, peers: &peers, cluster: &cluster };
+    for question in &mut answers.of_queues {
+        let Some(told) = asking.of_queue(question).await else { return };
+        question.told = told;
+    }
+    for question in &mut answers.by_place {
+        let header = ViewMessageHeader { offset: question.at.cast_signed(), ..ViewMessageHeader::default() };
+        let command = RemotingCommand::request(request::VIEW_MESSAGE_BY_ID).with_header(&header);
+        let Ok(answer) = peers.call(&at(&question.broker), command, TIMEOUT).await else { return };
+        question.found = positions(answer.body.to_bytes());
+    }
     answered(&cluster, answers);
     peers.stop().await;
+}
+
+struct Asking<'a> {
+    rt: &'a SimRuntime,
+    peers: &'a Peers<SimRuntime>,
+    cluster: &'a Cluster,
+}
+
+impl Asking<'_> {
+    async fn ask(&self, broker: &str, command: RemotingCommand) -> Option<RemotingCommand> {
+        let at = self.cluster.broker_socket(broker).to_string();
+        self.peers.call(&at, command, TIMEOUT + HELD_MAX).await.ok()
+    }
+
+    /// `None`: no answer came.
+    async fn of_queue(&self, question: &OfQueue) -> Option<Told> {
+        let OfQueue { broker, topic, queue, from, count, held_ms, .. } = question;
+        let (broker, topic, queue_id) = (broker.as_str(), topic.clone(), *queue);
+        let offset =
+            |answer: &RemotingCommand| answer.header::<OffsetResponse>().map_or(-1, |found| found.offset);
+        let header = GetMinOffsetHeader { topic: topic.clone(), queue_id };
+        let min =
+            self.ask(broker, RemotingCommand::request(request::GET_MIN_OFFSET).with_header(&header)).await?;
+        let header = GetMaxOffsetHeader { topic: topic.clone(), queue_id, ..GetMaxOffsetHeader::default() };
+        let max =
+            self.ask(broker, RemotingCommand::request(request::GET_MAX_OFFSET).with_header(&header)).await?;
+        let header = GetEarliestStoreTimeHeader { topic: topic.clone(), queue_id };
+        let earliest = RemotingCommand::request(request::GET_EARLIEST_MSG_STORETIME).with_header(&header);
+        let earliest = self.ask(broker, earliest).await?;
+        let header = GetTopicStatsHeader { topic: topic.clone() };
+        let stats = RemotingCommand::request(request::GET_TOPIC_STATS_INFO).with_header(&header);
+        let stats = self.ask(broker, stats).await?;
+        let stats = TopicStatsTable::parse(&stats.body.to_bytes()).ok();
+        let stats = stats.and_then(|stats| {
+            let mut queues = stats.offset_table.into_iter();
+            let (_, of) = queues.find(|(queue, _)| queue.queue_id == queue_id)?;
+            Some((of.min_offset, of.max_offset, of.last_update_timestamp))
+        });
+        let pull = PullMessageHeader {
+            consumer_group: "observers".to_owned(),
+            topic,
+            queue_id,
+            queue_offset: *from,
+            max_msg_nums: *count as i32,
+            sys_flag: pull::SUBSCRIPTION,
+            subscription: Some("*".to_owned()),
+            ..PullMessageHeader::default()
+        };
+        let few =
+            self.ask(broker, RemotingCommand::request(request::PULL_MESSAGE).with_header(&pull)).await?;
+        let place: PullMessageResponse = few.header().unwrap_or_default();
+        let at_end = PullMessageHeader {
+            queue_offset: place.max_offset,
+            sys_flag: pull::SUBSCRIPTION | if *held_ms > 0 { pull::SUSPEND } else { 0 },
+            suspend_timeout_millis: held_ms.cast_signed(),
+            ..pull
+        };
+        let begun = self.rt.now();
+        let end =
+            self.ask(broker, RemotingCommand::request(request::PULL_MESSAGE).with_header(&at_end)).await?;
+        let after = self.rt.now().since(begun).as_millis();
+        Some(Told {
+            min: offset(&min),
+            max: offset(&max),
+            earliest_ms: earliest.header::<StoreTimeResponse>().map_or(-1, |time| time.timestamp),
+            stats: stats.unwrap_or((-1, -1, -1)),
+            few: Few {
+                found: positions(few.body.to_bytes()),
+                next: place.next_begin_offset,
+                min: place.min_offset,
+                max: place.max_offset,
+            },
+            end: (end.code, u64::try_from(after).unwrap_or(u64::MAX)),
+        })
+    }
 }
 
 /// The program of a store alone answers what is asked.
@@ -201,7 +319,7 @@ pub async fn ask_store(rt: SimRuntime, cluster: Cluster, store: Arc<MessageStore
     };
     for question in &mut answers.by_key {
         let by = if question.unique { By::UniqueKey } else { By::Key };
-        let found = store.query(by, &question.topic, &question.key, question.times, ANSWER_MAX).await;
+        let found = store.query(by, &question.topic, &question.key, question.times, question.max).await;
         question.found = found.records.into_iter().rev().flat_map(positions).collect();
     }
     for question in &mut answers.by_time {
@@ -213,6 +331,8 @@ pub async fn ask_store(rt: SimRuntime, cluster: Cluster, store: Arc<MessageStore
         question.found = store.offset_by_time(topic, *queue, *time_ms, boundary).await;
     }
     answers.by_tags.clear();
+    answers.of_queues.clear();
+    answers.by_place.clear();
     answered(&cluster, answers);
 }
 

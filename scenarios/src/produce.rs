@@ -22,7 +22,7 @@ use crate::plan::names;
 use crate::platter::delayed::DELAY_TOPIC;
 use crate::transact::{self, Settler};
 use crate::witness::{nth_place, physical_offset};
-use crate::workload::{self, Draft, FILLER, Kind, Operation};
+use crate::workload::{self, Draft, FILLER, Kind, Operation, flag_of};
 
 /// The messages of a producer that are sent one after the other.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -212,6 +212,7 @@ async fn send_proof(rt: SimRuntime, cluster: Cluster, producer: Arc<Producers>, 
 fn message(draft: &Draft) -> Message {
     let mut message =
         Message::new(&draft.topic, draft.body.clone()).with_tags(&draft.tag).with_key(&draft.key);
+    message.flag = flag_of(draft.id);
     if !draft.filler.is_empty() {
         message = message.with_property(FILLER, &draft.filler);
     }

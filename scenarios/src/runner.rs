@@ -27,7 +27,7 @@ use crate::history::{History, Place};
 use crate::look_ups;
 use crate::oracle::dead_letters::Terms;
 use crate::oracle::{
-    Broken, Final, Verdict, consumer_offset, dead_letters, delay, index_matches_log, judge, progress,
+    Broken, Final, Verdict, bounds, consumer_offset, dead_letters, delay, index_matches_log, judge, progress,
     queue_matches_log, queue_order, replica, search, sql_filter, tables,
 };
 use crate::plan::{Plan, Pool, Settings, names};
@@ -713,6 +713,9 @@ impl Run {
             let mut by_key = answers.by_key.iter().filter(|answer| answer.broker == name);
             let mut by_time = answers.by_time.iter().filter(|answer| answer.broker == name);
             let mut by_tags = answers.by_tags.iter().filter(|answer| answer.broker == name);
+            let mut of_queues = answers.of_queues.iter().filter(|answer| answer.broker == name);
+            let mut by_place = answers.by_place.iter().filter(|answer| answer.broker == name);
+            let deletes = self.cluster.plan.settings.deletion.is_some();
             by_key
                 .try_for_each(|answer| index_matches_log::answer(answer, &disk))
                 .and_then(|()| match self.cluster.plan.settings.deletion {
@@ -721,6 +724,8 @@ impl Run {
                     None => by_time.try_for_each(|answer| search::by_time(answer, &disk)),
                 })
                 .and_then(|()| by_tags.try_for_each(|answer| search::by_tags(answer, &disk)))
+                .and_then(|()| of_queues.try_for_each(|answer| bounds::judge(answer, &disk, !deletes)))
+                .and_then(|()| by_place.try_for_each(|answer| bounds::by_place(answer, &disk)))
                 .map_err(|broken| self.broken(broken))?;
         }
         Ok(())

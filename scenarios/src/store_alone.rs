@@ -22,7 +22,7 @@ use crate::oracle::ends;
 use crate::plan::Deletion;
 use crate::produce::{Series, take};
 use crate::witness::STORE;
-use crate::workload::{self, Draft, FILLER, Operation};
+use crate::workload::{self, Draft, FILLER, Operation, flag_of};
 
 type Store = Arc<MessageStore<SimRuntime>>;
 
@@ -177,15 +177,16 @@ async fn put(rt: &SimRuntime, cluster: &Cluster, store: &Store, name: &str, oper
     }
     let queue = (first.id.0 % u64::from(cluster.plan.settings.queues_per_topic)) as i32;
     let texts: Vec<String> = drafts.iter().map(properties).collect();
-    let host = SocketAddr::from((address(name), 10_911));
+    let store_host = SocketAddr::from((address(name), 10_911));
+    let born_host = SocketAddr::from((address("producer-0"), 40_000));
     let message = MessageToStore {
         topic: &first.topic,
         queue_id: queue,
-        flag: 0,
+        flag: flag_of(first.id),
         sys_flag: 0,
         born_timestamp: rt.wall_ms(),
-        born_host: host,
-        store_host: host,
+        born_host,
+        store_host,
         reconsume_times: 0,
         prepared_transaction_offset: 0,
         body: &first.body,
@@ -195,10 +196,13 @@ async fn put(rt: &SimRuntime, cluster: &Cluster, store: &Store, name: &str, oper
     let appended = if drafts.len() == 1 {
         store.put(&message).await.map(|one| (vec![one.physical_offset], one.end, one.queue_offset))
     } else {
-        let item = |(draft, text): (&'_ Draft, &'_ String)| (draft.body.clone(), text.clone());
+        let item =
+            |(draft, text): (&'_ Draft, &'_ String)| (flag_of(draft.id), draft.body.clone(), text.clone());
         let owned: Vec<_> = drafts.iter().zip(&texts).map(item).collect();
-        let items: Vec<BatchItem<'_>> =
-            owned.iter().map(|(body, properties)| BatchItem { flag: 0, body, properties }).collect();
+        let items: Vec<BatchItem<'_>> = owned
+            .iter()
+            .map(|(flag, body, properties)| BatchItem { flag: *flag, body, properties })
+            .collect();
         let batch = store.put_batch(&message, &items).await;
         batch.map(|batch| (batch.physical_offsets, batch.end, batch.queue_offset))
     };

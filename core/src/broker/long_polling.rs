@@ -17,7 +17,7 @@ use crate::config::PullSettings;
 use crate::filter::Expression;
 use crate::remoting::connection::{ConnectionHandle, RequestKey};
 use crate::runtime::sync::Receiver;
-use crate::runtime::{Mutant, Runtime};
+use crate::runtime::{Mono, Mutant, Runtime};
 use crate::store::{ArrivalListener, MessageStore};
 
 use super::filter::is_wanted;
@@ -97,6 +97,7 @@ impl<R: Runtime> LongPolling<R> {
                 next_check = now.after(self.check_interval);
                 let mut tables = self.tables();
                 let max_offset = |topic: &str, queue| pulls.store.max_offset(topic, queue);
+                let now = if self.rt.mutant(Mutant::HeldForEver) { Mono(0) } else { now };
                 let due = tables.held.due(now, max_offset);
                 tables.woken.extend(due);
             }

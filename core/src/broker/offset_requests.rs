@@ -133,6 +133,9 @@ impl<R: Runtime> OffsetRequests<R> {
 
     pub fn max(&self, request: &RemotingCommand) -> Result<RemotingCommand> {
         let header: GetMaxOffsetHeader = request.header()?;
+        if self.rt.mutant(Mutant::EndToldAsBegin) {
+            return Ok(offset_answer(self.store.min_offset(&header.topic, header.queue_id).max(0)));
+        }
         Ok(offset_answer(self.store.max_offset(&header.topic, header.queue_id).max(0)))
     }
 

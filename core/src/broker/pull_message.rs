@@ -267,7 +267,8 @@ async fn read<R: Runtime>(rt: &R, store: &MessageStore<R>, pull: &CheckedPull) -
     let by_properties = |raw: &str| expression.is_none_or(|expression| is_wanted(rt, expression, raw));
     let by_properties: &(dyn Fn(&str) -> bool + Sync) = &by_properties;
     let filter = ReadFilter { by_tag: &by_tag, by_properties: expression.map(|_| by_properties) };
-    let mut read = store.get_filtered(&pull.topic, pull.queue, pull.offset, pull.count_max, filter).await;
+    let count_max = pull.count_max + usize::from(rt.mutant(Mutant::OneMoreThanAsked));
+    let mut read = store.get_filtered(&pull.topic, pull.queue, pull.offset, count_max, filter).await;
     if read.status == GetStatus::OffsetOverflowBadly && rt.mutant(Mutant::OverflowGoesToMin) {
         read.next_begin = read.min;
     }

@@ -23,8 +23,8 @@ use crate::remoting::codes::response;
 use crate::remoting::connection::{Answer, Reached, Response};
 use crate::remoting::headers::SendMessageHeader;
 use crate::remoting::{JsonAnswer, JsonFields, RemotingCommand, SerializeType};
-use crate::runtime::Runtime;
 use crate::runtime::sync::Watermark;
+use crate::runtime::{Mutant, Runtime};
 use crate::store::{Appended, AppendedBatch, MessageStore, PutError, WhyNot};
 
 use super::counts::Counts;
@@ -188,7 +188,7 @@ impl<R: Runtime> SendMessage<R> {
         let mut message = MessageToStore {
             topic: &target.0,
             queue_id: target.1,
-            flag: header.flag,
+            flag: if self.rt.mutant(Mutant::FlagLost) { 0 } else { header.flag },
             sys_flag: header.sys_flag | if multi_tags { sys_flag::MULTI_TAGS } else { 0 },
             born_timestamp: header.born_timestamp,
             born_host: peer,

@@ -150,6 +150,8 @@ mutants! {
     DelayOffsetUnsaved = "D-05",
     /// A delay level that was idle looks again as late as one that could not be read.
     DelayLevelDozes = "D-12",
+    /// A pull that is held is never told that its time is over.
+    HeldForEver = "broker: long polling",
     /// A message wakes no held pull: it is found by the look at all of them every five seconds.
     ArrivalWakesNobody = "broker: long polling",
     /// Recovery gives the queue entry of a delayed message the hash of its tag for its due time.
@@ -174,6 +176,12 @@ mutants! {
     OffsetsNotLoaded = "broker: offsets",
     /// Who asks for a committed offset is told that there is none.
     CommittedNotFound = "broker: offsets",
+    /// Who asks where a queue ends is told where it begins.
+    EndToldAsBegin = "broker: offsets",
+    /// The number that the application gave a message is not stored with it.
+    FlagLost = "broker: send",
+    /// A pull is given one message more than it asks for.
+    OneMoreThanAsked = "broker: pull",
     /// Configuration files are overwritten in place, and flushed afterwards.
     ConfigInPlace = "S-22",
     /// A look-up by key does not look at the time that was asked for.

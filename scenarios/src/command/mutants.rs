@@ -100,6 +100,9 @@ pub fn scenario_of(mutant: Mutant) -> &'static str {
         | Mutant::CommitWaitsForPages
         | Mutant::OffsetsNotLoaded
         | Mutant::CommittedNotFound
+        | Mutant::EndToldAsBegin
+        | Mutant::OneMoreThanAsked
+        | Mutant::HeldForEver
         | Mutant::TagsNotAsked
         | Mutant::UnknownIsTrue => "broker_crash",
         Mutant::RecoverByRewrite
@@ -200,6 +203,10 @@ pub fn seen_undisturbed(mutant: Mutant) -> Option<&'static str> {
         }
         Mutant::LockNotTaken => Some("a second process needs no fault"),
         Mutant::OffsetsNotLoaded => Some("the brokers' last start needs no fault"),
+        Mutant::EndToldAsBegin | Mutant::OneMoreThanAsked | Mutant::HeldForEver => {
+            Some("brokers are asked by hand where nothing fails")
+        }
+        Mutant::FlagLost => Some("each delivery is compared with what was sent"),
         Mutant::CommittedNotFound => Some("a consumer that starts asks where its group is"),
         Mutant::ArrivalWakesNobody => Some("any message on a quiet cluster comes late"),
         Mutant::OrderlyUnlocksEarly => Some("members that start one after the other hand queues over"),

@@ -108,6 +108,8 @@ pub struct Answer {
     pub unique: bool,
     /// Store times of what is asked for, from and to, in ms.
     pub times: (i64, i64),
+    /// How many are asked for at most, from 1 to [`ANSWER_MAX`]; of a unique key a broker gives as many as it likes.
+    pub max: usize,
     pub found: Vec<u64>,
 }
 
@@ -116,7 +118,7 @@ pub struct Answer {
 /// # Errors
 /// When a record is missing, stands twice or has not the key.
 pub fn answer(answer: &Answer, disk: &BrokerDisk) -> Verdict {
-    let Answer { broker, topic, key, unique, times, found } = answer;
+    let Answer { broker, topic, key, unique, times, max, found } = answer;
     let has = |record: &&Record| {
         let by_unique = crate::platter::properties::find(&record.properties, "UNIQ_KEY") == Some(key);
         let in_time = (times.0..=times.1).contains(&record.store_ms);
@@ -124,7 +126,8 @@ pub fn answer(answer: &Answer, disk: &BrokerDisk) -> Verdict {
     };
     let expected: Vec<u64> = disk.log.records.iter().filter(has).map(|record| record.at).collect();
     // A message that was handed back often has more records than an answer holds: it has the newest.
-    let expected = &expected[expected.len().saturating_sub(ANSWER_MAX)..];
+    let max = if *unique { ANSWER_MAX } else { *max };
+    let expected = &expected[expected.len().saturating_sub(max)..];
     // What has been deleted since.
     let found: Vec<u64> = found.iter().copied().filter(|at| *at >= disk.log.min).collect();
     if found == expected {
@@ -228,6 +231,7 @@ mod tests {
             key,
             unique: false,
             times: (0, i64::MAX),
+            max: ANSWER_MAX,
             found: vec![record.at],
         };
         assert_eq!(answer(&asked, &disk), Ok(()));
@@ -242,6 +246,12 @@ mod tests {
         for found in [vec![], vec![record.at; 2], vec![disk.log.records[0].at]] {
             assert!(answer(&Answer { found, ..asked.clone() }, &disk).is_err());
         }
+        let mut twice = disk.clone();
+        twice.log.records[2].properties = twice.log.records[1].properties.clone();
+        let newest = Answer { max: 1, found: vec![twice.log.records[2].at], ..asked.clone() };
+        assert_eq!(answer(&newest, &twice), Ok(()));
+        let both = vec![twice.log.records[1].at, twice.log.records[2].at];
+        assert!(answer(&Answer { found: both, ..newest }, &twice).is_err(), "one was asked for");
         assert_eq!(questions(&disk, 2).len(), 2);
     }
 }

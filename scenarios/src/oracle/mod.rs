@@ -23,6 +23,7 @@
 //! | INDEX, by README: each record is found by its keys, once | `index_matches_log` | at each checkpoint on the raw disk, on the healed cluster by requests, at the end |
 //! | REFUSE, by product.md: no start on files that lack what was durable, which stay as they are | `refused_start` | while such a fault is on |
 //! | SEARCH: what a queue has of a time, and what a pull by tags is given | `search` | on the healed cluster, by requests |
+//! | BOUNDS: where queues begin and end, and what a pull is given of them | `bounds` | on the healed cluster, by requests |
 //! | FILTER, by README: a SQL92 subscription is given what it asks for | `sql_filter` | at each delivery; that nothing is missing by I19 |
 //! | ENDS: a process ends when it is struck or told to stop, and a second one finds its directory in use | `ends` | at all times |
 //! | I19 LIVE | `progress` | while the healed cluster rests |
@@ -31,6 +32,7 @@
 
 pub mod abort_marker;
 pub mod acked_not_lost;
+pub mod bounds;
 pub mod consumer_offset;
 pub mod dead_letters;
 pub mod delay;

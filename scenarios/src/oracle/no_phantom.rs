@@ -5,14 +5,16 @@
 //! `spec/ha.md`, section 5; `spec/known-bugs.md`, S-01, S-04, S-09.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddrV4;
 
 use super::{Broken, Final, Verdict};
+use crate::cluster::address;
 use crate::history::{History, Outcome};
 use crate::platter::BrokerDisk;
 use crate::platter::delayed::{is_sent, origin_topic};
 use crate::platter::properties::find;
 use crate::platter::record::Record;
-use crate::workload::{FILLER, Identity, Kind, MessageId, filler, identify};
+use crate::workload::{FILLER, Identity, Kind, MessageId, filler, flag_of, identify};
 
 /// Attempts that a client may make for one send.
 const ATTEMPTS_MAX: usize = 3;
@@ -22,6 +24,10 @@ const ATTEMPTS_MAX: usize = 3;
 pub struct Read<'a> {
     pub topic: &'a str,
     pub body: &'a [u8],
+    pub flag: i32,
+    pub born_ms: i64,
+    /// Who has sent it, and which broker has taken it.
+    pub hosts: (Option<SocketAddrV4>, Option<SocketAddrV4>),
     /// Values by name.
     pub property: &'a dyn Fn(&str) -> Option<&'a str>,
 }
@@ -51,6 +57,16 @@ pub fn read(history: &History, read: &Read<'_>, from: &str) -> Result<MessageId,
             read.body.len()
         )));
     }
+    if read.flag != flag_of(id) {
+        return Err(phantom(format!("message {} has the flag {}, not {}", id.0, read.flag, flag_of(id))));
+    }
+    if read.born_ms < EARLIEST_MS {
+        return Err(phantom(format!("message {} was born at {} ms", id.0, read.born_ms)));
+    }
+    let (born, stored) = (read.hosts.0.map(Side::of), read.hosts.1.map(Side::of));
+    if born != Some(Side::Sender) || stored != Some(Side::Broker) {
+        return Err(phantom(format!("message {} names as sender and broker {:?}", id.0, read.hosts)));
+    }
     let padding = filler(id, sent.filler_bytes);
     let expected = [
         ("KEYS", Some(format!("k{}", id.0))),
@@ -66,13 +82,45 @@ pub fn read(history: &History, read: &Read<'_>, from: &str) -> Result<MessageId,
     Ok(id)
 }
 
+/// No clock of a run is set back before this.
+const EARLIEST_MS: i64 = 1_000_000_000_000;
+
+/// What a node is, by its address.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Side {
+    Sender,
+    Broker,
+    Other,
+}
+
+impl Side {
+    fn of(host: SocketAddrV4) -> Side {
+        let is = |node: &str| host.ip().octets()[..3] == address(node).octets()[..3];
+        if is("producer-0") || is("operator-0") {
+            Side::Sender
+        } else if is("broker-a") || ["slave-a", "slave-a2"].into_iter().any(is) {
+            Side::Broker
+        } else {
+            Side::Other
+        }
+    }
+}
+
 /// # Errors
 /// The first record in the log that nobody sent so.
 pub fn log(history: &History, broker: &str, disk: &BrokerDisk) -> Verdict {
     for record in disk.log.records.iter().filter(|record| is_ours(origin_topic(record))) {
         let from = format!("the record at {} of {broker}", record.at);
         let property = |name: &str| find(&record.properties, name);
-        read(history, &Read { topic: origin_topic(record), body: &record.body, property: &property }, &from)?;
+        let sent = Read {
+            topic: origin_topic(record),
+            body: &record.body,
+            flag: record.flag,
+            born_ms: record.born_ms,
+            hosts: (record.born_host, record.store_host),
+            property: &property,
+        };
+        read(history, &sent, &from)?;
     }
     Ok(())
 }
@@ -190,6 +238,22 @@ mod tests {
         let mut disk = disk(&[(1_000_000, 0)]);
         disk.log.records[0].properties = "KEYS\u{1}k1000000\u{2}TAGS\u{1}t1\u{2}".into();
         assert!(log(&history(Outcome::Unknown), "broker-a", &disk).is_err());
+    }
+
+    #[test]
+    fn a_record_that_says_something_else_of_its_sender_is_rejected() {
+        let changes: [fn(&mut Record); 5] = [
+            |record| record.flag = 0,
+            |record| record.born_ms = 0,
+            |record| record.born_host = record.store_host,
+            |record| record.store_host = record.born_host,
+            |record| record.store_host = None,
+        ];
+        for (number, change) in changes.iter().enumerate() {
+            let mut disk = disk(&[(1_000_000, 0)]);
+            change(&mut disk.log.records[0]);
+            assert!(log(&history(Outcome::Unknown), "broker-a", &disk).is_err(), "change {number}");
+        }
     }
 
     #[test]

@@ -44,7 +44,7 @@ pub struct ByTags {
 pub const TAGS: [&str; 2] = ["t1", "t2"];
 
 /// The records that a queue still has, by their queue offsets.
-fn records<'a>(disk: &'a BrokerDisk, topic: &str, queue: i32) -> Vec<(i64, &'a Record)> {
+pub(super) fn records<'a>(disk: &'a BrokerDisk, topic: &str, queue: i32) -> Vec<(i64, &'a Record)> {
     let Some(entries) = disk.queues.get(&(topic.to_owned(), queue)) else { return Vec::new() };
     let numbered = (entries.min..).zip(&entries.entries);
     let there = numbered.filter_map(|(n, entry)| {

@@ -337,7 +337,7 @@ mod tests {
     use crate::history::tests::sent;
     use crate::history::{Outcome, Sent};
     use crate::platter::queue::Queue;
-    use crate::workload::body;
+    use crate::workload::{body, flag_of};
 
     const FOLDER: &str = "store/config";
     const ID: MessageId = MessageId(1_000_000);
@@ -356,8 +356,12 @@ mod tests {
                 topic: topic.to_owned(),
                 queue: 0,
                 queue_offset: offset,
+                flag: flag_of(ID),
                 system_flag: 0,
+                born_ms: 1_000,
+                born_host: None,
                 store_ms: 1_000,
+                store_host: None,
                 reconsume_times: 0,
                 prepared: 0,
                 properties: properties.to_owned(),

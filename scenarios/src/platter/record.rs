@@ -9,6 +9,7 @@
 //! # Source
 //! `spec/store.md`, section 2.
 
+use std::net::SocketAddrV4;
 use std::ops::Range;
 
 use super::crc::crc32;
@@ -32,8 +33,15 @@ pub struct Record {
     pub topic: String,
     pub queue: i32,
     pub queue_offset: i64,
+    /// The application's own number.
+    pub flag: i32,
     pub system_flag: i32,
+    pub born_ms: i64,
+    /// Who has sent it; `None`: over IPv6, which no node here speaks.
+    pub born_host: Option<SocketAddrV4>,
     pub store_ms: i64,
+    /// The broker that took it; `None` as above.
+    pub store_host: Option<SocketAddrV4>,
     /// Where the half message is that this one was made of; 0 in all others.
     pub prepared: i64,
     pub reconsume_times: i32,
@@ -143,13 +151,25 @@ fn header(bytes: &[u8], at: u64) -> Result<Found, &'static str> {
         topic: text(topic)?,
         queue: int(12)?,
         queue_offset: long(20)?,
+        flag: int(16)?,
         system_flag,
+        born_ms: long(40)?,
+        born_host: host_at(bytes, 48, system_flag & BORN_HOST_V6 != 0),
         store_ms: long(store_time)?,
+        store_host: host_at(bytes, store_time + 8, system_flag & STORE_HOST_V6 != 0),
         prepared: long(body_length - 8)?,
         reconsume_times: int(body_length - 12)?,
         properties: text(properties)?,
         body: body.to_vec(),
     }))
+}
+
+fn host_at(bytes: &[u8], at: usize, is_v6: bool) -> Option<SocketAddrV4> {
+    if is_v6 {
+        return None;
+    }
+    let ip: [u8; 4] = bytes.get(at..at + 4)?.try_into().ok()?;
+    Some(SocketAddrV4::new(ip.into(), u16::try_from(i32_at(bytes, at + 4)?).ok()?))
 }
 
 fn span(start: usize, length: i32, size: usize) -> Result<Range<usize>, &'static str> {
@@ -161,6 +181,7 @@ fn span(start: usize, length: i32, size: usize) -> Result<Range<usize>, &'static
 #[cfg(test)]
 pub mod tests {
     use super::*;
+    use crate::workload::{Identity, flag_of, identify};
 
     /// A record as a broker writes it, built here field by field.
     #[must_use]
@@ -173,20 +194,24 @@ pub mod tests {
         body: &[u8],
         properties: &str,
     ) -> Vec<u8> {
+        let flag = match identify(body) {
+            Identity::Whole(id) => flag_of(id),
+            _ => 5,
+        };
         let size = 91 + body.len() + topic.len() + properties.len();
         let mut record = Vec::with_capacity(size);
         record.extend((size as i32).to_be_bytes());
         record.extend(MAGIC_V1.to_be_bytes());
         record.extend(((crc32(body) & 0x7FFF_FFFF) as i32).to_be_bytes());
         record.extend(queue.to_be_bytes());
-        record.extend(0i32.to_be_bytes());
+        record.extend(flag.to_be_bytes());
         record.extend(queue_offset.to_be_bytes());
         record.extend((at as i64).to_be_bytes());
         record.extend(0i32.to_be_bytes());
         record.extend(store_ms.to_be_bytes());
-        record.extend([10, 0, 0, 5, 0, 0, 0, 9]);
+        record.extend([10, 0, 2, 1, 0, 0, 0, 9]);
         record.extend(store_ms.to_be_bytes());
-        record.extend([10, 0, 0, 3, 0, 0, 42, 159]);
+        record.extend([10, 0, 1, 1, 0, 0, 42, 159]);
         record.extend(0i32.to_be_bytes());
         record.extend(0i64.to_be_bytes());
         record.extend((body.len() as i32).to_be_bytes());
@@ -207,6 +232,9 @@ pub mod tests {
         assert_eq!((record.topic.as_str(), record.queue, record.queue_offset), ("topic-0", 2, 17));
         assert_eq!((record.store_ms, record.body.as_slice()), (99, b"body".as_slice()));
         assert_eq!(record.properties, "TAGS\u{1}a\u{2}");
+        assert_eq!((record.flag, record.born_ms), (5, 99));
+        let host = |text: &str| text.parse::<SocketAddrV4>().ok();
+        assert_eq!((record.born_host, record.store_host), (host("10.0.2.1:9"), host("10.0.1.1:10911")));
     }
 
     #[test]

@@ -15,6 +15,12 @@ use crate::plan::{Plan, names};
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
 pub struct MessageId(pub u64);
 
+/// The number that the application gives a message beside its body.
+#[must_use]
+pub fn flag_of(id: MessageId) -> i32 {
+    1 + (id.0 % 1_000) as i32
+}
+
 /// Messages of one producer stay below this.
 const PER_PRODUCER: u64 = 1_000_000;
 
