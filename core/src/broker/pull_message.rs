@@ -119,13 +119,14 @@ impl<R: Runtime> PullMessage<R> {
                 elsewhere
             })));
         }
-        let read = read(&self.rt, &self.store, &pull).await;
+        // Before the read, which may have to wait: the topic may be deleted meanwhile, and what groups have committed on it.
         if header.sys_flag & flags::COMMIT_OFFSET != 0 {
             let max = self.store.max_offset(&header.topic, header.queue_id);
             let (topic, group) = (&header.topic, &header.consumer_group);
             self.offsets.commit(topic, group, header.queue_id, header.commit_offset, max);
             self.rt.probe("broker.offset_committed", header.commit_offset.unsigned_abs(), 0);
         }
+        let read = read(&self.rt, &self.store, &pull).await;
         let may_hold = header.sys_flag & flags::SUSPEND != 0 && !request.is_oneway();
         if code_of(&read, pull.offset) == response::PULL_NOT_FOUND && may_hold {
             return Ok(self.hold(connection, request, asked, pull));
