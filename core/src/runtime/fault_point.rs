@@ -136,8 +136,6 @@ mutants! {
     EndedLinkCounts = "H-05",
     /// A file that a slave has made for another place stays in its folder when its log begins elsewhere.
     SlaveEmptyFileStays = "ha: first connection",
-    /// That records without a checksum come is not noted before they are appended.
-    PlainRecordsUnnoted = "S-09",
     /// A slave that becomes the master does not look for topics that its table lacks.
     TopicsOfLogUnknown = "ha: promotion",
     /// A slave that begins anew with the last file confirms what lies before it.

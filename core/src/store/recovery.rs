@@ -413,7 +413,7 @@ pub(crate) async fn open<R: Runtime>(
     let last_life = checkpoint.positions().filter(|own| own.stopped_at >= scan.end);
     let ours_from = last_life.map_or(scan.end, |own| own.ours_from.min(scan.end));
     let record_crc_from = match last_life {
-        _ if !config.record_crc && !rt.mutant(Mutant::PlainRecordsUnnoted) => NO_RECORD_CRC,
+        _ if !config.record_crc => NO_RECORD_CRC,
         Some(own) => own.record_crc_from.min(scan.end),
         None => scan.end,
     };

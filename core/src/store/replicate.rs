@@ -86,9 +86,7 @@ impl<R: Runtime> MessageStore<R> {
     /// # Errors
     /// [`CopyError`]: nothing was appended.
     pub async fn append_copy(&self, at: u64, piece: Piece<'_>) -> Result<u64, CopyError> {
-        if matches!(piece, Piece::Records { checksummed: false, .. })
-            && !self.rt.mutant(Mutant::PlainRecordsUnnoted)
-        {
+        if matches!(piece, Piece::Records { checksummed: false, .. }) {
             self.queue_flush.expect_plain_records().await.map_err(CopyError::Checkpoint)?;
         }
         self.log.append_copy(at, piece).await

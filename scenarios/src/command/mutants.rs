@@ -133,9 +133,7 @@ pub fn scenario_of(mutant: Mutant) -> &'static str {
         | Mutant::SlaveCountsTwice
         | Mutant::SendBackOnMasterAlone => "replication",
         Mutant::EndedLinkCounts => "slave_restart",
-        Mutant::SlaveEmptyFileStays | Mutant::PlainRecordsUnnoted | Mutant::TopicsOfLogUnknown => {
-            "promote_by_hand"
-        }
+        Mutant::SlaveEmptyFileStays | Mutant::TopicsOfLogUnknown => "promote_by_hand",
         Mutant::EmptySlaveCounts => "disk_loss_of_one_node",
         Mutant::OneReadOneFrame | Mutant::PartialRegistrationIsWhole | Mutant::LateCloseUnregisters => {
             "partition"
@@ -198,9 +196,7 @@ pub fn seen_undisturbed(mutant: Mutant) -> Option<&'static str> {
             Some("the healed cluster is asked, and its answers are held against the disk")
         }
         Mutant::ConfigFolderNotSynced => Some("I18 reads the disk's surface, names included"),
-        Mutant::PlainRecordsUnnoted => {
-            Some("any start after a stop in order meets records that it takes for damaged")
-        }
+        Mutant::EmptySlaveCounts => Some("a second slave begins empty while messages come"),
         Mutant::LockNotTaken => Some("a second process needs no fault"),
         Mutant::OffsetsNotLoaded => Some("the brokers' last start needs no fault"),
         Mutant::EndToldAsBegin | Mutant::OneMoreThanAsked | Mutant::HeldForEver => {
