@@ -328,7 +328,8 @@ fn in_order_a_consumer_stops_while_messages_wait() {
         while seen.count() < 20 {
             rt.yield_now().await;
             if seen.count() == 0 {
-                rt.sleep(Duration::from_millis(1)).await;
+                // All of them are consumed within a millisecond.
+                rt.sleep(Duration::from_micros(20)).await;
             }
         }
         consumer.stop().await;

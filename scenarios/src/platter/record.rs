@@ -183,6 +183,9 @@ pub mod tests {
     use super::*;
     use crate::workload::{Identity, flag_of, identify};
 
+    /// What records are born after.
+    const BORN_MS: i64 = 1_700_000_000_000;
+
     /// A record as a broker writes it, built here field by field.
     #[must_use]
     pub fn encode(
@@ -208,7 +211,7 @@ pub mod tests {
         record.extend(queue_offset.to_be_bytes());
         record.extend((at as i64).to_be_bytes());
         record.extend(0i32.to_be_bytes());
-        record.extend(store_ms.to_be_bytes());
+        record.extend((BORN_MS + store_ms).to_be_bytes());
         record.extend([10, 0, 2, 1, 0, 0, 0, 9]);
         record.extend(store_ms.to_be_bytes());
         record.extend([10, 0, 1, 1, 0, 0, 42, 159]);
@@ -232,7 +235,7 @@ pub mod tests {
         assert_eq!((record.topic.as_str(), record.queue, record.queue_offset), ("topic-0", 2, 17));
         assert_eq!((record.store_ms, record.body.as_slice()), (99, b"body".as_slice()));
         assert_eq!(record.properties, "TAGS\u{1}a\u{2}");
-        assert_eq!((record.flag, record.born_ms), (5, 99));
+        assert_eq!((record.flag, record.born_ms), (5, BORN_MS + 99));
         let host = |text: &str| text.parse::<SocketAddrV4>().ok();
         assert_eq!((record.born_host, record.store_host), (host("10.0.2.1:9"), host("10.0.1.1:10911")));
     }

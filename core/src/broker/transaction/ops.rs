@@ -81,8 +81,8 @@ impl Ops {
         if self.copied.contains_key(&half) {
             return self.settled.contains_key(&half);
         }
-        self.leave(half);
         let Some(op) = self.settled.remove(&half) else { return false };
+        self.leave(half);
         if let Some(left) = self.open.get_mut(&op) {
             *left -= 1;
             if *left == 0 {
@@ -238,6 +238,8 @@ mod tests {
         ops.expect(6, 3);
         ops.expect(7, 3);
         ops.add(0, [6].into_iter(), 5);
+        assert!(!ops.take(7), "it is still ahead");
+        assert_eq!(ops.known(3), Known::Copied);
         assert!(ops.take(6));
         assert_eq!((ops.known(3), ops.done()), (Known::Open, 1));
         ops.expect(9, 3);
