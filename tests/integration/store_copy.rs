@@ -1,9 +1,13 @@
 //! The log of a slave: what it has copied survives the death of its process, whoever its master is.
 
+use std::future::{Future, poll_fn};
 use std::path::Path;
+use std::pin::pin;
+use std::task::Poll;
+use std::time::Duration;
 
 use hotfire_core::ha::follower::Follower;
-use hotfire_core::store::{FlushMode, StoreConfig};
+use hotfire_core::store::{FlushMode, Piece, StoreConfig};
 use hotfire_tests::TempDir;
 
 use crate::store::{Store, config, message, open, read_all, run};
@@ -72,6 +76,38 @@ fn a_slave_that_dies_keeps_records_that_carry_no_checksum_of_their_own() {
         assert_eq!(read_all(&promoted, "T", 0).await.len(), MESSAGES + 1);
         for store in [&master, &slave, &left, &promoted] {
             store.stop().await.expect("stops");
+        }
+    });
+}
+
+/// Its master's log begins far behind: nothing has come, and there may be a file for it or none.
+#[test]
+fn a_slave_that_stops_before_anything_has_come_starts_again() {
+    run(async {
+        let base = 4 * slave_config().commit_log_file_bytes;
+        for with_file in [false, true] {
+            let dir = TempDir::new("begun-elsewhere");
+            let slave = open(dir.path(), slave_config()).await.expect("opens");
+            assert!(slave.begin_at(base).await);
+            if with_file {
+                // The link ends while the first record waits for its file.
+                let piece = Piece::Records { bytes: &[0; 100], timestamp: 1, checksummed: true };
+                let mut first = pin!(slave.append_copy(base, piece));
+                let waits = poll_fn(|context| Poll::Ready(first.as_mut().poll(context))).await;
+                assert!(waits.is_pending(), "{waits:?}");
+                let file = dir.path().join(format!("store/commitlog/{base:020}"));
+                let made = async {
+                    while !file.exists() {
+                        tokio::time::sleep(Duration::from_millis(1)).await;
+                    }
+                };
+                tokio::time::timeout(Duration::from_secs(30), made).await.expect("no file is made");
+            }
+            slave.stop().await.expect("stops");
+            let again = open(dir.path(), slave_config()).await.expect("opens again");
+            // Where a file says so, its log begins there; without one it may begin anywhere.
+            assert_eq!(again.commit_log_max(), if with_file { base } else { 0 });
+            again.stop().await.expect("stops");
         }
     });
 }

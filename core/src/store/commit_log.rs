@@ -443,14 +443,22 @@ impl<R: Runtime> CommitLog<R> {
         Plan { step: Step::Idle, next_at: prefault_at.min(create_at).max(end + 1) }
     }
 
+    /// Whether there is a file, be it one that was made ahead.
+    pub fn has_file(&self) -> bool {
+        !self.files.bases().is_empty()
+    }
+
     /// Ends the writing: gives up the last file, which another store may then open, and answers the path of the file that
-    /// was made ahead and holds nothing.
+    /// was made ahead and holds nothing. The only file of a log that does not begin at 0 stays: it says where the log goes on.
     pub fn close(&self) -> Option<String> {
         let mut tail = self.tail();
         tail.base = tail.end();
         tail.writer = None;
         tail.uncommitted.clear();
         tail.next.take()?;
+        if matches!(self.files.bases()[..], [only] if only > 0) {
+            return None;
+        }
         Some(self.files.pop_unused()?.path.clone())
     }
 
