@@ -81,6 +81,7 @@ pub fn start(cluster: &Cluster) {
                 unique,
                 times,
                 max,
+                end: disk.log.end,
                 found: Vec::new(),
             });
         }

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use crate::broker_node::*;
-use hotfire_core::config::BrokerConfig;
+use hotfire_core::config::{BrokerConfig, Role};
 use hotfire_core::message::{StoredMessage, properties};
 use hotfire_core::remoting::RemotingCommand;
 use hotfire_core::remoting::body::{DelayOffsetWrapper, SubscriptionGroupConfig};
@@ -69,6 +69,44 @@ fn a_message_that_is_handed_back_comes_again_later_and_too_often_is_dead() {
             assert_eq!((topic.write_queue_nums, topic.perm), (1, 6));
             client.done(send_back(sent.physical_offset, -1, None)).await;
             assert_eq!(wait_for(&client, "%DLQ%CG", 1).await.reconsume_times, 1);
+            broker.stop().await.expect("a clean stop");
+        }
+    });
+}
+
+/// O-04. Whatever rule says how many slaves are waited for: each try would leave a copy.
+#[test]
+fn without_the_slaves_that_it_waits_for_nothing_is_handed_back() {
+    run(async {
+        for (in_sync_replicas, ack_by_all_in_sync) in [(0, false), (2, false), (2, true)] {
+            let dir = TempDir::new("send-back-alone");
+            let mut config = quick(config());
+            config.identity.role = Role::SyncMaster;
+            (config.ha.in_sync_replicas, config.ha.ack_by_all_in_sync) =
+                (in_sync_replicas, ack_by_all_in_sync);
+            config.ha.slave_timeout_ms = 100;
+            let broker = start(&dir, &config).await;
+            let client = Client::of(&broker);
+            client.ask(send(&send_header("Life", 0, ""), "again")).await;
+            let sent = wait_for(&client, "Life", 0).await;
+            let max = async || {
+                let header = GetMaxOffsetHeader {
+                    topic: "SCHEDULE_TOPIC_XXXX".to_owned(),
+                    queue_id: 2,
+                    ..Default::default()
+                };
+                let answer =
+                    client.done(RemotingCommand::request(ask::GET_MAX_OFFSET).with_header(&header)).await;
+                answer.header::<OffsetResponse>().expect("an offset").offset
+            };
+            for _ in 0..3 {
+                let answer = client.ask(send_back(sent.physical_offset, 0, Some(2))).await;
+                assert_eq!(answer.code, response::SYSTEM_ERROR, "{:?}", answer.remark);
+            }
+            // What was sent last is seen last.
+            client.ask(send(&send_header("Life", 0, ""), "behind")).await;
+            wait_for(&client, "Life", 1).await;
+            assert_eq!(max().await, 0, "{in_sync_replicas} copies, all in sync: {ack_by_all_in_sync}");
             broker.stop().await.expect("a clean stop");
         }
     });

@@ -260,7 +260,16 @@ impl SlaveWait {
     pub fn slaves(&self, need: Need, end: u64) -> Option<usize> {
         match need {
             Need::Slaves(slaves) => Some(slaves),
-            Need::OneIfNear => self.replication.is_available(end, self.rule.behind_max()).then_some(1),
+            Need::OneIfNear => self.is_near(need, end).then_some(1),
+        }
+    }
+
+    /// Whether those that are waited for are there now, and not far behind.
+    pub fn is_near(&self, need: Need, end: u64) -> bool {
+        let behind_max = self.rule.behind_max();
+        match need {
+            Need::Slaves(slaves) => self.replication.in_sync(end, behind_max) > slaves,
+            Need::OneIfNear => self.replication.is_available(end, behind_max),
         }
     }
 

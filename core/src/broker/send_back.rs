@@ -5,7 +5,7 @@
 //!
 //! Guarantees: SUCCESS means that a copy is as safe as a send's that is answered so: on stable storage in SYNC_FLUSH mode, on slaves
 //! where the broker is a SYNC_MASTER, since the consumer commits past the message then. Anything else: it keeps the message.
-//! Where no slave is near nothing is stored either: a consumer that fails tries again for as long.
+//! Where too few slaves are near nothing is stored either: a consumer tries again, and each try would leave a copy.
 
 use std::sync::Arc;
 

@@ -394,8 +394,8 @@ impl<R: Runtime> SendMessage<R> {
     pub fn need_of_near(&self, waits: bool) -> Result<Option<Need>, Refusal> {
         let need = self.need(waits)?;
         match (&self.slave_wait, need) {
-            (Some(slaves), Some(need)) if slaves.slaves(need, self.store.commit_log_max()).is_none() => {
-                Err(Refusal::new(response::SYSTEM_ERROR, "no slave is near"))
+            (Some(slaves), Some(need)) if !slaves.is_near(need, self.store.commit_log_max()) => {
+                Err(Refusal::new(response::SYSTEM_ERROR, "too few slaves are near"))
             }
             _ => Ok(need),
         }

@@ -110,6 +110,8 @@ pub struct Answer {
     pub times: (i64, i64),
     /// How many are asked for at most, from 1 to [`ANSWER_MAX`]; of a unique key a broker gives as many as it likes.
     pub max: usize,
+    /// Where the log ended at the latest when it was asked: consumers may still hand back what comes behind.
+    pub end: u64,
     pub found: Vec<u64>,
 }
 
@@ -118,21 +120,27 @@ pub struct Answer {
 /// # Errors
 /// When a record is missing, stands twice or has not the key.
 pub fn answer(answer: &Answer, disk: &BrokerDisk) -> Verdict {
-    let Answer { broker, topic, key, unique, times, max, found } = answer;
+    let Answer { broker, topic, key, unique, times, max, end, found } = answer;
     let has = |record: &&Record| {
         let by_unique = crate::platter::properties::find(&record.properties, "UNIQ_KEY") == Some(key);
         let in_time = (times.0..=times.1).contains(&record.store_ms);
         in_time && record.topic == *topic && (by_unique || !unique && index::keys(record).contains(key))
     };
-    let expected: Vec<u64> = disk.log.records.iter().filter(has).map(|record| record.at).collect();
-    // A message that was handed back often has more records than an answer holds: it has the newest.
+    let has_it: Vec<u64> = disk.log.records.iter().filter(has).map(|record| record.at).collect();
     let max = if *unique { ANSWER_MAX } else { *max };
-    let expected = &expected[expected.len().saturating_sub(max)..];
-    // What has been deleted since.
+    // A message that was handed back often has more records than an answer holds: it has the newest. Of those that came while
+    // it was asked it may have the first ones, and then fewer of the others.
+    let behind = has_it.partition_point(|at| at < end);
+    // What has been deleted since is not looked for.
     let found: Vec<u64> = found.iter().copied().filter(|at| *at >= disk.log.min).collect();
-    if found == expected {
+    let is_right = |seen: usize| {
+        let expected = has_it.get(..seen).unwrap_or_default();
+        found == expected[seen.saturating_sub(max)..]
+    };
+    if (behind..=has_it.len()).any(is_right) {
         return Ok(());
     }
+    let expected = &has_it[behind.saturating_sub(max)..];
     let kind = if *unique { "unique key" } else { "key" };
     let detail =
         format!("{broker}: {topic} {kind} {key} of {times:?} finds {found:?}, the log has {expected:?}");
@@ -232,6 +240,7 @@ mod tests {
             unique: false,
             times: (0, i64::MAX),
             max: ANSWER_MAX,
+            end: disk.log.end,
             found: vec![record.at],
         };
         assert_eq!(answer(&asked, &disk), Ok(()));
@@ -251,7 +260,13 @@ mod tests {
         let newest = Answer { max: 1, found: vec![twice.log.records[2].at], ..asked.clone() };
         assert_eq!(answer(&newest, &twice), Ok(()));
         let both = vec![twice.log.records[1].at, twice.log.records[2].at];
-        assert!(answer(&Answer { found: both, ..newest }, &twice).is_err(), "one was asked for");
+        assert!(answer(&Answer { found: both, ..newest.clone() }, &twice).is_err(), "one was asked for");
+        // The second one came when it was asked, or after it.
+        let meanwhile = Answer { end: newest.found[0], ..newest };
+        for found in [vec![twice.log.records[1].at], vec![twice.log.records[2].at]] {
+            assert_eq!(answer(&Answer { found, ..meanwhile.clone() }, &twice), Ok(()));
+        }
+        assert!(answer(&Answer { found: vec![], ..meanwhile }, &twice).is_err(), "the first one was there");
         assert_eq!(questions(&disk, 2).len(), 2);
     }
 }
