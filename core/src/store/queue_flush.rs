@@ -172,8 +172,9 @@ impl<R: Runtime> QueueFlush<R> {
 
     async fn save(&self, claimed: Progress, life: Life) -> io::Result<()> {
         // In ASYNC_FLUSH queues may be ahead of what is durable in the log. The log of a slave that is to begin elsewhere claims
-        // nothing before it has a file there: the next start would look for it.
-        let durable = if self.log.has_file() { self.log.durable().get() } else { 0 };
+        // nothing before it has a file there: the next start would look for it. What was claimed of an empty one stays.
+        let known = || self.base.positions().map_or(0, |own| own.queues_durable);
+        let durable = if self.log.has_file() { self.log.durable().get() } else { known() };
         let Progress { position, timestamp, mark } = claimed;
         let durable_timestamp = self.flush.durable_timestamp();
         let (index, index_ms) = self.index.claim();

@@ -38,6 +38,8 @@ pub(crate) struct LogFiles<R: Runtime> {
     gap: Option<Gap>,
     /// The last file with a byte that is not zero, of use or not.
     newest: String,
+    /// Where the log begins when there is no file of it.
+    begins_at: u64,
     /// What recovery cannot repair. Nothing behind the first such file is among `files`.
     pub refusals: Vec<RecoverError>,
 }
@@ -217,7 +219,7 @@ impl<R: Runtime> LogFiles<R> {
                 rt.open_segment(&path, len, backing).await.map_err(RecoverError::io("map", &path))?;
             files.push(Found { file: MappedFile { base, path, reader: writer.reader() }, writer });
         }
-        Ok(LogFiles { dirs: dirs.to_vec(), file_bytes, files, unused, gap, newest, refusals })
+        Ok(LogFiles { dirs: dirs.to_vec(), file_bytes, files, unused, gap, newest, begins_at: 0, refusals })
     }
 
     /// One file by itself, to be read, whatever its length.
@@ -236,6 +238,7 @@ impl<R: Runtime> LogFiles<R> {
             unused: Vec::new(),
             gap: None,
             newest: path.to_owned(),
+            begins_at: 0,
             refusals: Vec::new(),
         })
     }
@@ -273,13 +276,25 @@ impl<R: Runtime> LogFiles<R> {
 
     /// Whether a file was made at `at` that has nothing yet.
     pub fn is_made_at(&self, at: u64) -> bool {
-        let mut unused = self.unused.iter().filter_map(|path| parse_file_name(path.rsplit('/').next()?));
-        unused.any(|base| base == at)
+        self.unused.iter().any(|path| base_of(path) == Some(at))
     }
 
     /// Offset of the first byte that is kept.
     pub fn min(&self) -> u64 {
-        self.files.first().map_or(0, |found| found.file.base)
+        self.files.first().map_or(self.begins_at, |found| found.file.base)
+    }
+
+    /// An empty log begins at `base`, if the file that was made for it is there.
+    pub fn begin_at(&mut self, base: u64) {
+        if self.is_empty() && self.is_made_at(base) {
+            self.begins_at = base;
+        }
+    }
+
+    /// Whether nothing is missing of a log that is empty and was durable up to `durable`: its files were deleted, or were
+    /// never here, and the one that is made begins there.
+    pub fn begins_at_its_end(&self, durable: u64) -> bool {
+        durable > 0 && self.min() == durable
     }
 
     /// Where the scan may begin: everything below is durable and in the queues, as far as the last process knew.
@@ -353,9 +368,11 @@ impl<R: Runtime> LogFiles<R> {
         untouched: bool,
         backing: Backing,
     ) -> Result<Recovered<R>, RecoverError> {
-        let LogFiles { dirs, files, unused, .. } = self;
+        let LogFiles { dirs, files, mut unused, begins_at, .. } = self;
         let end = scan.end;
         let mut removed = false;
+        // It is what says where an empty log begins.
+        unused.retain(|path| begins_at == 0 || base_of(path) != Some(begins_at));
         for path in &unused {
             rt.remove(path).await.map_err(RecoverError::repair(path))?;
             removed = true;
@@ -397,6 +414,11 @@ impl<R: Runtime> LogFiles<R> {
         rt.probe("store.recovered", from, end);
         Ok(Recovered { files: kept, writer, end, last_timestamp: scan.last_timestamp })
     }
+}
+
+/// The offset that the name of a file with this path states.
+fn base_of(path: &str) -> Option<u64> {
+    parse_file_name(path.rsplit('/').next()?)
 }
 
 /// The entries of `dir`; none when it is not there.

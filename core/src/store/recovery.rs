@@ -146,6 +146,9 @@ pub(crate) async fn look<R: Runtime>(
     let checkpoint = read.map_err(RecoverError::io("read", &paths.checkpoint))?;
     let mut dropped = DroppedTopics::load(rt, &paths.dropped).await?;
     let own = checkpoint.positions();
+    if let Some(own) = own {
+        files.begin_at(own.queues_durable);
+    }
     let java_topics = if clean && own.is_none() { java_topics(rt, paths).await? } else { None };
     let trust = Trust::new(&checkpoint, clean);
     let start = if whole { files.min() } else { files.scan_start(&checkpoint, clean) };
@@ -348,6 +351,9 @@ async fn log_trace<R: Runtime>(
         return Ok(Some(LogTrace::StoreTime(checkpoint.physic_ms)));
     }
     if !clean && !files.is_empty() {
+        return Ok(None);
+    }
+    if checkpoint.positions().is_some_and(|own| files.begins_at_its_end(own.queues_durable)) {
         return Ok(None);
     }
     if let Some((topic, queue)) = queues.with_entries() {
