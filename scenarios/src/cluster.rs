@@ -40,6 +40,8 @@ pub struct Progress {
     pub slow_readers: u32,
     /// Of these, those for whose time nothing is read.
     pub still_readers: u32,
+    /// How often an operator has asked a store alone to delete what is old.
+    pub deletions_asked: u32,
     /// What brokers are asked by key on the healed cluster.
     pub look_ups: LookUps,
     /// What brokers and consumers say after the brokers' last start.

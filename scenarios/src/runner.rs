@@ -8,6 +8,7 @@
 //!    there, stop in order: raw disks are judged. In a plan that
 //!    nothing disturbs they stop in order before that start too.
 
+mod expiry;
 mod promotion;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -215,6 +216,7 @@ impl Run {
         let healthy_from_ms = self.proof(&mut routes).await?;
         self.judge_running(healthy_from_ms)?;
         self.look_ups().await?;
+        self.expire().await?;
         self.rest(&mut routes).await?;
         self.settled(&mut routes, healed_ms).await?;
         self.last_blow().await?;

@@ -28,6 +28,8 @@ type Store = Arc<MessageStore<SimRuntime>>;
 
 /// Between two looks of the reader.
 const READ_AGAIN: Duration = Duration::from_millis(15);
+/// Between two looks whether an operator has asked.
+const DELETE_AGAIN: Duration = Duration::from_millis(100);
 /// Lives of the process in which somebody else tries to open its store, and how long that is after its start.
 const SECOND_OPEN_PERCENT: u64 = 30;
 const SECOND_OPEN_MS: u64 = 1_500;
@@ -58,6 +60,7 @@ pub async fn run(rt: SimRuntime, cluster: Cluster, name: String) {
     rt.spawn("reads", read(rt.clone(), cluster.clone(), store.clone(), name.clone()));
     if cluster.plan.settings.deletion.is_some() {
         rt.spawn("slow reads", hold(rt.clone(), cluster.clone(), store.clone()));
+        rt.spawn("deletions", delete(rt.clone(), cluster.clone(), store.clone()));
     }
     rt.spawn("look-ups", look_ups::ask_store(rt.clone(), cluster.clone(), store.clone()));
     let second = rt.spawn("second open", open_again(rt.clone(), cluster.clone(), name));
@@ -281,6 +284,19 @@ async fn hold(rt: SimRuntime, cluster: Cluster, store: Store) {
             held = store.message_at(store.commit_log_min());
         }
         rt.sleep(READ_AGAIN).await;
+    }
+}
+
+/// An operator's requests to delete what is old.
+async fn delete(rt: SimRuntime, cluster: Cluster, store: Store) {
+    let mut done = 0;
+    loop {
+        let asked = cluster.progress(|progress| progress.deletions_asked);
+        if asked > done {
+            done = asked;
+            store.delete_expired();
+        }
+        rt.sleep(DELETE_AGAIN).await;
     }
 }
 

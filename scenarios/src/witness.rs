@@ -84,6 +84,8 @@ struct Inner {
     turns: turns::Watched,
     /// The cluster is well and idle.
     resting: bool,
+    /// An operator has asked for the deletion of what is old, whatever the hour.
+    asked_to_delete: bool,
     /// The cluster is well, since then.
     well_from_ms: Option<u64>,
     first: Option<(u64, Broken)>,
@@ -108,6 +110,7 @@ impl Witness {
             connections: BTreeMap::new(),
             turns: turns::Watched::default(),
             resting: false,
+            asked_to_delete: false,
             well_from_ms: None,
             first: None,
         };

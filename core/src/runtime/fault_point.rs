@@ -102,6 +102,10 @@ mutants! {
     DeleteBeforeQueues = "store: retention",
     /// A queue's minimum stays where it was when its records are deleted.
     MinimumStays = "store: retention",
+    /// The hours of `deleteWhen` come and go, and nothing is deleted.
+    HourNeverComes = "store: retention",
+    /// Queue files stay when their records have gone.
+    QueueFilesStay = "store: retention",
     /// A deletion of a topic is answered, and its record written a second later.
     DroppedUnwritten = "store: deleted topics",
     /// Recovery files what the log has of a deleted topic.

@@ -261,7 +261,10 @@ impl<R: Runtime> Clean<R> {
         let hour = local_hour(wall_ms, self.rt.utc_offset_s(wall_ms));
         if fill >= Fill::Forcible && self.retention().forcibly {
             Trigger::Space
-        } else if asked || fill > Fill::Normal || self.retention().delete_hours.contains(hour) {
+        } else if asked
+            || fill > Fill::Normal
+            || (self.retention().delete_hours.contains(hour) && !self.rt.mutant(Mutant::HourNeverComes))
+        {
             Trigger::Age
         } else {
             Trigger::Nothing
@@ -421,6 +424,7 @@ impl<R: Runtime> Clean<R> {
             }
             let claimed = self.queue_flush.claimed().get();
             self.fill_again(&mut looked_at).await;
+            let files_too = files_too && !rt.mutant(Mutant::QueueFilesStay);
             while files_too && queue.delete_first_file(rt, files, claimed).await? {
                 rt.probe("store.queue_file_deleted", queue.number(), log_min);
                 self.fill_again(&mut looked_at).await;

@@ -120,7 +120,9 @@ pub fn scenario_of(mutant: Mutant) -> &'static str {
         | Mutant::AgeByFileTime
         | Mutant::DeleteUnsynced
         | Mutant::DeleteBeforeQueues
-        | Mutant::MinimumStays => "retention",
+        | Mutant::MinimumStays
+        | Mutant::HourNeverComes
+        | Mutant::QueueFilesStay => "retention",
         Mutant::AckBeforeSlave
         | Mutant::SlaveAheadGoesOn
         | Mutant::GrownPastIsBehind

@@ -1,6 +1,7 @@
 //! I13: nothing young is deleted unless the disk has no room, nothing from the middle, and what is deleted stays deleted in
 //! order: log files from the oldest on, never the last, each gone from the disk's surface before the next; queue entries
-//! durable before their records go, and queue files only after them. Minimum offsets point at data that is there.
+//! durable before their records go, and queue files only after them. Minimum offsets point at data that is there. On the
+//! healed cluster what is to go has gone in time (I19).
 //!
 //! Judged on names and bytes as the kernel and the disk's surface show them when a file is chosen (no look-up of the broker
 //! finds it any more) and when its name is to be removed, by the clock and by how full the disk is. That a file was chosen
@@ -37,6 +38,12 @@ pub fn need(used: u64, blocks: u64, forcibly: bool, hour_is_set: bool) -> Need {
         () if above(HIGH_PERCENT) || hour_is_set => Need::Old,
         () => Need::Nothing,
     }
+}
+
+/// Whether files of any age must go: the disk is above the level, not at it.
+#[must_use]
+pub fn has_no_room(used: u64, blocks: u64) -> bool {
+    used * 100 > blocks * FORCIBLE_PERCENT
 }
 
 /// A record in a file that is to go.
@@ -153,6 +160,48 @@ pub fn no_hole(broker: &str, names: &[u64], removed: &BTreeSet<u64>) -> Verdict 
     }
 }
 
+/// What a broker that is well keeps, in order.
+#[derive(Clone, Copy, Debug)]
+pub struct Kept<'a> {
+    /// First bytes of the log files that have a name.
+    pub names: &'a [u64],
+    /// Store times of the records of the first of them, and of the first record of the second; `None` where it has none.
+    pub first_ms: &'a [i64],
+    pub next_ms: Option<i64>,
+    /// Of each queue with more than one file: its path, and where the record is of the first entry of its second file.
+    pub queues: &'a [(String, u64)],
+    /// Where each index file's last entry leads, of those that are full and not the last.
+    pub index: &'a [(u64, u64)],
+    pub need: Need,
+    pub reserved_ms: u64,
+    /// As in [`Look`].
+    pub clock_ms: i64,
+}
+
+/// What is still there and should be gone, since the hour, an operator or the disk asks for it: a log file that may go,
+/// however young where the disk has no room; queue files before one that begins with a deleted record, and index files
+/// that lead to deleted records alone.
+#[must_use]
+pub fn overdue(broker: &str, kept: &Kept<'_>) -> Option<String> {
+    let first = *kept.names.first()?;
+    let is_old = |ms: i64| ms.saturating_add_unsigned(kept.reserved_ms) <= kept.clock_ms;
+    let may_go = match (kept.need, kept.next_ms) {
+        (Need::Nothing, _) | (_, None) => false,
+        (Need::Any, Some(_)) => true,
+        (Need::Old, Some(next_ms)) => kept.first_ms.iter().all(|ms| is_old(*ms)) && is_old(next_ms),
+    };
+    if may_go {
+        return Some(format!("{broker} still has the log file at {first}"));
+    }
+    if let Some((path, at)) = kept.queues.iter().find(|(_, at)| *at < first) {
+        return Some(format!(
+            "{broker} still has the first file of {path}, the log begins at {first}, and the second at {at}"
+        ));
+    }
+    let (name, _) = kept.index.iter().find(|(_, last)| *last < first)?;
+    Some(format!("{broker} still has the index file {name:017}, and the log begins at {first}"))
+}
+
 /// A queue's extent as a reader is told it, while nothing is deleted. `entry` is what stands at the minimum, `log_min` where
 /// the log begins.
 ///
@@ -219,6 +268,8 @@ mod tests {
         assert_eq!(need(76, 100, true, false), Need::Old);
         assert_eq!(need(86, 100, true, false), Need::Any);
         assert_eq!(need(86, 100, false, false), Need::Old);
+        assert_eq!((need(85, 100, true, false), has_no_room(85, 100)), (Need::Any, false));
+        assert!(has_no_room(86, 100));
     }
 
     #[test]
@@ -251,6 +302,32 @@ mod tests {
         assert_eq!(no_hole("broker-a", &[64, 128], &removed), Ok(()));
         assert_eq!(no_hole("broker-a", &[0, 64, 128], &removed), Ok(()));
         assert!(no_hole("broker-a", &[0, 128], &removed).is_err());
+    }
+
+    #[test]
+    fn what_may_go_and_stays_is_found() {
+        let names = [64, 128];
+        let kept = Kept {
+            names: &names,
+            first_ms: &[900, 1_000],
+            next_ms: Some(1_000),
+            queues: &[],
+            index: &[],
+            need: Need::Old,
+            reserved_ms: 500,
+            clock_ms: 1_500,
+        };
+        let is_overdue = |kept: Kept<'_>| overdue("broker-a", &kept).is_some();
+        assert!(is_overdue(kept));
+        assert!(!is_overdue(Kept { next_ms: None, ..kept }), "the last one");
+        assert!(!is_overdue(Kept { next_ms: Some(1_001), ..kept }), "a young one");
+        assert!(is_overdue(Kept { next_ms: Some(1_001), need: Need::Any, ..kept }), "the disk has no room");
+        let kept = Kept { next_ms: None, ..kept };
+        let queue = |at| [("topic-0/0".to_owned(), at)];
+        assert!(is_overdue(Kept { queues: &queue(63), ..kept }));
+        assert!(!is_overdue(Kept { queues: &queue(64), ..kept }));
+        assert!(is_overdue(Kept { index: &[(1, 63)], ..kept }));
+        assert!(!is_overdue(Kept { index: &[(1, 64)], ..kept }));
     }
 
     #[test]

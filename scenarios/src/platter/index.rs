@@ -49,6 +49,14 @@ pub fn entries(bytes: &[u8], slots: u32, count: u32) -> Vec<Filed> {
     (1..=count as usize).map_while(entry).collect()
 }
 
+/// The last entry that the header counts.
+#[must_use]
+pub fn last(bytes: &[u8], (slots, entries): (u32, u32)) -> Option<Filed> {
+    let number = usize::try_from(i32_at(bytes, 36)?).ok()?.checked_sub(1).filter(|number| *number > 0)?;
+    let within = number < entries as usize;
+    within.then(|| entry(bytes, slots as usize, number).map(|(filed, _)| filed))?
+}
+
 fn entry(bytes: &[u8], slots: usize, number: usize) -> Option<(Filed, usize)> {
     let at = HEADER_BYTES + slots * 4 + number * ENTRY_BYTES;
     let filed = (u64::try_from(i64_at(bytes, at + 4)?).ok()?, i32_at(bytes, at)?);

@@ -11,7 +11,7 @@ use crate::oracle::{Broken, Verdict};
 use crate::plan::Deletion;
 use crate::platter::queue::{ENTRY_BYTES, entry};
 use crate::platter::record::{Found, Record, decode};
-use crate::platter::{Image, commit_log, queue};
+use crate::platter::{Image, commit_log, index, queue};
 use crate::workload::{Identity, identify};
 
 /// A broker acts so long, at most, on what its disk and its clock have answered before they changed.
@@ -65,13 +65,18 @@ impl Witness {
         }
     }
 
-    fn need(&self, node: NodeId, deletion: &Deletion) -> Need {
+    /// Blocks of a partition that are used, and all that there are.
+    fn blocks(&self, node: NodeId) -> (u64, u64) {
         let disk = self.world.disk(node);
         let faults = disk.faults();
-        let (blocks, used) =
-            (faults.capacity / PAGE as u64, faults.foreign_blocks + disk.used_bytes() / PAGE as u64);
+        (faults.foreign_blocks + disk.used_bytes() / PAGE as u64, faults.capacity / PAGE as u64)
+    }
+
+    fn need(&self, node: NodeId, deletion: &Deletion) -> Need {
+        let (used, blocks) = self.blocks(node);
         let hour = self.world.clock(node).wall_ms().div_euclid(HOUR_MS).rem_euclid(24);
-        let hour_is_set = deletion.delete_when.split(';').any(|text| text == format!("{hour:02}"));
+        let asked = self.lock().asked_to_delete;
+        let hour_is_set = asked || deletion.delete_when.split(';').any(|text| text == format!("{hour:02}"));
         retention::need(used, blocks, deletion.forcibly, hour_is_set)
     }
 
@@ -235,6 +240,71 @@ impl Witness {
         let deletions = &mut inner.brokers.entry(broker.to_owned()).or_default().deletions;
         deletions.life = Some(Life { log_end, wall_ahead_ms });
         deletions.touched_ms = now_ms;
+    }
+
+    /// What a broker that is well should have deleted by now.
+    #[must_use]
+    pub fn overdue(&self, broker: &str, need: Need) -> Option<String> {
+        let deletion = self.settings.deletion.as_ref()?;
+        let (node, now_ms) = (self.nodes.of(broker), self.world.now_ms());
+        let (used, blocks) = self.blocks(node);
+        let has_room = need == Need::Any && !retention::has_no_room(used, blocks);
+        let need = if has_room { Need::Nothing } else { need };
+        let names = self.log_names(node);
+        let store_ms = |base: &u64| -> Vec<i64> {
+            self.records(node, *base).iter().map(|record| record.store_ms).collect()
+        };
+        let first_ms = names.first().map(store_ms).unwrap_or_default();
+        let next_ms = names.get(1).map(store_ms).unwrap_or_default();
+        let wall_ms = self.world.clock(node).wall_ms();
+        let life = self.lock().brokers.get(broker).and_then(|watched| watched.deletions.life);
+        let (queues, index) = (self.second_files(node), self.full_index_files(node));
+        let kept = retention::Kept {
+            names: &names,
+            first_ms: &first_ms,
+            next_ms: next_ms.first().copied(),
+            queues: &queues,
+            index: &index,
+            need,
+            reserved_ms: deletion.reserved_ms,
+            clock_ms: life
+                .map_or(wall_ms, |life| wall_ms.min(life.wall_ahead_ms.saturating_add_unsigned(now_ms))),
+        };
+        retention::overdue(broker, &kept)
+    }
+
+    /// Of each queue with more than one file: where the record is of the first entry of the second.
+    fn second_files(&self, node: NodeId) -> Vec<(String, u64)> {
+        let root = format!("{STORE}/consumequeue");
+        let mut found = Vec::new();
+        for topic in self.world.cache_names(node, &root) {
+            for queue in self.world.cache_names(node, &format!("{root}/{topic}")) {
+                let folder = format!("{root}/{topic}/{queue}");
+                let Some(second) = self.bases(node, &folder).get(1).copied() else { continue };
+                let path = format!("{folder}/{second:020}");
+                let unit = self.world.cache_read(node, &path, 0..ENTRY_BYTES as u64);
+                found.extend(unit.as_deref().and_then(entry).map(|entry| (folder, entry.at)));
+            }
+        }
+        found
+    }
+
+    /// Where the last entry leads of each index file but the last.
+    fn full_index_files(&self, node: NodeId) -> Vec<(u64, u64)> {
+        let folder = format!("{STORE}/index");
+        let names = self.bases(node, &folder);
+        let full = names.split_last().map_or(&[][..], |(_, full)| full);
+        let last = |name: &u64| {
+            let bytes = self.world.cache_read(node, &format!("{folder}/{name:017}"), 0..u64::MAX)?;
+            let last = index::last(&bytes, self.settings.index_file)?;
+            Some((*name, last.0))
+        };
+        full.iter().filter_map(last).collect()
+    }
+
+    /// An operator is about to ask a broker for the deletion of what is old.
+    pub fn asks_to_delete(&self) {
+        self.lock().asked_to_delete = true;
     }
 
     /// A reader is told where a queue begins and ends.
