@@ -271,7 +271,7 @@ fn run_all(chosen: &[Mutant], arguments: &Arguments, recorded: Option<&[Entry]>)
                 Some(entries) => again(*mutant, entries),
                 None => hunt(*mutant, arguments.seeds),
             };
-            let (undisturbed, clean_failures) = undisturbed(*mutant, arguments.undisturbed);
+            let (undisturbed, clean_failures) = undisturbed(*mutant, arguments);
             result.0.undisturbed = undisturbed;
             result.1 += clean_failures;
             results.lock().expect("no panic while it is held").push(result);
@@ -341,10 +341,12 @@ fn again(mutant: Mutant, entries: &[Entry]) -> (Entry, u64) {
     (entry, clean_failures)
 }
 
-/// Seeds without their faults, until the bug is seen.
-fn undisturbed(mutant: Mutant, seeds: u64) -> (Undisturbed, u64) {
+/// Seeds without their faults, until the bug is seen. One that needs no fault has as many seeds to show itself as it has with
+/// faults: which seed does moves with each change of the code.
+fn undisturbed(mutant: Mutant, arguments: &Arguments) -> (Undisturbed, u64) {
     let because = seen_undisturbed(mutant).map(str::to_owned);
     let needs_its_fault = because.is_none();
+    let seeds = if needs_its_fault { arguments.undisturbed } else { arguments.seeds };
     let mut undisturbed = Undisturbed { needs_its_fault, because, ..Undisturbed::default() };
     let mut clean_failures = 0;
     for seed in 0..seeds {

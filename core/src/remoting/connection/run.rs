@@ -333,7 +333,7 @@ impl<R: Runtime, H: Handler<R>> Connection<R, H> {
                 return self.refuse_busy(&request, &key, remark);
             }
         }
-        if self.handler.runs_beside(request.code) && self.shared().later() >= self.limits.later_max {
+        if self.shared().later() >= self.limits.later_max && self.handler.runs_beside(request.code) {
             return self.refuse_busy(&request, &key, OVERLOAD.to_owned());
         }
         let permit = match self.handler.in_flight_limit(request.code).map(|limit| limit.enter()) {
