@@ -16,10 +16,12 @@ use hotfire_core::runtime::Runtime as _;
 use hotfire_core::store::DelayLevels;
 use hotfire_sim::{NodeId, SimRuntime, World};
 
+use crate::examine::{self, Examination};
 use crate::look_ups::LookUps;
 use crate::nodes::Nodes;
 use crate::plan::{Plan, Settings, names};
 use crate::restarted::Restarted;
+use crate::scenario::operators;
 use crate::witness::{STORE, Witness, is_broker};
 use crate::workload;
 use crate::{consume, operate, produce, store_alone};
@@ -44,6 +46,8 @@ pub struct Progress {
     pub deletions_asked: u32,
     /// What brokers are asked by key on the healed cluster.
     pub look_ups: LookUps,
+    /// What was asked for by bytes.
+    pub examination: Examination,
     /// What brokers and consumers say after the brokers' last start.
     pub restarted: Restarted,
     /// Slaves are masters from their next start on.
@@ -190,6 +194,10 @@ impl Cluster {
         if self.plan.settings.passing.is_some() {
             let (cluster, node) = (self.clone(), self.world.add_node("operator", address("operator")));
             self.world.boot(node, move |rt| operate::run(rt, cluster.clone()));
+        }
+        if self.plan.scenario == operators::NAME {
+            let (cluster, node) = (self.clone(), self.world.add_node(examine::NODE, address(examine::NODE)));
+            self.world.boot(node, move |rt| examine::run(rt, cluster.clone()));
         }
         for index in 0..self.plan.settings.producers {
             let (cluster, node) = (self.clone(), self.node(&names::producer(index)));

@@ -5,6 +5,7 @@
 //! | `draw`, `options`, `plan` | a seed into a plan: settings, workload, faults; the plan is what replays |
 //! | `faults`, `workload` | what is done to the cluster, and by its clients |
 //! | `cluster`, `nodes`, `produce`, `transact`, `consume`, `operate` | the nodes, what each is now, and the programs on them |
+//! | `examine`, `wire` | a program that asks nodes for everything the protocol has, by bytes of its own |
 //! | `history`, `witness` | what clients saw; held against raw disks as it happens, deletions too |
 //! | `platter` | an independent reader of a broker's raw disk |
 //! | `restarted` | what brokers know of groups after their last start, and where consumers go on then |
@@ -22,6 +23,7 @@ pub mod command;
 pub mod commits;
 pub mod consume;
 pub mod draw;
+pub mod examine;
 #[cfg(test)]
 mod failure_table;
 pub mod faults;
@@ -42,5 +44,6 @@ pub mod scenario;
 pub mod shares;
 pub mod store_alone;
 pub mod transact;
+pub mod wire;
 pub mod witness;
 pub mod workload;

@@ -11,8 +11,8 @@ use crate::plan::{
     Transactions, Workload,
 };
 use crate::scenario::{
-    self, Profile, delay, ordered, rebalance, replication as replicated, retry_dlq, topic_deletion,
-    transaction,
+    self, Profile, delay, operators, ordered, rebalance, replication as replicated, retry_dlq,
+    topic_deletion, transaction,
 };
 
 /// Messages of one batch, at most.
@@ -55,6 +55,11 @@ pub fn draw(scenario: &str, seed: u64) -> Option<Plan> {
         _ => None,
     };
     settings.passing = (scenario == topic_deletion::NAME).then(|| passing(&knob));
+    if scenario == operators::NAME {
+        // Whoever judges each answer wants to know each outcome, and one pull goes no further than a file of its queue.
+        settings.sync_flush_timeout_ms = 5_000;
+        settings.queue_file_bytes = settings.queue_file_bytes.max(20 * 50);
+    }
     // A whole batch must fit into one file.
     let batch_bytes =
         u64::from(BATCH_MAX * (workload.body_bytes + workload.property_bytes + RECORD_OVERHEAD));

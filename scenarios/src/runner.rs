@@ -23,6 +23,7 @@ use crate::cluster::Cluster;
 use crate::commits::{self, CommitWatch, Holders};
 use crate::consume;
 use crate::draw::Draw;
+use crate::examine;
 use crate::faults::strike::{Moment, NEVER_STEP, Striker, moments, set_disk_speed, set_network};
 use crate::history::{History, Place};
 use crate::look_ups;
@@ -36,7 +37,7 @@ use crate::platter::BrokerDisk;
 use crate::report::{Failure, Outcome, VerdictKind};
 use crate::restarted;
 use crate::routes::RouteWatch;
-use crate::scenario::{self, promote_by_hand};
+use crate::scenario::{self, operators, promote_by_hand};
 use crate::shares::shares;
 use crate::witness::CONFIG;
 use crate::workload;
@@ -216,6 +217,7 @@ impl Run {
         let healthy_from_ms = self.proof(&mut routes).await?;
         self.judge_running(healthy_from_ms)?;
         self.look_ups().await?;
+        self.examination().await?;
         self.expire().await?;
         self.rest(&mut routes).await?;
         self.settled(&mut routes, healed_ms).await?;
@@ -733,6 +735,17 @@ impl Run {
         Ok(())
     }
 
+    /// Every node is asked for everything, by bytes.
+    async fn examination(&self) -> Phase {
+        if self.cluster.plan.scenario != operators::NAME {
+            return Ok(());
+        }
+        self.cluster.progress(|progress| progress.examination.wanted = true);
+        let is_done = || self.cluster.progress(|progress| progress.examination.done);
+        self.wait_until("the examination has not come to its end", is_done).await?;
+        self.check()
+    }
+
     fn judge_dead_letters(&self, broker: &str, disk: &BrokerDisk) -> Verdict {
         let Some(delays) = &self.cluster.plan.settings.delays else { return Ok(()) };
         let fails = |id| workload::fails(&self.cluster.plan, id);
@@ -753,6 +766,7 @@ impl Run {
                 .and_then(|()| self.cluster.witness.judge_transactions(&name, &disk))
                 .and_then(|()| delay::offsets(&name, &image, CONFIG, &disk, deaths))
                 .and_then(|()| self.judge_dead_letters(&name, &disk))
+                .and_then(|()| examine::at_end(&self.cluster, &name, &disk))
                 .map_err(|broken| self.broken(broken))?;
             disks.insert(name, disk);
         }

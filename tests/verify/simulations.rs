@@ -37,6 +37,7 @@ pub fn twice(root: &Path) -> Result<Outcome> {
         "delay",
         "retry_dlq",
         "topic_deletion",
+        "operators",
         "replication",
         "promote_by_hand",
     ] {

@@ -25,6 +25,7 @@
 //! | SEARCH: what a queue has of a time, and what a pull by tags is given | `search` | on the healed cluster, by requests |
 //! | BOUNDS: where queues begin and end, and what a pull is given of them | `bounds` | on the healed cluster, by requests |
 //! | FILTER, by README: a SQL92 subscription is given what it asks for | `sql_filter` | at each delivery; that nothing is missing by I19 |
+//! | PROTOCOL: every request is answered by the specification, and what is refused is not stored | `protocol` | at each answer to the examining program, and on the raw disk at the end |
 //! | ENDS: a process ends when it is struck or told to stop, and a second one finds its directory in use | `ends` | at all times |
 //! | I19 LIVE | `progress` | while the healed cluster rests |
 //!
@@ -43,6 +44,7 @@ pub mod index_matches_log;
 pub mod no_phantom;
 pub mod position_order;
 pub mod progress;
+pub mod protocol;
 pub mod queue_matches_log;
 pub mod queue_order;
 pub mod refused_start;

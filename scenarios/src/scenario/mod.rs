@@ -6,6 +6,7 @@ pub mod delay;
 pub mod disk_loss_of_one_node;
 pub mod disk_trouble;
 pub mod mixed_flush;
+pub mod operators;
 pub mod ordered;
 pub mod partition;
 pub mod power_loss;
@@ -138,6 +139,7 @@ pub const ALL: &[&dyn Scenario] = &[
     &ordered::Ordered,
     &rebalance::Rebalance,
     &topic_deletion::TopicDeletion,
+    &operators::Operators,
 ];
 
 #[must_use]
