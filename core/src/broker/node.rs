@@ -259,6 +259,7 @@ fn store_config<R: Runtime>(rt: &R, config: &BrokerConfig) -> StoreConfig {
     let memory_bytes = rt.memory_bytes();
     StoreConfig {
         commit_log_dirs: commit_log_dirs(&settings.commit_log_dirs),
+        read_only_commit_log_dirs: commit_log_dirs(&settings.read_only_commit_log_dirs),
         commit_log_file_bytes: settings.commit_log_file_bytes,
         consume_queue_file_bytes: settings.consume_queue_file_bytes,
         flush: match settings.flush {

@@ -198,6 +198,8 @@ settings! {
         "storePathRootDir" root: String = "store".to_owned();
         /// One folder, or several with commas between them, among which the files are spread. Empty: `commitlog` in the root.
         "storePathCommitLog" commit_log_dirs: String = String::new();
+        /// Folders of the log whose files are read, and none is made or changed there.
+        "readOnlyCommitLogStorePaths" read_only_commit_log_dirs: String = String::new();
         "mappedFileSizeCommitLog" commit_log_file_bytes: u64 = 1 << 30;
         "mappedFileSizeConsumeQueue" consume_queue_file_bytes: u64 = 6_000_000;
         "flushDiskType" flush: FlushDisk = FlushDisk::Async;

@@ -142,8 +142,15 @@ impl Allocation {
     }
 
     async fn create<R: Runtime>(&self, log: &CommitLog<R>, base: u64) -> Result<(), ()> {
-        let made = mapped_file::create(log.rt(), log.dir_of(base), base, log.file_bytes(), log.backing());
-        let made = made.await;
+        let mut made = Err(io::ErrorKind::NotFound.into());
+        for dir in log.dirs_for(base) {
+            made = mapped_file::create(log.rt(), &dir, base, log.file_bytes(), log.backing()).await;
+            match &made {
+                Ok(_) => break,
+                // Another folder may lie on another disk.
+                Err(error) => tracing::warn!(dir, base, %error, "make a CommitLog file in this folder"),
+            }
+        }
         let outcome = match made {
             Ok((file, writer)) => {
                 log.rt().probe("store.file", base, log.file_bytes());

@@ -12,7 +12,7 @@
 //! Invariant: a deleted file lies below a checkpoint on disk: its queue entries are durable, so that no queue offset that
 //! was shown is given again, and behind it lies a durable record, so that the log never begins anew.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -27,6 +27,7 @@ use super::error::WhyNot;
 use super::index::Index;
 use super::mapped_file::MappedFile;
 use super::queue_flush::QueueFlush;
+use super::recovery::Paths;
 use super::retention::{AgeClock, Fill, Retention, local_hour};
 use crate::message::codec::{self, BLANK_BYTES, Check, Head};
 use crate::runtime::sync::Receiver;
@@ -42,6 +43,8 @@ pub(crate) struct Clean<R: Runtime> {
     retention: RwLock<Retention>,
     /// Of the log and of the queues: they may lie on different disks.
     log_folders: Vec<String>,
+    /// Of the log, in which no file is made.
+    read_only_folders: Vec<String>,
     queue_folder: String,
     log: Log<R>,
     queues: Arc<ConsumeQueues<R>>,
@@ -96,7 +99,7 @@ impl<R: Runtime> Clean<R> {
     pub fn new(
         rt: R,
         retention: Retention,
-        (log_folders, queue_folder): (Vec<String>, String),
+        paths: Paths,
         log: Log<R>,
         queues: Arc<ConsumeQueues<R>>,
         dispatch: Arc<Dispatch<R>>,
@@ -106,8 +109,9 @@ impl<R: Runtime> Clean<R> {
         Clean {
             rt,
             retention: RwLock::new(retention),
-            log_folders,
-            queue_folder,
+            log_folders: paths.commit_logs,
+            read_only_folders: paths.read_only,
+            queue_folder: paths.consume_queue,
             log,
             queues,
             dispatch,
@@ -219,21 +223,32 @@ impl<R: Runtime> Clean<R> {
     /// How full the fuller of the disks is; puts are refused, or taken again, accordingly.
     async fn fill(&self) -> Fill {
         let (mut fill, mut read_only) = (Fill::Normal, false);
+        let mut passed_over = BTreeSet::new();
         for folders in [self.log_folders.as_slice(), std::slice::from_ref(&self.queue_folder)] {
-            let mut emptiest = None;
+            let (mut emptiest, mut writable) = (None, false);
             for folder in folders {
                 match self.rt.disk_usage(folder).await {
                     Ok(usage) => {
                         let fill = self.retention().fill(usage);
                         // Java counts the emptiest of several folders of the log.
                         emptiest = Some(emptiest.map_or(fill, |other: Fill| other.min(fill)));
-                        read_only |= usage.read_only;
+                        writable |= !usage.read_only;
+                        // A file of several is made elsewhere; that which takes the appends is where it is.
+                        read_only |= usage.read_only && self.log.appends_in(folder);
+                        if usage.read_only || fill >= Fill::Forcible {
+                            passed_over.insert(folder.clone());
+                        }
                     }
-                    Err(error) => tracing::warn!(folder, %error, "look how full the disk is"),
+                    Err(error) => {
+                        writable = true;
+                        tracing::warn!(folder, %error, "look how full the disk is");
+                    }
                 }
             }
+            read_only |= !writable;
             fill = fill.max(emptiest.unwrap_or(Fill::Normal));
         }
+        self.log.pass_over(passed_over);
         let change = |why: WhyNot, begins: bool, ends: bool| {
             let refused = self.log.is_refused_because(why);
             if begins && !refused {
@@ -361,8 +376,14 @@ impl<R: Runtime> Clean<R> {
     }
 
     async fn sync_log_folders(&self) -> io::Result<()> {
-        for folder in &self.log_folders {
-            self.rt.sync_dir(folder).await?;
+        for folder in self.log_folders.iter().chain(&self.read_only_folders) {
+            match self.rt.sync_dir(folder).await {
+                // One that was taken away when its last file had gone.
+                Err(error)
+                    if error.kind() == io::ErrorKind::NotFound && self.read_only_folders.contains(folder) => {
+                }
+                synced => synced?,
+            }
         }
         Ok(())
     }

@@ -25,6 +25,7 @@ use super::config::{FlushMode, StoreConfig};
 use super::error::{PutError, WhyNot};
 use super::mapped_file::MappedFile;
 use super::mapped_file_queue::MappedFileQueue;
+use super::recovery::parent;
 use crate::message::codec::{self, BLANK_BYTES, Place, Prepared};
 use crate::runtime::sync::Watermark;
 use crate::runtime::{Backing, Mutant, Runtime, SegmentReader, SegmentWriter};
@@ -43,6 +44,8 @@ enum WhenFull {
 pub(crate) struct CommitLog<R: Runtime> {
     rt: R,
     dirs: Vec<String>,
+    /// Those of them in which no file is made while others are left: their disks are nearly full, or take no writes.
+    passed_over: Mutex<BTreeSet<String>>,
     flush: FlushMode,
     /// It copies its master's log and takes no puts.
     slave: bool,
@@ -143,6 +146,7 @@ impl<R: Runtime> CommitLog<R> {
         CommitLog {
             rt,
             dirs,
+            passed_over: Mutex::default(),
             flush: config.flush,
             slave: config.slave,
             backing,
@@ -174,10 +178,39 @@ impl<R: Runtime> CommitLog<R> {
         &self.rt
     }
 
-    /// The folder for the file that begins at `base`: Java spreads the files evenly, in the order of the folders' names.
-    pub fn dir_of(&self, base: u64) -> &str {
-        let index = (base / self.file_bytes()) % self.dirs.len() as u64;
-        self.dirs.get(index as usize).expect("the index is below their number")
+    /// The folders for the file that begins at `base`, in the order in which they are to be tried. Those that are passed over
+    /// come last.
+    ///
+    /// # Source
+    /// apache/rocketmq 5.x, `MultiPathMappedFileQueue#tryCreateMappedFile`, which knows the first alone: files are spread evenly
+    /// over the folders that are left, in the order of their names.
+    pub fn dirs_for(&self, base: u64) -> Vec<String> {
+        let passed_over = self.passed_over.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let (mut full, mut left): (Vec<String>, Vec<String>) =
+            self.dirs.iter().cloned().partition(|dir| passed_over.contains(dir));
+        let number = base / self.file_bytes();
+        let in_turn = |dirs: &mut Vec<String>| {
+            let first = number % (dirs.len() as u64).max(1);
+            dirs.rotate_left(first as usize);
+        };
+        in_turn(&mut left);
+        in_turn(&mut full);
+        left.extend(full);
+        left
+    }
+
+    /// No more files are made in `folders` while there are others.
+    pub fn pass_over(&self, folders: BTreeSet<String>) {
+        *self.passed_over.lock().unwrap_or_else(PoisonError::into_inner) = folders;
+    }
+
+    /// Whether appends need `folder`: the file that takes them, or the next one, lies there, or it is the only one of the log,
+    /// or none of the log's.
+    pub fn appends_in(&self, folder: &str) -> bool {
+        let of_log = self.dirs.iter().any(|dir| dir == folder);
+        let last = self.files.bases().into_iter().rev().take(2).filter_map(|base| self.files.find(base));
+        let appended: Vec<_> = last.filter(|file| file.end() > self.written.get()).collect();
+        !of_log || self.dirs.len() == 1 || appended.iter().any(|file| parent(&file.path) == folder)
     }
 
     pub fn file_bytes(&self) -> u64 {

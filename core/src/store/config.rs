@@ -54,6 +54,9 @@ pub struct StoreConfig {
     pub root: String,
     /// `storePathCommitLog`: one folder or several, among which the files are spread. None: `commitlog` in the root.
     pub commit_log_dirs: Vec<String>,
+    /// `readOnlyCommitLogStorePaths`: folders of the log whose files are read, and deleted when they expire. None is made or
+    /// changed there.
+    pub read_only_commit_log_dirs: Vec<String>,
     /// `mappedFileSizeCommitLog`.
     pub commit_log_file_bytes: u64,
     /// `mappedFileSizeConsumeQueue`; a multiple of 20.
@@ -150,6 +153,7 @@ impl StoreConfig {
         StoreConfig {
             root: root.into(),
             commit_log_dirs: Vec::new(),
+            read_only_commit_log_dirs: Vec::new(),
             commit_log_file_bytes: 1 << 30,
             consume_queue_file_bytes: 6_000_000,
             flush: FlushMode::Async,

@@ -111,6 +111,19 @@ pub enum RecoverError {
         "{folder}: expected a log, since {known}; found: no record. Is storePathCommitLog what it was when it was written?"
     )]
     LogMissing { folder: String, known: LogTrace },
+    /// One of several folders of the log is not there, and the log is not whole without it, or may not be.
+    #[error(
+        "{folder}: expected this folder of the log, found none, and the others have the log up to {at} only. Is its disk mounted? If it is a new one, make the folder"
+    )]
+    FolderMissing { folder: String, at: u64 },
+    /// What has to be written or removed is in a folder of `readOnlyCommitLogStorePaths`.
+    #[error(
+        "{file}: the log ends at {end}, so that this file has to be written, and its folder is one that is only read (readOnlyCommitLogStorePaths): move the file to another folder of the log"
+    )]
+    ReadOnlyFile { file: String, end: u64 },
+    /// No folder is left to make files in.
+    #[error("{setting}: every folder of the log is in readOnlyCommitLogStorePaths: one must take new files")]
+    NoFolder { setting: &'static str },
     /// Written by a broker in a form that this one does not read.
     #[error("{path}: {what}: this broker does not read them")]
     OtherForm { path: String, what: &'static str },
@@ -146,6 +159,15 @@ impl RecoverError {
                 | RecoverError::FileBase { .. }
                 | RecoverError::Damaged { .. }
                 | RecoverError::LogMissing { .. }
+                | RecoverError::FolderMissing { .. }
+        )
+    }
+
+    /// Files that were not found would explain it.
+    pub(crate) fn is_for_want_of_files(&self) -> bool {
+        matches!(
+            self,
+            RecoverError::FileMissing { .. } | RecoverError::Damaged { .. } | RecoverError::LogMissing { .. }
         )
     }
 

@@ -109,7 +109,10 @@ impl<R: Runtime> MessageStore<R> {
     /// [`RecoverError`]: nothing was changed, unless it is `Repair`.
     pub async fn open(rt: R, config: StoreConfig) -> Result<Arc<Self>, RecoverError> {
         config.check()?;
-        let paths = Paths::new(&config.root, &config.commit_log_dirs);
+        let paths = Paths::new(&config.root, &config.commit_log_dirs, &config.read_only_commit_log_dirs);
+        if paths.commit_logs.is_empty() {
+            return Err(RecoverError::NoFolder { setting: "storePathCommitLog" });
+        }
         let lock = take_lock(&rt, &paths).await?;
         let store = Self::open_locked(rt, config, paths, Look::AsRecovery).await?;
         store.lock.lock().unwrap_or_else(PoisonError::into_inner).replace(lock);
@@ -174,7 +177,7 @@ impl<R: Runtime> MessageStore<R> {
         let clean = Arc::new(Clean::new(
             rt.clone(),
             config.retention.clone(),
-            (paths.commit_logs.clone(), paths.consume_queue.clone()),
+            paths.clone(),
             log.clone(),
             queues.clone(),
             dispatch.clone(),

@@ -8,6 +8,7 @@ use super::checkpoint::{Checkpoint, NO_RECORD_CRC, Own, Positions};
 use super::commit_log::Recovered;
 use super::error::{RecoverError, ScanEnd};
 use super::mapped_file::{MappedFile, parse_file_name};
+use super::recovery::{Paths, parent};
 use crate::message::codec::{self, BLANK_BYTES, Check, Head, Record, RecordCrc, RecordError};
 use crate::runtime::storage::{Backing, DirEntry};
 use crate::runtime::{Mutant, Runtime, SegmentReader, SegmentWriter};
@@ -30,6 +31,10 @@ const CUT_PATIENCE: Duration = Duration::from_secs(1);
 /// The log's files as found, none changed yet.
 pub(crate) struct LogFiles<R: Runtime> {
     dirs: Vec<String>,
+    /// Files in them are only read.
+    read_only: Vec<String>,
+    /// The first of several folders that is not there.
+    pub missing_folder: Option<String>,
     file_bytes: u64,
     files: Vec<Found<R>>,
     /// Files that hold nothing of the log, to be removed: never used, or left by a cut that a crash interrupted.
@@ -170,13 +175,18 @@ impl<R: Runtime> LogFiles<R> {
     /// Of the system. Nothing was changed.
     pub async fn open(
         rt: &R,
-        dirs: &[String],
+        paths: &Paths,
         file_bytes: u64,
         backing: Backing,
     ) -> Result<LogFiles<R>, RecoverError> {
+        let Paths { commit_logs: dirs, read_only, .. } = paths;
         let mut refusals = Vec::new();
         let mut names = Vec::new();
-        for dir in dirs {
+        let mut missing_folder = None;
+        for dir in paths.log_folders() {
+            if dirs.len() + read_only.len() > 1 && missing_folder.is_none() && is_missing(rt, dir).await? {
+                missing_folder = Some(dir.clone());
+            }
             for entry in list(rt, dir).await? {
                 let path = format!("{dir}/{}", entry.name);
                 if entry.is_dir {
@@ -192,6 +202,16 @@ impl<R: Runtime> LogFiles<R> {
         }
         names.sort();
         let mut unused = Vec::new();
+        // A folder that took no file may have kept the name of it; the next one took it whole.
+        for index in (0..names.len()).rev() {
+            let Some((base, path, len)) = names.get(index) else { continue };
+            let beside = [index.checked_sub(1), index.checked_add(1)].into_iter().flatten();
+            let mut beside = beside.filter_map(|index| names.get(index));
+            let is_twice = beside.any(|(other, ..)| other == base);
+            if is_twice && is_zero(rt, path, *len).await? {
+                unused.push(names.remove(index).1);
+            }
+        }
         while let Some((_, path, len)) = names.last() {
             // A power loss while the file was made: it was never handed out for appends (S-18).
             if *len == 0 || (*len < file_bytes && is_zero(rt, path, *len).await?) {
@@ -215,11 +235,24 @@ impl<R: Runtime> LogFiles<R> {
         let mut files = Vec::with_capacity(names.len());
         for (base, path, len) in names {
             let len = usize::try_from(len).unwrap_or(usize::MAX);
+            let backing = if is_in(&path, read_only) { Backing::ReadOnly } else { backing };
             let writer =
                 rt.open_segment(&path, len, backing).await.map_err(RecoverError::io("map", &path))?;
             files.push(Found { file: MappedFile { base, path, reader: writer.reader() }, writer });
         }
-        Ok(LogFiles { dirs: dirs.to_vec(), file_bytes, files, unused, gap, newest, begins_at: 0, refusals })
+        let (dirs, read_only) = (dirs.clone(), read_only.clone());
+        Ok(LogFiles {
+            dirs,
+            read_only,
+            missing_folder,
+            file_bytes,
+            files,
+            unused,
+            gap,
+            newest,
+            begins_at: 0,
+            refusals,
+        })
     }
 
     /// One file by itself, to be read, whatever its length.
@@ -233,6 +266,8 @@ impl<R: Runtime> LogFiles<R> {
         let file = MappedFile { base, path: path.to_owned(), reader: writer.reader() };
         Ok(LogFiles {
             dirs: Vec::new(),
+            read_only: Vec::new(),
+            missing_folder: None,
             file_bytes: len,
             files: vec![Found { file, writer }],
             unused: Vec::new(),
@@ -254,6 +289,24 @@ impl<R: Runtime> LogFiles<R> {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Recovery would have to write to, or remove, a file in a folder that is only read.
+    ///
+    /// # Errors
+    /// `ReadOnlyFile`.
+    pub fn check_read_only(&self, scan: &Scan) -> Result<(), RecoverError> {
+        let (files, end) = (self.files.iter().map(|found| &found.file), scan.end);
+        let mut changed = files.filter(|file| end < file.end() && is_in(&file.path, &self.read_only));
+        match changed.next() {
+            Some(file) => Err(RecoverError::ReadOnlyFile { file: file.path.clone(), end }),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether the scan has found records of the log, or there are some below where it began.
+    pub fn has_records(&self, scan: &Scan) -> bool {
+        scan.end > self.min() || scan.records > 0
     }
 
     /// Whether `path` is the last file, with records of the log in it.
@@ -368,11 +421,12 @@ impl<R: Runtime> LogFiles<R> {
         untouched: bool,
         backing: Backing,
     ) -> Result<Recovered<R>, RecoverError> {
-        let LogFiles { dirs, files, mut unused, begins_at, .. } = self;
+        let LogFiles { dirs, read_only, files, mut unused, begins_at, .. } = self;
         let end = scan.end;
         let mut removed = false;
         // It is what says where an empty log begins.
         unused.retain(|path| begins_at == 0 || base_of(path) != Some(begins_at));
+        unused.retain(|path| !is_in(path, &read_only));
         for path in &unused {
             rt.remove(path).await.map_err(RecoverError::repair(path))?;
             removed = true;
@@ -385,7 +439,8 @@ impl<R: Runtime> LogFiles<R> {
                 removed = true;
                 continue;
             }
-            if !untouched && from < file.end() && file.base < end {
+            let is_written = !is_in(&file.path, &read_only);
+            if is_written && !untouched && from < file.end() && file.base < end {
                 make_durable(rt, &file, &mut own, from, end)
                     .await
                     .map_err(RecoverError::repair(&file.path))?;
@@ -413,6 +468,19 @@ impl<R: Runtime> LogFiles<R> {
         }
         rt.probe("store.recovered", from, end);
         Ok(Recovered { files: kept, writer, end, last_timestamp: scan.last_timestamp })
+    }
+}
+
+/// Whether the file `path` lies in one of `folders`.
+fn is_in(path: &str, folders: &[String]) -> bool {
+    folders.iter().any(|folder| parent(path) == folder)
+}
+
+async fn is_missing<R: Runtime>(rt: &R, dir: &str) -> Result<bool, RecoverError> {
+    match rt.list(dir).await {
+        Ok(_) => Ok(false),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
+        Err(error) => Err(RecoverError::io("list", dir)(error)),
     }
 }
 

@@ -41,8 +41,10 @@ pub(crate) const TIMER_LOG_NOTE: &str = "timerlog: a broker of 5.x has kept mess
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Paths {
     pub root: String,
-    /// A file is in one of them; Java spreads the files over several.
+    /// A file is in one of them, or of those that are only read; Java spreads the files over several.
     pub commit_logs: Vec<String>,
+    /// More folders with files of the log, in which none is made or changed.
+    pub read_only: Vec<String>,
     pub consume_queue: String,
     pub batch_consume_queue: String,
     pub index: String,
@@ -53,12 +55,19 @@ pub(crate) struct Paths {
 }
 
 impl Paths {
-    pub fn new(root: &str, commit_logs: &[String]) -> Paths {
-        let commit_logs =
+    /// All folders with files of the log.
+    pub fn log_folders(&self) -> impl Iterator<Item = &String> {
+        self.commit_logs.iter().chain(&self.read_only)
+    }
+
+    pub fn new(root: &str, commit_logs: &[String], read_only: &[String]) -> Paths {
+        let mut commit_logs =
             if commit_logs.is_empty() { vec![format!("{root}/commitlog")] } else { commit_logs.to_vec() };
+        commit_logs.retain(|dir| !read_only.contains(dir));
         Paths {
             root: root.to_owned(),
             commit_logs,
+            read_only: read_only.to_vec(),
             consume_queue: format!("{root}/consumequeue"),
             batch_consume_queue: format!("{root}/batchconsumequeue"),
             index: format!("{root}/index"),
@@ -141,7 +150,7 @@ pub(crate) async fn look<R: Runtime>(
 ) -> Result<Survey<R>, RecoverError> {
     let whole = look == Look::Whole;
     let clean = was_clean(rt, paths).await?;
-    let mut files = LogFiles::open(rt, &paths.commit_logs, config.commit_log_file_bytes, backing).await?;
+    let mut files = LogFiles::open(rt, paths, config.commit_log_file_bytes, backing).await?;
     let read = checkpoint::load(rt, &paths.checkpoint).await;
     let checkpoint = read.map_err(RecoverError::io("read", &paths.checkpoint))?;
     let mut dropped = DroppedTopics::load(rt, &paths.dropped).await?;
@@ -248,6 +257,7 @@ pub(crate) async fn look<R: Runtime>(
         let Some(gap) = gap else {
             let mut refusals = std::mem::take(&mut files.refusals);
             refusals.extend(files.check_gap(&scan).err());
+            refusals.extend(files.check_read_only(&scan).err());
             let durable = own.map_or(0, |own| own.queues_durable);
             if scan.end < durable && refusals.is_empty() && !rt.mutant(Mutant::DamageIsTheEnd) {
                 match files.file_at(scan.end) {
@@ -262,6 +272,14 @@ pub(crate) async fn look<R: Runtime>(
                     }
                     None => {}
                 }
+            }
+            // A disk that is not mounted: what lies on it is all that can be missing.
+            let java_end = own.is_none() && files.has_records(&scan);
+            if let Some(folder) = files.missing_folder.clone()
+                && (java_end || refusals.iter().any(RecoverError::is_for_want_of_files))
+            {
+                refusals.retain(|refusal| !refusal.is_for_want_of_files());
+                refusals.insert(0, RecoverError::FolderMissing { folder, at: scan.end });
             }
             refusals.extend(refuse_other_forms(rt, paths).await?);
             if refusals.is_empty()

@@ -43,11 +43,16 @@ pub async fn run(args: Args) -> Outcome {
         config.set("namesrvAddr", list).map_err(Failure::usage)?;
     }
     if let Some(dir) = &args.data {
-        let (root, dirs) = (config.store.root.clone(), commit_log_dirs(&config.store.commit_log_dirs));
-        let dir = path_text(dir)?;
-        if !dirs.is_empty() {
-            let dirs = moved_dirs(dirs, &root, dir).join(",");
-            config.set("storePathCommitLog", &dirs).map_err(Failure::usage)?;
+        let (store, dir) = (config.store.clone(), path_text(dir)?);
+        for (key, dirs) in [
+            ("storePathCommitLog", store.commit_log_dirs),
+            ("readOnlyCommitLogStorePaths", store.read_only_commit_log_dirs),
+        ] {
+            let dirs = commit_log_dirs(&dirs);
+            if !dirs.is_empty() {
+                let dirs = moved_dirs(dirs, &store.root, dir).join(",");
+                config.set(key, &dirs).map_err(Failure::usage)?;
+            }
         }
         config.set("storePathRootDir", dir).map_err(Failure::usage)?;
     }

@@ -42,8 +42,10 @@ impl Place {
         let dir = self.dir()?;
         let Some(file) = &self.config else { return Ok(StoreConfig::new(dir)) };
         let BrokerConfig { store: settings, index, delay, .. } = config_file::broker(Some(Path::new(file)))?;
+        let dirs = |setting: &str| moved_dirs(commit_log_dirs(setting), &settings.root, dir);
         Ok(StoreConfig {
-            commit_log_dirs: moved_dirs(commit_log_dirs(&settings.commit_log_dirs), &settings.root, dir),
+            commit_log_dirs: dirs(&settings.commit_log_dirs),
+            read_only_commit_log_dirs: dirs(&settings.read_only_commit_log_dirs),
             commit_log_file_bytes: settings.commit_log_file_bytes,
             consume_queue_file_bytes: settings.consume_queue_file_bytes,
             record_crc: settings.record_crc,

@@ -152,6 +152,18 @@ impl DiskControl<'_> {
         self.world.lock().count("disk.full");
     }
 
+    /// The partition of `folder` is full, if it is one by itself: no file can be made there. What is there has its blocks.
+    pub fn fill_folder(&self, folder: &str) {
+        let mut inner = self.world.lock();
+        inner.disk(self.node).full_folders.insert(names::normalize(folder));
+        inner.count("disk.full_folder");
+    }
+
+    /// It has room again.
+    pub fn empty_folder(&self, folder: &str) {
+        self.world.lock().disk(self.node).full_folders.remove(&names::normalize(folder));
+    }
+
     /// The space taken by [`Self::fill`] is free again.
     pub fn empty(&self) {
         self.change(|faults| faults.foreign_blocks = 0);

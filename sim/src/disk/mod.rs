@@ -80,6 +80,8 @@ pub(crate) struct Disk {
     node: NodeId,
     key: Key,
     faults: DiskFaults,
+    /// Folders on partitions of their own that are full.
+    full_folders: BTreeSet<String>,
     names: Names,
     inodes: BTreeMap<u64, Inode>,
     next_inode: u64,
@@ -102,6 +104,7 @@ impl Disk {
             node,
             key,
             faults: DiskFaults::default(),
+            full_folders: BTreeSet::new(),
             names: Names::default(),
             inodes: BTreeMap::new(),
             next_inode: 0,

@@ -166,7 +166,8 @@ impl Storage for SimRuntime {
             let wall_ms = inner.wall_ms(self.node());
             let disk = self.writable_disk(inner)?;
             disk.names.can_create(&path)?;
-            if disk.free_blocks() == 0 {
+            let is_full = path.rsplit_once('/').is_some_and(|(folder, _)| disk.full_folders.contains(folder));
+            if disk.free_blocks() == 0 || is_full {
                 return Err(io::ErrorKind::StorageFull.into());
             }
             let inode = disk.new_inode(wall_ms);
@@ -297,7 +298,11 @@ impl Storage for SimRuntime {
             disk.names.folder(&dir)?;
             Ok(DiskUsage {
                 total: disk.faults.capacity,
-                available: disk.free_blocks() * PAGE as u64,
+                available: if disk.full_folders.contains(&dir) {
+                    0
+                } else {
+                    disk.free_blocks() * PAGE as u64
+                },
                 read_only: disk.faults.read_only,
             })
         })

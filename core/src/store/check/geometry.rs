@@ -15,7 +15,7 @@ pub(crate) async fn with_lengths_of_files<R: Runtime>(
 ) -> StoreConfig {
     let mut config = base.clone();
     let mut log = Vec::new();
-    for dir in &paths.commit_logs {
+    for dir in paths.log_folders() {
         log.extend(files(rt, dir).await);
     }
     log.sort_unstable();

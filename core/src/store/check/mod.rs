@@ -122,7 +122,7 @@ struct Checked {
 /// `InUse` while a broker runs on it, `Io` when the directory itself cannot be read.
 pub(crate) async fn lock_if_there<R: Runtime>(rt: &R, root: &str) -> Result<Option<R::Lock>, RecoverError> {
     rt.list(root).await.map_err(RecoverError::io("list", root))?;
-    let path = Paths::new(root, &[]).lock;
+    let path = Paths::new(root, &[], &[]).lock;
     if rt.stat(&path).await.is_err() {
         return Ok(None);
     }
@@ -135,7 +135,7 @@ pub(crate) async fn lock_if_there<R: Runtime>(rt: &R, root: &str) -> Result<Opti
 
 /// The settings with which the files below `root` can be read.
 pub(crate) async fn config_for<R: Runtime>(rt: &R, root: &str, base: &StoreConfig) -> (StoreConfig, Paths) {
-    let paths = Paths::new(root, &base.commit_log_dirs);
+    let paths = Paths::new(root, &base.commit_log_dirs, &base.read_only_commit_log_dirs);
     let base = StoreConfig { root: root.to_owned(), ..base.clone() };
     (geometry::with_lengths_of_files(rt, &paths, &base).await, paths)
 }
@@ -319,6 +319,9 @@ impl Damage {
             RecoverError::FileName { file } | RecoverError::FileBase { file, .. } => (file, 0),
             RecoverError::FileMissing { file, .. } => (file, 0),
             RecoverError::Damaged { at, .. } => return Some(Damage { at: *at, why: refusal.to_string() }),
+            RecoverError::FolderMissing { at, .. } => {
+                return Some(Damage { at: *at, why: refusal.to_string() });
+            }
             RecoverError::LogMissing { .. } | RecoverError::OtherForm { .. } => {
                 return Some(Damage { at: 0, why: refusal.to_string() });
             }

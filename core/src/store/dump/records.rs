@@ -20,7 +20,7 @@ pub(super) async fn show<R: Runtime>(
     out: &mut Out<'_>,
 ) -> Result<(), RecoverError> {
     let mut files = Vec::new();
-    for dir in &paths.commit_logs {
+    for dir in paths.log_folders() {
         for entry in list(rt, dir).await?.into_iter().filter(|entry| !entry.is_dir) {
             let path = format!("{dir}/{}", entry.name);
             match parse_file_name(&entry.name) {
