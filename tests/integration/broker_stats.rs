@@ -91,3 +91,55 @@ fn the_settings_in_force_are_shown() {
         broker.stop().await.expect("a clean stop");
     });
 }
+
+#[test]
+fn what_was_put_is_told_in_records_by_how_long_it_took() {
+    run(async {
+        let dir = TempDir::new("put-times");
+        for config in [config(), sync_flush()] {
+            let broker = start(&dir, &config).await;
+            let client = Client::of(&broker);
+            client.done(create_topic("Times", 1)).await;
+            let state = || async {
+                let answer = client.done(RemotingCommand::request(ask::GET_BROKER_RUNTIME_INFO)).await;
+                KvTable::parse(&answer.body.to_bytes()).expect("a table").table
+            };
+            let number = |state: &std::collections::BTreeMap<String, String>, key: &str| -> f64 {
+                state[key].parse().unwrap_or_else(|_| panic!("{key} is a number, found {}", state[key]))
+            };
+            let before = state().await;
+            for number in 0..3 {
+                client.done(send(&send_header("Times", 0, "KEYS\u{1}k"), format!("m{number}"))).await;
+            }
+            let after = state().await;
+            let grown = |key| number(&after, key) - number(&before, key);
+            assert_eq!(grown("putMessageTimesTotal"), 3.0);
+            assert_eq!(grown("putMessageSizeTotal"), grown("commitLogMaxOffset"));
+            assert_eq!(number(&after, "putMessageAverageSize"), grown("putMessageSizeTotal") / 3.0);
+            // As an exporter reads it.
+            let classes = after["putMessageDistributeTime"].split(' ').filter(|class| !class.is_empty());
+            let counts: Vec<u64> = classes
+                .map(|class| class.rsplit_once(':').expect("a count").1.parse().expect("a number"))
+                .collect();
+            assert_eq!((counts.len(), counts.iter().sum::<u64>()), (13, 3));
+            for key in [
+                "putMessageEntireTimeMax",
+                "getMessageEntireTimeMax",
+                "putLatency99",
+                "putLatency999",
+                "dispatchMaxBuffer",
+                "queryThreadPoolQueueCapacity",
+                "litePullThreadPoolQueueHeadWaitTimeMills",
+                "ackThreadPoolQueueCapacity",
+                "EndTransactionThreadPoolQueueCapacity",
+                "timerEnqueueTps",
+            ] {
+                number(&after, key);
+            }
+            assert_eq!(after["remainTransientStoreBufferNumbs"], i32::MAX.to_string());
+            let capacity = &after["commitLogDirCapacity"];
+            assert!(capacity.starts_with("Total : ") && capacity.ends_with("iB."), "{capacity}");
+            broker.stop().await.expect("a clean stop");
+        }
+    });
+}

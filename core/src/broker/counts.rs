@@ -105,6 +105,50 @@ fn per_second(sum: u64, from: Mono, to: Mono) -> f64 {
     if seconds > 0.0 { sum as f64 / seconds } else { 0.0 }
 }
 
+/// How long puts took: at most so many whole ms, and Java's name of each class; the last has no bound.
+pub(crate) const PUT_TIMES: [(u64, &str); 13] = [
+    (0, "[<=0ms]"),
+    (9, "[0~10ms]"),
+    (49, "[10~50ms]"),
+    (99, "[50~100ms]"),
+    (199, "[100~200ms]"),
+    (499, "[200~500ms]"),
+    (999, "[500ms~1s]"),
+    (1_999, "[1~2s]"),
+    (2_999, "[2~3s]"),
+    (3_999, "[3~4s]"),
+    (4_999, "[4~5s]"),
+    (9_999, "[5~10s]"),
+    (u64::MAX, "[10s~]"),
+];
+/// Looks from which on the times of puts are counted anew, a minute.
+const PUT_TIMES_LOOKS: u64 = 6;
+
+/// How many puts took how long, by [`PUT_TIMES`].
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub(crate) struct PutTimes(pub [u64; PUT_TIMES.len()]);
+
+impl PutTimes {
+    /// # Source
+    /// apache/rocketmq 4.9.7, `StoreStatsService#putMessageDistributeTimeToString`, with the blank at its end.
+    pub fn by_class(&self) -> String {
+        PUT_TIMES.iter().zip(self.0).map(|((_, name), count)| format!("{name}:{count} ")).collect()
+    }
+
+    /// The time in ms that this part of the puts, 0 to 1, did not exceed: the bound of its class, or `max_ms` where that is less.
+    pub fn not_exceeded_by(&self, part: f64, max_ms: u64) -> u64 {
+        let wanted = (self.0.iter().sum::<u64>() as f64 * part).ceil() as u64;
+        let mut counted = 0;
+        for ((bound, _), count) in PUT_TIMES.iter().zip(self.0) {
+            counted += count;
+            if counted >= wanted {
+                return max_ms.min(*bound);
+            }
+        }
+        max_ms
+    }
+}
+
 /// Counts of a whole broker.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub(crate) struct Totals {
@@ -113,11 +157,15 @@ pub(crate) struct Totals {
     /// Requests that put something.
     pub put_times: u64,
     pub put_failed: u64,
+    /// The longest that a put took until it was answered, in ms.
+    pub put_ms_max: u64,
     /// Messages that reads have given.
     pub got_messages: u64,
     /// Reads that gave some, and those that gave none.
     pub found_times: u64,
     pub missed_times: u64,
+    /// The longest that a read took, in ms.
+    pub get_ms_max: u64,
 }
 
 #[derive(Default)]
@@ -126,9 +174,23 @@ struct AtomicTotals {
     put_bytes: AtomicU64,
     put_times: AtomicU64,
     put_failed: AtomicU64,
+    put_ms_max: AtomicU64,
+    put_lasted: [AtomicU64; PUT_TIMES.len()],
     got_messages: AtomicU64,
     found_times: AtomicU64,
     missed_times: AtomicU64,
+    get_ms_max: AtomicU64,
+}
+
+fn whole_ms(lasted: Duration) -> u64 {
+    u64::try_from(lasted.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Almost never writes: the line is in every core's cache.
+fn raise(max: &AtomicU64, value: u64) {
+    if value > max.load(Ordering::Relaxed) {
+        max.fetch_max(value, Ordering::Relaxed);
+    }
 }
 
 impl AtomicTotals {
@@ -139,10 +201,23 @@ impl AtomicTotals {
             put_bytes: of(&self.put_bytes),
             put_times: of(&self.put_times),
             put_failed: of(&self.put_failed),
+            put_ms_max: of(&self.put_ms_max),
             got_messages: of(&self.got_messages),
             found_times: of(&self.found_times),
             missed_times: of(&self.missed_times),
+            get_ms_max: of(&self.get_ms_max),
         }
+    }
+
+    fn put_lasted(&self, lasted: Duration) {
+        let ms = whole_ms(lasted);
+        let class = PUT_TIMES.iter().position(|(bound, _)| ms <= *bound).unwrap_or_default();
+        self.put_lasted[class].fetch_add(1, Ordering::Relaxed);
+        raise(&self.put_ms_max, ms);
+    }
+
+    fn put_times(&self) -> PutTimes {
+        PutTimes(self.put_lasted.each_ref().map(|count| count.load(Ordering::Relaxed)))
     }
 }
 
@@ -161,8 +236,9 @@ pub(crate) struct GroupCounts {
 }
 
 impl GroupCounts {
-    /// A read has given so much.
-    pub fn got(&self, messages: usize, bytes: usize) {
+    /// A read has given so much, after so long.
+    pub fn got(&self, messages: usize, bytes: usize, lasted: Duration) {
+        raise(&self.totals.get_ms_max, whole_ms(lasted));
         if messages == 0 {
             self.totals.missed_times.fetch_add(1, Ordering::Relaxed);
             return;
@@ -186,6 +262,8 @@ struct Past {
     number: u64,
     day: i64,
     mornings: Mornings,
+    /// What was counted when the times of puts were last counted anew.
+    put_times: PutTimes,
 }
 
 /// Java's names of what can be asked for.
@@ -220,15 +298,31 @@ impl Counts {
                 number: 0,
                 day: local_day(&rt),
                 mornings: Mornings::default(),
+                put_times: PutTimes::default(),
             }),
             cluster,
             now: Box::new(move || rt.now()),
         }
     }
 
-    /// So many messages were put into `topic`: where they are stored, be it to wait there for their delay or their commit.
-    pub fn put(&self, topic: &str, messages: usize, bytes: usize) {
-        let (messages, bytes) = (messages as u64, bytes as u64);
+    /// A put is answered now whose request came at `came`.
+    pub fn put_since(&self, came: Mono) {
+        self.totals.put_lasted((self.now)().since(came));
+    }
+
+    /// How long the puts of this minute took.
+    ///
+    /// # Source
+    /// apache/rocketmq 4.9.7, `StoreStatsService#initPutMessageDistributeTime`: counted anew each minute.
+    pub fn put_times(&self) -> PutTimes {
+        let (mut now, then) = (self.totals.put_times(), self.past().put_times);
+        now.0.iter_mut().zip(then.0).for_each(|(now, then)| *now = now.saturating_sub(then));
+        now
+    }
+
+    /// So many messages were put into `topic`, as records of so many bytes: where they are stored, be it to wait there for their delay or their commit.
+    pub fn put(&self, topic: &str, messages: usize, bytes: u64) {
+        let messages = messages as u64;
         self.totals.put_times.fetch_add(1, Ordering::Relaxed);
         self.totals.put_messages.fetch_add(messages, Ordering::Relaxed);
         self.totals.put_bytes.fetch_add(bytes, Ordering::Relaxed);
@@ -372,6 +466,9 @@ impl Counts {
             while past.looks.len() > LOOKS_OF_TOTALS {
                 past.looks.pop_front();
             }
+            if past.number.is_multiple_of(PUT_TIMES_LOOKS) {
+                past.put_times = self.totals.put_times();
+            }
             if past.day != day {
                 past.day = day;
                 past.mornings = Mornings {
@@ -424,6 +521,26 @@ mod tests {
         assert!((seen.stats_minute.tps - 130.0 / 70.0).abs() < 1e-9);
         assert_eq!(seen.stats_hour.sum, 3_670);
         assert_eq!(seen.stats_day.sum, 6_070);
+    }
+
+    #[test]
+    fn times_of_puts_are_told_by_class_and_by_the_longest() {
+        let totals = AtomicTotals::default();
+        for ms in [0, 0, 1, 9, 10, 199, 200, 999, 1_000, 9_999, 10_000, 70_000] {
+            totals.put_lasted(Duration::from_millis(ms) + Duration::from_micros(900));
+        }
+        let times = totals.put_times();
+        assert_eq!(
+            times.by_class(),
+            "[<=0ms]:2 [0~10ms]:2 [10~50ms]:1 [50~100ms]:0 [100~200ms]:1 [200~500ms]:1 [500ms~1s]:1 \
+             [1~2s]:1 [2~3s]:0 [3~4s]:0 [4~5s]:0 [5~10s]:1 [10s~]:2 "
+        );
+        assert_eq!(totals.read().put_ms_max, 70_000);
+        assert_eq!(
+            [0.1, 0.5, 0.75, 0.99].map(|part| times.not_exceeded_by(part, 70_000)),
+            [0, 199, 1_999, 70_000]
+        );
+        assert_eq!(PutTimes::default().not_exceeded_by(0.99, 0), 0);
     }
 
     #[test]

@@ -252,7 +252,7 @@ impl<R: Runtime> Handler<R> for BrokerHandler<R> {
             return Answer::Now(Refusal::new(response::SLAVE_NOT_AVAILABLE, remark).answer());
         }
         match Class::of(request.code) {
-            Class::Send => self.sends.handle(connection.peer(), &request).await,
+            Class::Send => self.sends.handle((connection.peer(), connection.last_read()), &request).await,
             Class::SendBack => self.send_backs.handle(&request).await,
             Class::Reply => self.replies.handle(connection.peer(), request).await,
             Class::Pull | Class::LitePull => self.pulls.handle(connection, &request).await,

@@ -269,12 +269,14 @@ async fn read<R: Runtime>(rt: &R, store: &MessageStore<R>, pull: &CheckedPull) -
     let by_properties: &(dyn Fn(&str) -> bool + Sync) = &by_properties;
     let filter = ReadFilter { by_tag: &by_tag, by_properties: expression.map(|_| by_properties) };
     let count_max = pull.count_max + usize::from(rt.mutant(Mutant::OneMoreThanAsked));
+    let began = rt.now();
     let mut read = store.get_filtered(&pull.topic, pull.queue, pull.offset, count_max, filter).await;
     if read.status == GetStatus::OffsetOverflowBadly && rt.mutant(Mutant::OverflowGoesToMin) {
         read.next_begin = read.min;
     }
     if let Some(counts) = &pull.counts {
-        counts.got(read.count, read.messages.iter().map(|run| run.len()).sum());
+        let bytes = read.messages.iter().map(|run| run.len()).sum();
+        counts.got(read.count, bytes, rt.now().since(began));
     }
     read
 }

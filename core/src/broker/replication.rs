@@ -25,9 +25,10 @@ use crate::remoting::codes::response;
 use crate::remoting::connection::{Answer, Reached, Response};
 use crate::remoting::peer::Peers;
 use crate::runtime::sync::{Receiver, Sender, watch};
-use crate::runtime::{Mutant, Runtime, Task};
+use crate::runtime::{Mono, Mutant, Runtime, Task};
 use crate::store::MessageStore;
 
+use super::counts::Counts;
 use super::node::{StartError, Tables};
 use super::refusal::answer;
 use super::slave_sync::SlaveSync;
@@ -274,26 +275,30 @@ impl SlaveWait {
     }
 
     /// `answer` when so many `slaves` have the log up to `end`. A slave is given flushed bytes only where the master waits
-    /// for its flush, so that one wait stands for both.
+    /// for its flush, so that one wait stands for both. The request came at `came`.
     pub fn answer<R: Runtime>(
         &self,
         rt: &R,
         store: &Arc<MessageStore<R>>,
         answer: Response,
         (slaves, end): (usize, u64),
+        (counts, came): (Arc<Counts>, Mono),
     ) -> Answer {
         if rt.mutant(Mutant::AckBeforeSlave) {
             return now(answer);
         }
         let store = store.clone();
-        let finish = move |reached| match reached {
-            Reached::Yes => answer,
-            _ if !store.keep(end) => super::send_message::not_kept(),
-            Reached::TimedOut | Reached::Failed => with_status(
-                answer,
-                response::FLUSH_SLAVE_TIMEOUT,
-                "stored, but not enough slaves have said that they have it",
-            ),
+        let finish = move |reached| {
+            counts.put_since(came);
+            match reached {
+                Reached::Yes => answer,
+                _ if !store.keep(end) => super::send_message::not_kept(),
+                Reached::TimedOut | Reached::Failed => with_status(
+                    answer,
+                    response::FLUSH_SLAVE_TIMEOUT,
+                    "stored, but not enough slaves have said that they have it",
+                ),
+            }
         };
         let early = rt.mutant(Mutant::SlaveWaitEndsEarly);
         let timeout_ms = if early { self.timeout_ms / 8 } else { self.timeout_ms };

@@ -73,7 +73,7 @@ impl<R: Runtime> Replies<R> {
             if stored {
                 // Its fields are looked at here before they are written.
                 request.serialize_type = SerializeType::RocketMq;
-                let answer = settled(&rt, sends.handle(peer, &request).await).await;
+                let answer = settled(&rt, sends.handle((peer, rt.now()), &request).await).await;
                 if let Some(answer) = answer.filter(|answer| is_stored(answer.code)) {
                     return answer;
                 }

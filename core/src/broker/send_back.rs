@@ -69,6 +69,7 @@ impl<R: Runtime> SendBack<R> {
     /// # Source
     /// apache/rocketmq 4.9.7, `SendMessageProcessor#asyncConsumerSendMsgBack`.
     async fn put_back(&self, request: &RemotingCommand) -> Result<Answer, Refusal> {
+        let came = self.rt.now();
         let header: ConsumerSendMsgBackHeader = request.header()?;
         let store_host = self.sends.store_host()?;
         let Some(group) = self.groups.get_or_create(&header.group).await? else {
@@ -120,12 +121,12 @@ impl<R: Runtime> SendBack<R> {
         };
         let put = self.store.put_again(&back).await;
         let put = put.map_err(|error| Refusal::new(response::SYSTEM_ERROR, error.to_string()))?;
-        self.counts.put(back.topic, 1, back.body.len());
+        self.counts.put(back.topic, 1, put.bytes());
         self.counts.sent_back(&message.topic, &header.group);
         if self.rt.mutant(Mutant::SendBackUnflushed) {
             return Ok(Answer::Now(answer(response::SUCCESS)));
         }
-        let safe = self.sends.when_safe(answer(response::SUCCESS).into(), put.end, (true, need));
+        let safe = self.sends.when_safe(answer(response::SUCCESS).into(), (put.end, came), (true, need));
         let rt = self.rt.clone();
         Ok(or_kept(safe, move || rt.probe("broker.handed_back", put.physical_offset, put.end)))
     }

@@ -24,7 +24,7 @@ use crate::remoting::connection::{Answer, Reached, Response};
 use crate::remoting::headers::SendMessageHeader;
 use crate::remoting::{JsonAnswer, JsonFields, RemotingCommand, SerializeType};
 use crate::runtime::sync::Watermark;
-use crate::runtime::{Mutant, Runtime};
+use crate::runtime::{Mono, Mutant, Runtime};
 use crate::store::{Appended, AppendedBatch, MessageStore, PutError, WhyNot};
 
 use super::counts::Counts;
@@ -140,8 +140,9 @@ impl<R: Runtime> SendMessage<R> {
         self.store_host.get().copied().ok_or_else(starting)
     }
 
-    pub async fn handle(&self, peer: SocketAddr, request: &RemotingCommand) -> Answer {
-        match self.send(peer, request).await {
+    /// A request of `peer` that came at `came`.
+    pub async fn handle(&self, (peer, came): (SocketAddr, Mono), request: &RemotingCommand) -> Answer {
+        match self.send((peer, came), request).await {
             Ok(answer) => answer,
             Err(refusal) => {
                 self.counts.put_failed();
@@ -157,7 +158,11 @@ impl<R: Runtime> SendMessage<R> {
         answer
     }
 
-    async fn send(&self, peer: SocketAddr, request: &RemotingCommand) -> Result<Answer, Refusal> {
+    async fn send(
+        &self,
+        (peer, came): (SocketAddr, Mono),
+        request: &RemotingCommand,
+    ) -> Result<Answer, Refusal> {
         let store_host = self.store_host()?;
         let header = SendMessageHeader::decode_send(request.code, &request.ext)?;
         let topic = self.topic_of(&header).await?;
@@ -223,7 +228,7 @@ impl<R: Runtime> SendMessage<R> {
                 }
                 id::push_offset_message_id(&mut ids, store_host, *offset);
             }
-            self.counts.put(&target.0, put.physical_offsets.len(), body.len());
+            self.counts.put(&target.0, put.physical_offsets.len(), put.bytes());
             (put.queue_offset, put.end)
         } else {
             let put = self.put(&message, wants.delay_level > 0).await?;
@@ -236,8 +241,9 @@ impl<R: Runtime> SendMessage<R> {
                 SerializeType::Json => Response::Json(self.sent_json(place, &wants)),
                 SerializeType::RocketMq => Response::Command(self.sent(place, &wants)),
             };
-            return Ok(self.when_safe(answer, end, (wants.flush, need)));
+            return Ok(self.when_safe(answer, (end, came), (wants.flush, need)));
         }
+        self.counts.put_since(came);
         Ok(match request.serialize_type {
             SerializeType::Json => Answer::NowJson(self.sent_json(place, &wants)),
             SerializeType::RocketMq => Answer::Now(self.sent(place, &wants)),
@@ -312,7 +318,7 @@ impl<R: Runtime> SendMessage<R> {
         let delayed = may_be_delayed.then(|| Delayed::by_property(message, level_count)).flatten();
         let stored = delayed.as_ref().map_or(*message, |delayed| delayed.message(message));
         let put = self.store.put(&stored).await?;
-        self.counts.put(stored.topic, 1, stored.body.len());
+        self.counts.put(stored.topic, 1, put.bytes());
         Ok(put)
     }
 
@@ -324,7 +330,7 @@ impl<R: Runtime> SendMessage<R> {
         let delayed = Delayed::by_property(message, self.store.config().delay_levels_ms.len());
         let stored = delayed.as_ref().map_or(*message, |delayed| delayed.message(message));
         let put = self.store.put_again(&stored).await?;
-        self.counts.put(stored.topic, 1, stored.body.len());
+        self.counts.put(stored.topic, 1, put.bytes());
         Ok(put)
     }
 
@@ -372,9 +378,9 @@ impl<R: Runtime> SendMessage<R> {
         Err(Refusal::new(response::NO_PERMISSION, "sending transaction messages to this broker is forbidden"))
     }
 
-    /// `answer` when what was put without waiting for its flush is stored, up to `end`.
-    pub fn stored(&self, answer: RemotingCommand, end: u64) -> Answer {
-        if self.store.must_wait() { self.when_kept(answer.into(), end) } else { Answer::Now(answer) }
+    /// `answer` when what was put without waiting for its flush is stored, up to `end`; its request came at `came`.
+    pub fn stored(&self, answer: RemotingCommand, end: u64, came: Mono) -> Answer {
+        self.when_safe(answer.into(), (end, came), (false, None))
     }
 
     /// What a send needs of slaves, before it is stored; `None` when it does not wait for any.
@@ -402,12 +408,20 @@ impl<R: Runtime> SendMessage<R> {
     }
 
     /// `answer` when the log up to `end` is as safe as the settings say; a message that does not wait is safe when it
-    /// outlives the process.
-    pub fn when_safe(&self, mut answer: Response, end: u64, (waits, need): (bool, Option<Need>)) -> Answer {
+    /// outlives the process. Its request came at `came`.
+    pub fn when_safe(
+        &self,
+        mut answer: Response,
+        (end, came): (u64, Mono),
+        (waits, need): (bool, Option<Need>),
+    ) -> Answer {
         if let (Some(slave_wait), Some(need)) = (&self.slave_wait, need) {
             match slave_wait.slaves(need, end) {
                 Some(0) => {}
-                Some(slaves) => return slave_wait.answer(&self.rt, &self.store, answer, (slaves, end)),
+                Some(slaves) => {
+                    let since = (self.counts.clone(), came);
+                    return slave_wait.answer(&self.rt, &self.store, answer, (slaves, end), since);
+                }
                 None => {
                     answer =
                         with_status(answer, response::SLAVE_NOT_AVAILABLE, "stored, but no slave is near");
@@ -415,14 +429,17 @@ impl<R: Runtime> SendMessage<R> {
             }
         }
         match (self.store.must_wait(), waits) {
-            (true, true) => self.when_durable(answer, end),
-            (true, false) => self.when_kept(answer, end),
-            (false, _) => now(answer),
+            (true, true) => self.when_durable(answer, end, came),
+            (true, false) => self.when_kept(answer, end, came),
+            (false, _) => {
+                self.counts.put_since(came);
+                now(answer)
+            }
         }
     }
 
     /// `answer` when the log is durable up to `end`.
-    fn when_durable(&self, answer: Response, end: u64) -> Answer {
+    fn when_durable(&self, answer: Response, end: u64, came: Mono) -> Answer {
         let store = self.store.clone();
         let finish = move |reached| match reached {
             Reached::Yes => answer,
@@ -430,28 +447,32 @@ impl<R: Runtime> SendMessage<R> {
             Reached::TimedOut => not_known_durable(answer, "the flush did not end in time"),
             Reached::Failed => not_known_durable(answer, "the flush failed"),
         };
-        self.when_reached(self.store.durable(), end, finish)
+        self.when_reached(self.store.durable(), (end, came), finish)
     }
 
     /// `answer` when the log outlives the process up to `end`.
-    fn when_kept(&self, answer: Response, end: u64) -> Answer {
+    fn when_kept(&self, answer: Response, end: u64, came: Mono) -> Answer {
         let store = self.store.clone();
         let finish =
             move |reached| if reached == Reached::Yes || store.keep(end) { answer } else { not_kept() };
-        self.when_reached(self.store.committed(), end, finish)
+        self.when_reached(self.store.committed(), (end, came), finish)
     }
 
     fn when_reached(
         &self,
         mark: &Watermark,
-        end: u64,
+        (end, came): (u64, Mono),
         finish: impl FnOnce(Reached) -> Response + Send + 'static,
     ) -> Answer {
+        let counts = self.counts.clone();
         Answer::WhenReached {
             mark: mark.clone(),
             position: end,
             deadline: self.rt.now().after_ms(self.flush_timeout_ms),
-            finish: Box::new(finish),
+            finish: Box::new(move |reached| {
+                counts.put_since(came);
+                finish(reached)
+            }),
         }
     }
 

@@ -12,6 +12,14 @@ pub struct Appended {
     pub store_timestamp: i64,
 }
 
+impl Appended {
+    /// Of the record.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.end - self.physical_offset
+    }
+}
+
 /// Where a batch was put: its members lie one behind the other, with queue offsets that rise by one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AppendedBatch {
@@ -21,6 +29,14 @@ pub struct AppendedBatch {
     /// Queue offset of the first member.
     pub queue_offset: i64,
     pub store_timestamp: i64,
+}
+
+impl AppendedBatch {
+    /// Of all records.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.physical_offsets.first().map_or(0, |first| self.end - first)
+    }
 }
 
 /// Outcome of a read, as Java names it.

@@ -305,7 +305,7 @@ impl<R: Runtime> Schedule<R> {
         match self.store.put_again(&due(&message, destination)).await {
             Ok(put) => {
                 self.rt.probe("schedule.delivered", at, put.physical_offset);
-                self.counts.put(destination.0, 1, message.body.len());
+                self.counts.put(destination.0, 1, put.bytes());
                 Delivery::Stored(put.end)
             }
             Err(error) if error.is_for_good() => {

@@ -21,6 +21,7 @@ use super::{HALF_TOPIC, OP_HALF_TOPIC, OP_TAG, Transactions};
 
 impl<R: Runtime> Transactions<R> {
     pub async fn end(&self, request: &RemotingCommand) -> Answer {
+        let came = self.rt.now();
         let header = match request.header::<EndTransactionHeader>() {
             Ok(header) => header,
             Err(error) => return Answer::Now(Refusal::from(error).answer()),
@@ -32,7 +33,7 @@ impl<R: Runtime> Transactions<R> {
             _ => return Answer::Never,
         };
         match ended {
-            Ok(end) => self.sends.stored(answer(response::SUCCESS), end),
+            Ok(end) => self.sends.stored(answer(response::SUCCESS), end, came),
             Err(refusal) => {
                 tracing::warn!(?header, remark = refusal.remark, "a transaction is not ended");
                 Answer::Now(refusal.answer())
