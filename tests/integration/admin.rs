@@ -630,3 +630,26 @@ fn the_state_of_a_broker_has_the_keys_that_javas_tools_read() {
         broker.stop().await.expect("a clean stop");
     });
 }
+
+/// Tools of 5.x ask each broker of a name, and stop at the first that refuses.
+#[test]
+fn a_slave_leaves_deletions_by_tools_of_5_to_its_master() {
+    run(async {
+        let dir = TempDir::new("slave-deletions");
+        let mut config = config();
+        (config.identity.role, config.identity.id) = (hotfire_core::config::Role::Slave, 1);
+        let broker = start(&dir, &config).await;
+        let client = Client::of(&broker);
+        let topic_of = DeleteTopicHeader { topic: "TBW102".to_owned() };
+        let group = DeleteSubscriptionGroupHeader { group_name: GROUP.to_owned(), ..Default::default() };
+        for old in
+            [request(ask::DELETE_TOPIC_IN_BROKER, &topic_of), request(ask::DELETE_SUBSCRIPTIONGROUP, &group)]
+        {
+            let refused = client.ask(old.clone()).await;
+            assert_eq!(refused.code, response::SYSTEM_ERROR, "{}", old.code);
+            client.done(RemotingCommand { version: V5_0_0, ..old }).await;
+        }
+        assert!(topic(&client, "TBW102").await.is_some(), "its table is its master's");
+        broker.stop().await.expect("a clean stop");
+    });
+}

@@ -50,9 +50,9 @@ pub use node::{Broker, BrokerStopError, CLIENT_SCAN_INTERVAL, StartError};
 use std::sync::Arc;
 
 use crate::config::BrokerConfig;
-use crate::remoting::RemotingCommand;
 use crate::remoting::codes::{request as codes, response};
 use crate::remoting::connection::{Answer, ConnectionHandle, Handler, InFlightLimit, unsupported};
+use crate::remoting::{RemotingCommand, V5_0_0};
 use crate::runtime::Runtime;
 
 use admin::{AdminRequests, is_admin};
@@ -61,7 +61,7 @@ use client_requests::ClientRequests;
 use long_polling::LongPolling;
 use offset_requests::OffsetRequests;
 use pull_message::PullMessage;
-use refusal::{Refusal, answer_of};
+use refusal::{Refusal, answer, answer_of};
 use replication::HaRequests;
 use reply::Replies;
 use schedule::Schedule;
@@ -211,6 +211,15 @@ fn changes_tables(code: i32) -> bool {
     )
 }
 
+/// Deletions that tools of 5.x ask each broker of a name for. On a slave they are done when its copy of the table is.
+///
+/// # Source
+/// apache/rocketmq 5.4, `DeleteSubscriptionGroupCommand` and `DeleteTopicSubCommand`, which stop at the first refusal.
+fn is_deletion_by_5(request: &RemotingCommand) -> bool {
+    let deletes = matches!(request.code, codes::DELETE_TOPIC_IN_BROKER | codes::DELETE_SUBSCRIPTIONGROUP);
+    deletes && request.version >= V5_0_0
+}
+
 impl<R: Runtime> Handler<R> for BrokerHandler<R> {
     fn closed(&self, connection: &ConnectionHandle) {
         self.held.remove_connection(connection.id());
@@ -242,6 +251,9 @@ impl<R: Runtime> Handler<R> for BrokerHandler<R> {
     }
 
     async fn handle(&self, connection: &ConnectionHandle, request: RemotingCommand) -> Answer {
+        if self.is_slave && is_deletion_by_5(&request) {
+            return Answer::Now(answer(response::SUCCESS));
+        }
         if self.is_slave && changes_tables(request.code) {
             let remark = "Can't modify topic or subscription group from slave broker, \
                           please execute it from master broker.";
