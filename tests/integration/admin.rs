@@ -128,6 +128,12 @@ fn who_consumes_what_and_how_far_is_told() {
         let broker = start(&dir, &config()).await;
         let client = Client::of(&broker);
         fill(&client, 3).await;
+        client
+            .done(pull(&PullMessageHeader {
+                consumer_group: "Other".to_owned(),
+                ..pull_header(TOPIC, 1, 0, "*")
+            }))
+            .await;
         commit(&client, "Other", TOPIC, 1, 2).await;
         let consumer = Consumer::default();
         let _online = consumer.online(&broker, "one").await;
@@ -475,6 +481,8 @@ fn a_deleted_topic_is_gone_after_any_restart_and_one_of_its_name_goes_on_behind_
         client.done(create_topic(TOPIC, 2)).await;
         let answer = client.done(send(&send_header(TOPIC, 1, ""), "new")).await;
         assert_eq!(answer.header::<SendMessageResponse>().expect("sent").queue_offset, 3);
+        // A pull of a queue that is not there yet is sent to its beginning.
+        while max_offset(&client, TOPIC, 1).await < 4 {}
         await_message(&client, TOPIC, 1, 3).await;
         let old = client.ask(pull(&pull_header(TOPIC, 1, 0, "*"))).await;
         let moved: PullMessageResponse = old.header().expect("offsets");
@@ -533,6 +541,8 @@ fn a_deleted_group_takes_its_offsets_along_when_it_is_told_to() {
             client.ask(request(ask::GET_SUBSCRIPTIONGROUP_CONFIG, &header)).await.code == response::SUCCESS
         };
         for (remove_offset, left) in [(None, Some(2)), (Some(true), None)] {
+            // A pull makes the group, a commit does not.
+            await_message(&client, TOPIC, 1, 2).await;
             commit(&client, GROUP, TOPIC, 1, 2).await;
             assert!(is_there().await);
             let delete = DeleteSubscriptionGroupHeader {
@@ -650,6 +660,41 @@ fn a_slave_leaves_deletions_by_tools_of_5_to_its_master() {
             client.done(RemotingCommand { version: V5_0_0, ..old }).await;
         }
         assert!(topic(&client, "TBW102").await.is_some(), "its table is its master's");
+        broker.stop().await.expect("a clean stop");
+    });
+}
+
+#[test]
+fn a_commit_makes_no_group() {
+    run(async {
+        let dir = TempDir::new("commit-of-nobody");
+        let broker = start(&dir, &config()).await;
+        let client = Client::of(&broker);
+        fill(&client, 3).await;
+        let header = UpdateConsumerOffsetHeader {
+            consumer_group: "Nobody".to_owned(),
+            topic: "Nowhere".to_owned(),
+            queue_id: 1,
+            commit_offset: 2,
+        };
+        let by_5 = RemotingCommand { version: V5_0_0, ..request(ask::UPDATE_CONSUMER_OFFSET, &header) };
+        let refused = client.ask(by_5).await;
+        assert_eq!(refused.code, response::SUBSCRIPTION_GROUP_NOT_EXIST);
+        assert_eq!(refused.remark.as_deref(), Some("Group Nobody not exist!"));
+        commit(&client, "Nobody", TOPIC, 1, 2).await;
+        assert_eq!(committed(&client, "Nobody", TOPIC, 1).await, Some(2));
+        let answer = client.done(RemotingCommand::request(ask::GET_ALL_SUBSCRIPTIONGROUP_CONFIG)).await;
+        let groups = SubscriptionGroupWrapper::parse(&answer.body.to_bytes()).expect("groups");
+        assert!(!groups.subscription_group_table.contains_key("Nobody"));
+        assert!(groups.subscription_group_table.contains_key(GROUP), "the pull has made this one");
+        let header = UpdateConsumerOffsetHeader {
+            consumer_group: GROUP.to_owned(),
+            topic: TOPIC.to_owned(),
+            ..header
+        };
+        client
+            .done(RemotingCommand { version: V5_0_0, ..request(ask::UPDATE_CONSUMER_OFFSET, &header) })
+            .await;
         broker.stop().await.expect("a clean stop");
     });
 }

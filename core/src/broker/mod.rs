@@ -155,7 +155,7 @@ impl<R: Runtime> BrokerHandler<R> {
     ) -> Result<RemotingCommand, Refusal> {
         match request.code {
             codes::QUERY_CONSUMER_OFFSET => self.offsets.query(request).await,
-            codes::UPDATE_CONSUMER_OFFSET => self.offsets.update(request).await,
+            codes::UPDATE_CONSUMER_OFFSET => self.offsets.update(request),
             codes::GET_ALL_CONSUMER_OFFSET => Ok(self.offsets.all()),
             codes::GET_ALL_DELAY_OFFSET => Ok(self.schedule.all()),
             codes::GET_BROKER_HA_STATUS => Ok(self.ha.status()),

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use crate::remoting::RemotingCommand;
 use crate::remoting::body::{ConsumerOffsetWrapper, DataVersion, QueryCorrectionOffsetBody};
 use crate::remoting::codes::response;
 use crate::remoting::headers::{
@@ -10,10 +9,12 @@ use crate::remoting::headers::{
     QueryConsumerOffsetHeader, QueryCorrectionOffsetHeader, SearchOffsetHeader, StoreTimeResponse,
     UpdateConsumerOffsetHeader,
 };
+use crate::remoting::{RemotingCommand, V5_0_0};
 use crate::runtime::{Mutant, Runtime};
 use crate::store::{Boundary, GetStatus, MessageStore};
 
 use super::committed_offsets::{CommittedOffsets, QueueOffsets};
+use super::names;
 use super::refusal::{Refusal, answer};
 use super::subscription_group::SubscriptionGroups;
 use super::topic_config::Topics;
@@ -74,10 +75,10 @@ impl<R: Runtime> OffsetRequests<R> {
         }
     }
 
-    pub async fn update(&self, request: &RemotingCommand) -> Result<RemotingCommand> {
+    pub fn update(&self, request: &RemotingCommand) -> Result<RemotingCommand> {
         let header: UpdateConsumerOffsetHeader = request.header()?;
         let (topic, group) = (&header.topic, &header.consumer_group);
-        if self.groups.get_or_create(group).await?.is_none() {
+        if !self.may_commit(group, request.version) {
             let remark = format!("Group {group} not exist!");
             return Err(Refusal::new(response::SUBSCRIPTION_GROUP_NOT_EXIST, remark));
         }
@@ -94,6 +95,17 @@ impl<R: Runtime> OffsetRequests<R> {
         self.offsets.commit(topic, group, header.queue_id, header.commit_offset, max);
         self.rt.probe("broker.offset_committed", header.commit_offset.unsigned_abs(), 0);
         Ok(answer(response::SUCCESS))
+    }
+
+    /// Whether a caller of this version may commit offsets of `group`, which is not made by that: up to 4.9 it need not be there.
+    ///
+    /// # Source
+    /// apache/rocketmq 5.4, `ConsumerManageProcessor#updateConsumerOffset`; there a pull makes the group on a slave too.
+    fn may_commit(&self, group: &str, version: i32) -> bool {
+        match version >= V5_0_0 {
+            true => self.groups.is_served(group),
+            false => names::check_group(group).is_ok(),
+        }
     }
 
     pub fn all(&self) -> RemotingCommand {

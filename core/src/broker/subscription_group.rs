@@ -65,9 +65,7 @@ impl<R: Runtime> SubscriptionGroups<R> {
         if let Some(found) = self.get(group) {
             return Ok(Some(found));
         }
-        if !(self.auto_create.load(Ordering::Relaxed) || names::is_system_group(group))
-            || names::check_group(group).is_err()
-        {
+        if !self.may_create(group) {
             return Ok(None);
         }
         let created = SubscriptionGroupConfig { group_name: group.to_owned(), ..Default::default() };
@@ -81,6 +79,16 @@ impl<R: Runtime> SubscriptionGroups<R> {
             })
             .await?;
         Ok(self.get(group))
+    }
+
+    /// Whether the group is there, or is served by a slave as if it were.
+    pub fn is_served(&self, group: &str) -> bool {
+        self.table.contains(group) || (self.copied && self.may_create(group))
+    }
+
+    fn may_create(&self, group: &str) -> bool {
+        (self.auto_create.load(Ordering::Relaxed) || names::is_system_group(group))
+            && names::check_group(group).is_ok()
     }
 
     /// Takes over the master's table, as it is; true when it was another one.
