@@ -6,7 +6,7 @@ use crate::broker_node::*;
 use hotfire_core::config::{BrokerConfig, Role};
 use hotfire_core::message::{StoredMessage, properties};
 use hotfire_core::remoting::RemotingCommand;
-use hotfire_core::remoting::body::{DelayOffsetWrapper, SubscriptionGroupConfig};
+use hotfire_core::remoting::body::{BrokerStatsData, DelayOffsetWrapper, SubscriptionGroupConfig};
 use hotfire_core::remoting::codes::{request as ask, response};
 use hotfire_core::remoting::headers::*;
 use hotfire_core::store::DelayLevels;
@@ -69,6 +69,14 @@ fn a_message_that_is_handed_back_comes_again_later_and_too_often_is_dead() {
             assert_eq!((topic.write_queue_nums, topic.perm), (1, 6));
             client.done(send_back(sent.physical_offset, -1, None)).await;
             assert_eq!(wait_for(&client, "%DLQ%CG", 1).await.reconsume_times, 1);
+            let counted = ViewBrokerStatsHeader {
+                stats_name: "SNDBCK_PUT_NUMS".to_owned(),
+                stats_key: "Life@CG".to_owned(),
+            };
+            let counted = RemotingCommand::request(ask::VIEW_BROKER_STATS_DATA).with_header(&counted);
+            let counted =
+                BrokerStatsData::parse(&client.done(counted).await.body.to_bytes()).expect("counts");
+            assert_eq!(counted.stats_minute.sum, 4, "each by the topic that its message came from first");
             broker.stop().await.expect("a clean stop");
         }
     });

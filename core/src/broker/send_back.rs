@@ -122,7 +122,7 @@ impl<R: Runtime> SendBack<R> {
         let put = self.store.put_again(&back).await;
         let put = put.map_err(|error| Refusal::new(response::SYSTEM_ERROR, error.to_string()))?;
         self.counts.put(back.topic, 1, put.bytes());
-        self.counts.sent_back(&message.topic, &header.group);
+        self.counts.sent_back(&self.counted_topic(&message), &header.group);
         if self.rt.mutant(Mutant::SendBackUnflushed) {
             return Ok(Answer::Now(answer(response::SUCCESS)));
         }
@@ -142,6 +142,15 @@ impl<R: Runtime> SendBack<R> {
         self.topics.create_if_absent(new).await?;
         let missing = || Refusal::new(response::SYSTEM_ERROR, format!("topic[{name}] not exist"));
         self.topics.get(&name).ok_or_else(missing)
+    }
+
+    /// Where the message came from first, if that is still there.
+    ///
+    /// # Source
+    /// apache/rocketmq 4.9.7, `SendMessageProcessor#asyncConsumerSendMsgBack`: the key of SNDBCK_PUT_NUMS.
+    fn counted_topic(&self, message: &StoredMessage) -> String {
+        let first = properties::find(&message.properties, properties::RETRY_TOPIC);
+        first.filter(|topic| self.topics.contains(topic)).unwrap_or(&message.topic).to_owned()
     }
 
     fn message_at(&self, header: &ConsumerSendMsgBackHeader) -> Result<StoredMessage, Refusal> {
