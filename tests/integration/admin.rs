@@ -698,3 +698,24 @@ fn a_commit_makes_no_group() {
         broker.stop().await.expect("a clean stop");
     });
 }
+
+#[test]
+fn consumers_of_a_unit_mark_the_retry_topic_of_their_group() {
+    run(async {
+        let dir = TempDir::new("unit");
+        let broker = start(&dir, &config()).await;
+        let client = Client::of(&broker);
+        let beat = |group: &str, unit: bool| {
+            let body = serde_json::json!({"clientID": "one", "consumerDataSet": [{"groupName": group,
+                "consumeType": "CONSUME_PASSIVELY", "messageModel": "CLUSTERING", "unitMode": unit,
+                "consumeFromWhere": "CONSUME_FROM_FIRST_OFFSET", "subscriptionDataSet": []}]});
+            RemotingCommand::request(ask::HEART_BEAT).with_body(body.to_string().into_bytes())
+        };
+        for (group, unit, flag) in [("Unit", true, 2), ("Plain", false, 0)] {
+            client.done(beat(group, unit)).await;
+            let retry = topic(&client, &format!("%RETRY%{group}")).await.expect("a retry topic");
+            assert_eq!(retry.topic_sys_flag, flag, "{group}");
+        }
+        broker.stop().await.expect("a clean stop");
+    });
+}

@@ -22,11 +22,10 @@ use super::client_table::{ChangedGroup, ClientTable, Consumption, Kind, Member};
 use super::consumer_filters::ConsumerFilters;
 use super::filter::is_tag_type;
 use super::lock_table::LockTable;
-use super::names;
 use super::pull_message::filter_of;
 use super::refusal::{Refusal, answer};
 use super::subscription_group::SubscriptionGroups;
-use super::topic_config::{READ_WRITE, Topics, topic};
+use super::topic_config::{Topics, retry_topic};
 
 type Result<T> = std::result::Result<T, Refusal>;
 
@@ -67,7 +66,7 @@ impl<R: Runtime> ClientRequests<R> {
     async fn consumer_heartbeat(&self, member: &Member, consumer: ConsumerData, without_subscriptions: bool) {
         let group = consumer.group_name;
         // A group that may not or cannot be created is still listed as live; its pulls are answered that it does not exist.
-        if let Err(refusal) = self.prepare_group(&group).await {
+        if let Err(refusal) = self.prepare_group(&group, consumer.unit_mode).await {
             tracing::warn!(group, remark = refusal.remark, "prepare a group and its retry topic");
         }
         let consumption = Consumption {
@@ -83,9 +82,9 @@ impl<R: Runtime> ClientRequests<R> {
         self.notify(changed);
     }
 
-    async fn prepare_group(&self, group: &str) -> Result<()> {
+    async fn prepare_group(&self, group: &str, unit: bool) -> Result<()> {
         if let Some(config) = self.groups.get_or_create(group).await? {
-            let retry = topic(&names::retry_topic(group), config.retry_queue_nums.max(1), READ_WRITE);
+            let retry = retry_topic(group, config.retry_queue_nums.max(1), unit);
             self.topics.create_if_absent(retry).await?;
         }
         Ok(())

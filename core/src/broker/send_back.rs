@@ -27,12 +27,10 @@ use super::replication::now;
 use super::schedule::Delayed;
 use super::send_message::{SendMessage, reconsume_max};
 use super::subscription_group::SubscriptionGroups;
-use super::topic_config::{READ_WRITE, Topics, perm, topic};
+use super::topic_config::{Topics, perm, retry_topic};
 
 /// The level of the first try again: later ones follow it one by one.
 const FIRST_LEVEL: i32 = 3;
-/// Set in a topic's flags when consumers of a unit subscribe to it.
-const UNIT_SUBSCRIBED: i32 = 0x2;
 
 pub(crate) struct SendBack<R: Runtime> {
     pub rt: R,
@@ -136,9 +134,8 @@ impl<R: Runtime> SendBack<R> {
         header: &ConsumerSendMsgBackHeader,
         group: &SubscriptionGroupConfig,
     ) -> Result<Arc<TopicConfig>, Refusal> {
-        let name = names::retry_topic(&header.group);
-        let topic_sys_flag = if header.unit_mode { UNIT_SUBSCRIBED } else { 0 };
-        let new = TopicConfig { topic_sys_flag, ..topic(&name, group.retry_queue_nums, READ_WRITE) };
+        let new = retry_topic(&header.group, group.retry_queue_nums, header.unit_mode);
+        let name = new.topic_name.clone();
         self.topics.create_if_absent(new).await?;
         let missing = || Refusal::new(response::SYSTEM_ERROR, format!("topic[{name}] not exist"));
         self.topics.get(&name).ok_or_else(missing)

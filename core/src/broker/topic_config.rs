@@ -31,6 +31,8 @@ pub(crate) mod perm {
 pub(crate) const READ_WRITE: i32 = perm::READ | perm::WRITE;
 /// Set in a topic's flags when it was created by a client of a unit.
 const UNIT: i32 = 0x1;
+/// Its consumers are those of a unit.
+const UNIT_SUBSCRIBED: i32 = 0x2;
 
 impl Stored for TopicConfig {
     fn read_file(bytes: &[u8]) -> Result<(Entries<Self>, DataVersion), BodyError> {
@@ -64,6 +66,12 @@ pub(crate) fn topic(name: &str, queues: i32, perm: i32) -> TopicConfig {
 
 /// Topics that every broker has.
 ///
+/// The retry topic of `group`, which says whether its consumers are those of a unit.
+pub(crate) fn retry_topic(group: &str, queues: i32, unit: bool) -> TopicConfig {
+    let topic_sys_flag = if unit { UNIT_SUBSCRIBED } else { 0 };
+    TopicConfig { topic_sys_flag, ..topic(&names::retry_topic(group), queues, READ_WRITE) }
+}
+
 /// # Source
 /// apache/rocketmq, `TopicConfigManager` constructor.
 pub(crate) fn boot_topics(identity: &BrokerIdentity, settings: &TopicSettings) -> Vec<TopicConfig> {
