@@ -7,16 +7,16 @@ use std::time::Duration;
 use bytes::Bytes;
 use hotfire_core::message::StoredMessage;
 use hotfire_core::message::sys_flag::pull;
-use hotfire_core::remoting::RemotingCommand;
 use hotfire_core::remoting::body::TopicStatsTable;
 use hotfire_core::remoting::codes::{request, response};
 use hotfire_core::remoting::connection::{ConnectionLimits, NoHandler};
 use hotfire_core::remoting::headers::{
     self, GetEarliestStoreTimeHeader, GetMaxOffsetHeader, GetMinOffsetHeader, GetTopicStatsHeader,
-    OffsetResponse, PullMessageHeader, PullMessageResponse, QueryMessageHeader, SearchOffsetHeader,
-    StoreTimeResponse, ViewMessageHeader,
+    OffsetResponse, PullMessageHeader, PullMessageResponse, QueryConsumerOffsetHeader, QueryMessageHeader,
+    ResetOffsetHeader, SearchOffsetHeader, StoreTimeResponse, UpdateConsumerOffsetHeader, ViewMessageHeader,
 };
 use hotfire_core::remoting::peer::Peers;
+use hotfire_core::remoting::{RemotingCommand, V5_0_0};
 use hotfire_core::runtime::Runtime as _;
 use hotfire_core::store::index::By;
 use hotfire_core::store::{Boundary, MessageStore};
@@ -25,6 +25,7 @@ use hotfire_sim::SimRuntime;
 use crate::cluster::{Cluster, address};
 use crate::draw::{Draw, Key};
 use crate::oracle::bounds::{ByPlace, Few, OfQueue, Told};
+use crate::oracle::group_offsets::{self, OfGroup, Target};
 use crate::oracle::index_matches_log::{ANSWER_MAX, Answer, questions};
 use crate::oracle::search::{ByTags, ByTime, End, TAGS};
 use crate::plan::names;
@@ -36,6 +37,8 @@ const RECORDS: usize = 60;
 const SEARCHES: usize = 3;
 /// Messages of each broker that are asked for by their places.
 const PLACES: usize = 5;
+/// Queues of each broker in which a group is moved, at least.
+const MOVED_QUEUES: usize = 3;
 /// How long one pull of each broker may be held at the end of a queue.
 const HELD_MS: u64 = 2_000;
 /// How much longer an answer to that is waited for.
@@ -61,6 +64,7 @@ pub struct Questions {
     /// Where there is a network; so are those below.
     pub by_tags: Vec<ByTags>,
     pub of_queues: Vec<OfQueue>,
+    pub of_groups: Vec<OfGroup>,
     pub by_place: Vec<ByPlace>,
 }
 
@@ -128,6 +132,24 @@ pub fn start(cluster: &Cluster) {
                 held_ms: if is_first { HELD_MS } else { 0 },
                 told: Told::default(),
             });
+            // Few queues begin behind 0: each of them is asked for.
+            let begins_late = stored.first().is_some_and(|(first, _)| *first > 0);
+            let of_broker = asked.of_groups.iter().filter(|of| of.broker == broker);
+            if begins_late || of_broker.count() < MOVED_QUEUES {
+                let key = random.key("moved", asked.of_groups.len() as u64);
+                let some = key.branch("to").pick(&stored);
+                let beside_ms = key.branch("beside").pick(&[-1, 0, 1]);
+                let targets = [Target::Offset(some.0), Target::Time(some.1 + beside_ms), Target::End];
+                asked.of_groups.push(OfGroup {
+                    broker: broker.clone(),
+                    topic: topic.clone(),
+                    queue,
+                    target: key.branch("target").pick(&targets),
+                    committed: key.branch("committed").pick(&stored).0
+                        + key.branch("past").pick(&[0, 1, 1_000]),
+                    told: group_offsets::Told::default(),
+                });
+            }
             asked.by_tags.push(ByTags { broker, topic, queue, from, found: Vec::new(), next: -1 });
         }
     }
@@ -225,6 +247,10 @@ async fn ask_brokers(rt: SimRuntime, cluster: Cluster) {
         let Some(told) = asking.of_queue(question).await else { return };
         question.told = told;
     }
+    for question in &mut answers.of_groups {
+        let Some(told) = asking.of_group(question).await else { return };
+        question.told = told;
+    }
     for question in &mut answers.by_place {
         let header = ViewMessageHeader { offset: question.at.cast_signed(), ..ViewMessageHeader::default() };
         let command = RemotingCommand::request(request::VIEW_MESSAGE_BY_ID).with_header(&header);
@@ -245,6 +271,72 @@ impl Asking<'_> {
     async fn ask(&self, broker: &str, command: RemotingCommand) -> Option<RemotingCommand> {
         let at = self.cluster.broker_socket(broker).to_string();
         self.peers.call(&at, command, TIMEOUT + HELD_MAX).await.ok()
+    }
+
+    /// Commits for a group, moves it, and lets it pull; `None`: no answer came.
+    async fn of_group(&self, question: &OfGroup) -> Option<group_offsets::Told> {
+        let OfGroup { broker, topic, queue, target, committed, .. } = question;
+        let fresh = self.committed(question, "newcomers").await?;
+        let header = UpdateConsumerOffsetHeader {
+            consumer_group: "travellers".to_owned(),
+            topic: topic.clone(),
+            queue_id: *queue,
+            commit_offset: *committed,
+        };
+        let commit = RemotingCommand::request(request::UPDATE_CONSUMER_OFFSET).with_header(&header);
+        self.ask(broker, commit).await?;
+        let after = self.committed(question, "travellers").await?;
+        let header = ResetOffsetHeader {
+            topic: topic.clone(),
+            group: "travellers".to_owned(),
+            timestamp: if let Target::Time(ms) = target { *ms } else { -1 },
+            is_force: true,
+            queue_id: Some(*queue),
+            offset: if let Target::Offset(offset) = target { Some(*offset) } else { None },
+        };
+        let mut reset = RemotingCommand::request(request::INVOKE_BROKER_TO_RESET_OFFSET).with_header(&header);
+        reset.version = V5_0_0;
+        self.ask(broker, reset).await?;
+        let moved = self.committed(question, "travellers").await?;
+        let asked = after.unwrap_or(0);
+        let pull = PullMessageHeader {
+            consumer_group: "travellers".to_owned(),
+            topic: topic.clone(),
+            queue_id: *queue,
+            queue_offset: asked,
+            max_msg_nums: 1,
+            sys_flag: pull::SUBSCRIPTION,
+            subscription: Some("*".to_owned()),
+            ..PullMessageHeader::default()
+        };
+        let pull = RemotingCommand::request(request::PULL_MESSAGE).with_header(&pull);
+        let first = self.ask(broker, pull.clone()).await?;
+        let second = self.ask(broker, pull).await?;
+        let next: PullMessageResponse = first.header().unwrap_or_default();
+        Some(group_offsets::Told {
+            fresh,
+            committed: after,
+            moved,
+            pulls: (first.code, second.code),
+            next: next.next_begin_offset,
+            asked,
+        })
+    }
+
+    /// What a broker has on record of a group.
+    async fn committed(&self, question: &OfGroup, group: &str) -> Option<Option<i64>> {
+        let header = QueryConsumerOffsetHeader {
+            consumer_group: group.to_owned(),
+            topic: question.topic.clone(),
+            queue_id: question.queue,
+            ..QueryConsumerOffsetHeader::default()
+        };
+        let query = RemotingCommand::request(request::QUERY_CONSUMER_OFFSET).with_header(&header);
+        let answer = self.ask(&question.broker, query).await?;
+        Some(
+            (answer.code == response::SUCCESS)
+                .then(|| answer.header::<OffsetResponse>().map_or(-1, |found| found.offset)),
+        )
     }
 
     /// `None`: no answer came.
@@ -333,6 +425,7 @@ pub async fn ask_store(rt: SimRuntime, cluster: Cluster, store: Arc<MessageStore
     }
     answers.by_tags.clear();
     answers.of_queues.clear();
+    answers.of_groups.clear();
     answers.by_place.clear();
     answered(&cluster, answers);
 }

@@ -10,6 +10,7 @@
 
 mod expiry;
 mod promotion;
+mod slaves;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -29,8 +30,8 @@ use crate::history::{History, Place};
 use crate::look_ups;
 use crate::oracle::dead_letters::Terms;
 use crate::oracle::{
-    Broken, Final, Verdict, bounds, consumer_offset, dead_letters, delay, index_matches_log, judge, progress,
-    queue_matches_log, queue_order, replica, search, sql_filter, tables,
+    Broken, Final, Verdict, bounds, consumer_offset, dead_letters, delay, group_offsets, index_matches_log,
+    judge, progress, queue_matches_log, queue_order, replica, search, sql_filter, tables,
 };
 use crate::plan::{Plan, Pool, Settings, names};
 use crate::platter::BrokerDisk;
@@ -220,6 +221,7 @@ impl Run {
         self.examination().await?;
         self.expire().await?;
         self.rest(&mut routes).await?;
+        self.tables_copied().await?;
         self.settled(&mut routes, healed_ms).await?;
         self.last_blow().await?;
         self.judge()?;
@@ -718,6 +720,7 @@ impl Run {
             let mut by_time = answers.by_time.iter().filter(|answer| answer.broker == name);
             let mut by_tags = answers.by_tags.iter().filter(|answer| answer.broker == name);
             let mut of_queues = answers.of_queues.iter().filter(|answer| answer.broker == name);
+            let mut of_groups = answers.of_groups.iter().filter(|answer| answer.broker == name);
             let mut by_place = answers.by_place.iter().filter(|answer| answer.broker == name);
             let deletes = self.cluster.plan.settings.deletion.is_some();
             by_key
@@ -729,6 +732,7 @@ impl Run {
                 })
                 .and_then(|()| by_tags.try_for_each(|answer| search::by_tags(answer, &disk)))
                 .and_then(|()| of_queues.try_for_each(|answer| bounds::judge(answer, &disk, !deletes)))
+                .and_then(|()| of_groups.try_for_each(|answer| group_offsets::judge(answer, &disk)))
                 .and_then(|()| by_place.try_for_each(|answer| bounds::by_place(answer, &disk)))
                 .map_err(|broken| self.broken(broken))?;
         }
@@ -751,7 +755,9 @@ impl Run {
         let fails = |id| workload::fails(&self.cluster.plan, id);
         let terms = Terms { fails: &fails, reconsume_max: delays.reconsume_max };
         let mut groups = self.cluster.groups().into_iter();
-        groups.try_for_each(|group| dead_letters::judge(broker, disk, &group, terms))
+        groups
+            .try_for_each(|group| dead_letters::judge(broker, disk, &group, terms))
+            .and_then(|()| dead_letters::judge_tries(broker, disk, delays.reconsume_max))
     }
 
     fn judge(&self) -> Phase {

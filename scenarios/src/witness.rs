@@ -709,9 +709,13 @@ impl Witness {
     /// The broker's configuration files as its kernel shows them.
     #[must_use]
     pub fn cached_config(&self, broker: &str) -> Image {
+        self.cached_files(broker, FILES)
+    }
+
+    fn cached_files(&self, broker: &str, files: impl IntoIterator<Item = &'static str>) -> Image {
         let node = self.nodes.of(broker);
         let mut image = Image::default();
-        for file in FILES {
+        for file in files {
             for path in [format!("{CONFIG}/{file}"), format!("{CONFIG}/{file}.bak")] {
                 if let Some(bytes) = self.world.cache_read(node, &path, 0..u64::MAX) {
                     image.files.insert(path, bytes);

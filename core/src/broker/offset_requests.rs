@@ -92,6 +92,7 @@ impl<R: Runtime> OffsetRequests<R> {
             let remark = format!("queueId[{}] is illegal, topic:[{topic}]", header.queue_id);
             return Err(Refusal::new(response::INVALID_PARAMETER, remark));
         }
+        let max = if self.rt.mutant(Mutant::CommitUncut) { i64::MAX } else { max };
         self.offsets.commit(topic, group, header.queue_id, header.commit_offset, max);
         self.rt.probe("broker.offset_committed", header.commit_offset.unsigned_abs(), 0);
         Ok(answer(response::SUCCESS))

@@ -93,7 +93,8 @@ impl<R: Runtime> SendBack<R> {
             Fate::Retry(level) => {
                 let queues = u64::from(retry_queues(&group, &retry).unsigned_abs());
                 let queue = i32::try_from(self.rt.random_u64() % queues).unwrap_or(0);
-                (retry.topic_name.clone(), queue, level)
+                let lower = header.delay_level == 0 && self.rt.mutant(Mutant::RetryLevelLower);
+                (retry.topic_name.clone(), queue, level - i32::from(lower))
             }
         };
         let properties = properties_back(&message, level);

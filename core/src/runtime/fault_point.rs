@@ -124,6 +124,8 @@ mutants! {
     GrownPastIsBehind = "H-02",
     /// A slave that refuses its master's log copies its tables all the same, as Java does.
     TablesOfAnyMaster = "H-06",
+    /// A slave copies everything of its master but what groups have committed.
+    SlaveOffsetsUncopied = "ha: tables",
     /// A SYNC_FLUSH master pushes what it has not flushed.
     PushUnflushed = "H-02",
     /// A SYNC_FLUSH slave reports what it has not flushed.
@@ -160,6 +162,8 @@ mutants! {
     RecoverForgetsDueTime = "store: recovery",
     /// A send-back is answered before the flush that covers it, as in Java.
     SendBackUnflushed = "broker: send-back",
+    /// A message that is handed back comes again one level too early.
+    RetryLevelLower = "broker: send-back",
     /// A SYNC_MASTER answers a send-back before a slave has it, as Java does.
     SendBackOnMasterAlone = "O-04",
     /// A consumer that is not told its group's offset begins as if there were none.
@@ -176,6 +180,10 @@ mutants! {
     ConfigFolderNotSynced = "S-44",
     /// A broker begins without the offsets that its file holds.
     OffsetsNotLoaded = "broker: offsets",
+    /// A commit beyond the end of its queue is kept as it comes.
+    CommitUncut = "broker: offsets",
+    /// A group that an operator has moved is not told, and goes on where it was.
+    MovedUntold = "O-07",
     /// Who asks for a committed offset is told that there is none.
     CommittedNotFound = "broker: offsets",
     /// Who asks where a queue ends is told where it begins.

@@ -100,6 +100,8 @@ pub fn scenario_of(mutant: Mutant) -> &'static str {
         | Mutant::CommitWaitsForPages
         | Mutant::OffsetsNotLoaded
         | Mutant::CommittedNotFound
+        | Mutant::CommitUncut
+        | Mutant::MovedUntold
         | Mutant::EndToldAsBegin
         | Mutant::OneMoreThanAsked
         | Mutant::HeldForEver
@@ -129,6 +131,7 @@ pub fn scenario_of(mutant: Mutant) -> &'static str {
         | Mutant::TablesOfAnyMaster
         | Mutant::PushUnflushed
         | Mutant::SlaveReportsUnflushed
+        | Mutant::SlaveOffsetsUncopied
         | Mutant::HeartbeatsSilenceReports
         | Mutant::PartKeptOverReconnect
         | Mutant::SlaveWaitEndsEarly
@@ -153,7 +156,7 @@ pub fn scenario_of(mutant: Mutant) -> &'static str {
         | Mutant::DelayOffsetUnsaved
         | Mutant::DelayLevelDozes
         | Mutant::RecoverForgetsDueTime => "delay",
-        Mutant::SendBackUnflushed => "retry_dlq",
+        Mutant::SendBackUnflushed | Mutant::RetryLevelLower => "retry_dlq",
         Mutant::OrderlyUnlocksEarly | Mutant::OrderlyIgnoresLocks => "ordered",
         Mutant::DroppedUnwritten
         | Mutant::DroppedRefiled
@@ -205,6 +208,9 @@ pub fn seen_undisturbed(mutant: Mutant) -> Option<&'static str> {
             Some("brokers are asked by hand where nothing fails")
         }
         Mutant::FlagLost => Some("each delivery is compared with what was sent"),
+        Mutant::CommitUncut | Mutant::MovedUntold => Some("brokers are asked by hand where a group is"),
+        Mutant::RetryLevelLower => Some("each try in the log says how long it waits"),
+        Mutant::SlaveOffsetsUncopied => Some("the tables of slaves are held against their masters'"),
         Mutant::CommittedNotFound => Some("a consumer that starts asks where its group is"),
         Mutant::ArrivalWakesNobody => Some("any message on a quiet cluster comes late"),
         Mutant::OrderlyUnlocksEarly => Some("members that start one after the other hand queues over"),

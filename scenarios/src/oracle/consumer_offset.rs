@@ -155,6 +155,24 @@ pub fn never_back(
     Ok(())
 }
 
+/// A slave that follows: groups are at least where its master has had them, as far as its queues go.
+///
+/// # Errors
+/// The first group that is not.
+pub fn copied(slave: &str, of_master: &Offsets, own: &Offsets, disk: &BrokerDisk) -> Verdict {
+    for ((name, queue), offset) in of_master {
+        let topic = name.split('@').next().unwrap_or_default().to_owned();
+        let max = disk.queues.get(&(topic, *queue)).map_or(0, |queue| queue.max());
+        let has = own.get(&(name.clone(), *queue)).copied();
+        if has.unwrap_or(0) < (*offset).min(max) {
+            let detail =
+                format!("{slave}: {name} queue {queue} is committed at {has:?}, its master has had {offset}");
+            return Err(Broken::new("I19", detail));
+        }
+    }
+    Ok(())
+}
+
 /// A queue whose end the file does not say.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Behind {
@@ -187,6 +205,16 @@ mod tests {
 
     fn image(text: &str) -> Image {
         Image { files: [("store/config/consumerOffset.json".to_owned(), text.as_bytes().to_vec())].into() }
+    }
+
+    #[test]
+    fn an_offset_that_a_slave_does_not_copy_is_found() {
+        let at = |offset| Offsets::from([(("topic-0@g".to_owned(), 0), offset)]);
+        let disk = disk(&[(1_000_000, 0), (1_000_001, 1)]);
+        assert_eq!(copied("slave-a", &at(2), &at(2), &disk), Ok(()));
+        assert_eq!(copied("slave-a", &at(5), &at(2), &disk), Ok(()), "its queue ends there");
+        assert!(copied("slave-a", &at(2), &at(1), &disk).is_err());
+        assert!(copied("slave-a", &at(2), &Offsets::new(), &disk).is_err());
     }
 
     #[test]

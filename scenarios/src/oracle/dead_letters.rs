@@ -9,9 +9,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{Broken, Verdict};
 use crate::history::History;
 use crate::platter::BrokerDisk;
-use crate::platter::delayed::DLQ_PREFIX;
+use crate::platter::delayed::{DLQ_PREFIX, Part, RETRY_PREFIX, part};
+use crate::platter::properties::find;
 use crate::platter::record::Record;
+use crate::witness::physical_offset;
 use crate::workload::{Identity, MessageId, identify};
+
+/// The delay level of the first try again.
+const FIRST_LEVEL: i32 = 3;
 
 /// How often consumers fail with a message, and how often they may.
 #[derive(Clone, Copy)]
@@ -81,6 +86,50 @@ pub fn judge(broker: &str, disk: &BrokerDisk, group: &str, terms: Terms<'_>) -> 
     Ok(())
 }
 
+/// Messages that were handed back, as they wait: each time at the next level, from the third on and up to the last; the message
+/// that each copy names is the one that was sent; none is tried more often than it may be; and a dead letter does not wait.
+///
+/// # Errors
+/// The first that is not so.
+pub fn judge_tries(broker: &str, disk: &BrokerDisk, reconsume_max: i32) -> Verdict {
+    let last = i32::try_from(disk.delay_levels_ms.len()).unwrap_or(i32::MAX);
+    for record in &disk.log.records {
+        let (Part::Waits((id, topic, _, tries)) | Part::Copy((id, topic, _, tries))) = part(record) else {
+            continue;
+        };
+        let wrong = |what: String| {
+            let detail =
+                format!("{broker}: message {} at {}, try {tries} of {topic}: {what}", id.0, record.at);
+            Err(Broken::new("DLQ", detail))
+        };
+        if topic.starts_with(DLQ_PREFIX) {
+            return wrong("a dead letter waits".to_owned());
+        }
+        if !topic.starts_with(RETRY_PREFIX) {
+            continue;
+        }
+        if tries > reconsume_max {
+            return wrong(format!("it may be tried {reconsume_max} times"));
+        }
+        let level = find(&record.properties, "DELAY").and_then(|level| level.parse::<i32>().ok());
+        let expected = (FIRST_LEVEL + tries - 1).min(last);
+        if level != Some(expected) {
+            return wrong(format!("it waits at level {level:?} instead of {expected}"));
+        }
+        // A client that could not hand it back has sent it, and names it by its unique key.
+        let origin = find(&record.properties, "ORIGIN_MESSAGE_ID");
+        let place = origin.filter(|origin| Some(*origin) != find(&record.properties, "UNIQ_KEY"));
+        let Some(at) = place.and_then(physical_offset).filter(|at| *at >= disk.log.min) else { continue };
+        let is_origin = disk.log.at(at).is_some_and(|sent| {
+            find(&sent.properties, "RETRY_TOPIC").is_none() && identify(&sent.body) == Identity::Whole(id)
+        });
+        if !is_origin {
+            return wrong(format!("it says that it was sent as the message at {at}"));
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -121,6 +170,29 @@ mod tests {
             Delivery { at_ms: 40, group: "group-0".into(), message: ID, place: place(1), reconsume_times: 1 };
         history.delivered(again);
         assert_eq!(open(&history, true, 1, &none), None);
+    }
+
+    #[test]
+    fn a_try_at_another_level_or_of_another_message_is_rejected() {
+        let judged = |tries: i32, level: i32, origin: u64, real: &str| {
+            let mut disk = disk(&[(ID.0, 0), (ID.0, 1)]);
+            disk.delay_levels_ms = vec![1_000; 4];
+            let at = disk.log.records[0].at;
+            let waits = &mut disk.log.records[1];
+            (waits.topic, waits.reconsume_times) = ("SCHEDULE_TOPIC_XXXX".into(), tries);
+            waits.properties = format!(
+                "REAL_TOPIC\u{1}{real}\u{2}REAL_QID\u{1}0\u{2}RETRY_TOPIC\u{1}topic-0\u{2}DELAY\u{1}{level}\u{2}\
+                 ORIGIN_MESSAGE_ID\u{1}{:032X}",
+                at + origin
+            );
+            judge_tries("broker-a", &disk, 3).is_ok()
+        };
+        let retry = "%RETRY%group-0";
+        assert!(judged(1, 3, 0, retry) && judged(2, 4, 0, retry) && judged(3, 4, 0, retry));
+        assert!(!judged(1, 2, 0, retry) && !judged(2, 3, 0, retry));
+        assert!(!judged(4, 4, 0, retry), "too often");
+        assert!(!judged(1, 3, 1, retry), "no message begins there");
+        assert!(!judged(1, 3, 0, "%DLQ%group-0"));
     }
 
     #[test]

@@ -171,12 +171,45 @@ pub fn copies(broker: &str, disk: &BrokerDisk, deaths: usize, sane: bool) -> Ver
     Ok(())
 }
 
+/// A slave that follows: each level is at least where its master has had it, as far as its queue goes.
+///
+/// # Errors
+/// The first level that is not.
+pub fn copied(
+    slave: &str,
+    of_master: &BTreeMap<i32, i64>,
+    own: &BTreeMap<i32, i64>,
+    disk: &BrokerDisk,
+) -> Verdict {
+    for (level, offset) in of_master {
+        let max = disk.queues.get(&(DELAY_TOPIC.to_owned(), level - 1)).map_or(0, |queue| queue.max());
+        let has = own.get(level).copied();
+        if has.unwrap_or(0) < (*offset).min(max) {
+            let detail = format!("{slave}: delay level {level} is at {has:?}, its master has had {offset}");
+            return Err(Broken::new("I19", detail));
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::history::ClockJump;
     use crate::history::tests::{place, sent};
     use crate::oracle::queue_matches_log::tests::disk;
+
+    #[test]
+    fn a_level_that_a_slave_does_not_copy_is_found() {
+        let mut disk = disk(&[(1_000_000, 0), (1_000_001, 1)]);
+        let queue = disk.queues.remove(&("topic-0".to_owned(), 0)).expect("it has a queue");
+        disk.queues.insert((DELAY_TOPIC.to_owned(), 0), queue);
+        let judged =
+            |masters: i64, own: i64| copied("slave-a", &[(1, masters)].into(), &[(1, own)].into(), &disk);
+        assert_eq!(judged(2, 2), Ok(()));
+        assert_eq!(judged(9, 2), Ok(()), "its queue ends there");
+        assert!(judged(2, 1).is_err());
+    }
 
     /// A log with message 1000000 waiting at level 1, due 1,000 ms after 1,000 ms, and so many copies at `copy_ms`.
     fn waiting(copies: usize, copy_ms: i64) -> BrokerDisk {

@@ -23,6 +23,7 @@
 //! | INDEX, by README: each record is found by its keys, once | `index_matches_log` | at each checkpoint on the raw disk, on the healed cluster by requests, at the end |
 //! | REFUSE, by product.md: no start on files that lack what was durable, which stay as they are | `refused_start` | while such a fault is on |
 //! | SEARCH: what a queue has of a time, and what a pull by tags is given | `search` | on the healed cluster, by requests |
+//! | MOVED: where groups are, and where an operator has moved them | `group_offsets` | on the healed cluster, by requests |
 //! | BOUNDS: where queues begin and end, and what a pull is given of them | `bounds` | on the healed cluster, by requests |
 //! | FILTER, by README: a SQL92 subscription is given what it asks for | `sql_filter` | at each delivery; that nothing is missing by I19 |
 //! | PROTOCOL: every request is answered by the specification, and what is refused is not stored | `protocol` | at each answer to the examining program, and on the raw disk at the end |
@@ -39,6 +40,7 @@ pub mod dead_letters;
 pub mod delay;
 pub mod deleted_topic;
 pub mod ends;
+pub mod group_offsets;
 pub mod in_order;
 pub mod index_matches_log;
 pub mod no_phantom;

@@ -69,10 +69,48 @@ pub fn inherited(broker: &str, disk: &BrokerDisk, durable: &Image, folder: &str)
     })
 }
 
+/// A slave that follows: its entries are those of its master.
+///
+/// # Errors
+/// When they differ, and where.
+pub fn copied(slave: &str, table: Table, of_master: &Version, own: &Version) -> Verdict {
+    let entries = |version: &Version| match version {
+        Version::Whole(value) => value.get(table.member()).and_then(|entries| entries.as_object().cloned()),
+        Version::Absent | Version::Broken => None,
+    };
+    let (masters, own) = (entries(of_master).unwrap_or_default(), entries(own).unwrap_or_default());
+    let names = masters.keys().chain(own.keys());
+    match names.into_iter().find(|name| masters.get(*name) != own.get(*name)) {
+        None => Ok(()),
+        Some(name) => {
+            let detail = format!(
+                "{slave}: its {} has {:?} for {name}, its master's {:?}",
+                table.file(),
+                own.get(name).map(ToString::to_string),
+                masters.get(name).map(ToString::to_string)
+            );
+            Err(Broken::new("I19", detail))
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::oracle::queue_matches_log::tests::disk;
+
+    #[test]
+    fn a_table_that_is_not_its_masters_is_found() {
+        let of = |text: &str| config::parse(text.as_bytes()).map_or(Version::Broken, Version::Whole);
+        let judged = |own: &Version| {
+            let masters = of(r#"{"topicConfigTable":{"a":{"perm":6},"b":{"perm":4}}}"#);
+            copied("slave-a", Table::Topics, &masters, own).is_ok()
+        };
+        assert!(judged(&of(r#"{"topicConfigTable":{"b":{"perm":4},"a":{"perm":6}},"dataVersion":{}}"#)));
+        assert!(!judged(&of(r#"{"topicConfigTable":{"a":{"perm":6}}}"#)));
+        assert!(!judged(&of(r#"{"topicConfigTable":{"a":{"perm":6},"b":{"perm":6}}}"#)));
+        assert!(!judged(&Version::Absent));
+    }
 
     #[test]
     fn a_new_master_that_does_not_know_a_topic_of_its_log_is_rejected() {

@@ -8,10 +8,12 @@ use hotfire_sim::NodeId;
 use super::{CONFIG, RECORD_BYTES_MAX, STORE, Watched, Witness};
 use crate::cluster::address;
 use crate::history::{Place, PowerLoss};
-use crate::oracle::{Broken, Verdict, consumer_offset, queue_matches_log, replica};
+use crate::oracle::consumer_offset::FILES;
+use crate::oracle::tables::Table;
+use crate::oracle::{Broken, Verdict, consumer_offset, delay, queue_matches_log, replica, tables};
 use crate::plan::Replication;
 use crate::plan::names::{self, master_of};
-use crate::platter::config::{Version, consumer_offsets, load};
+use crate::platter::config::{Version, consumer_offsets, delay_offsets, load};
 use crate::platter::{BrokerDisk, Image};
 use crate::workload::{Draft, MessageId};
 
@@ -381,6 +383,33 @@ impl Witness {
             return Ok(());
         }
         replica::confirms(&inner.history, healthy_from_ms)
+    }
+
+    /// The files that slaves copy, as a broker's kernel shows them.
+    #[must_use]
+    pub fn cached_tables(&self, broker: &str) -> Image {
+        self.cached_files(broker, FILES.into_iter().chain([Table::Groups.file()]))
+    }
+
+    /// Whether a slave's files have what its master's had.
+    ///
+    /// # Errors
+    /// I19: what is missing.
+    pub fn has_copied(&self, slave: &str, masters: &Image) -> Verdict {
+        let own = self.cached_tables(slave);
+        let path = |file: &str| format!("{CONFIG}/{file}");
+        for table in [Table::Topics, Table::Groups] {
+            let of = |image: &Image| load(image, &path(table.file()));
+            tables::copied(slave, table, &of(masters), &of(&own))?;
+        }
+        let (_, disk) = self.cached(slave);
+        let of = |image: &Image| consumer_offset::in_file(image, CONFIG);
+        consumer_offset::copied(slave, &of(masters), &of(&own), &disk)?;
+        let of = |image: &Image| match load(image, &path("delayOffset.json")) {
+            Version::Whole(value) => delay_offsets(&value),
+            Version::Absent | Version::Broken => BTreeMap::new(),
+        };
+        delay::copied(slave, &of(masters), &of(&own), &disk)
     }
 
     /// The first slave that has not all of its master's log, and has not said why; with what is missing.
