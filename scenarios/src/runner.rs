@@ -170,7 +170,7 @@ async fn drive(world: World, plan: Plan) -> Ended {
         "store.flushed" => witness.flushed(event.node, event.a, event.b),
         "store.taken_out" => witness.chosen(event.node, event.a),
         "store.index_file" => witness.index_file(event.node, event.a, event.b),
-        "store.checkpoint" => witness.checkpointed(event.node),
+        "store.checkpoint" => witness.checkpointed(event.node, (event.a, event.b)),
         "broker.offset_committed" => witness.offset_committed(event.node),
         "broker.offsets_written" => witness.offsets_written(event.node),
         "broker.half_discarded" => witness.half_discarded(event.node, event.a),

@@ -31,7 +31,7 @@ use crate::plan::{Pool, Settings};
 use crate::platter::checkpoint::{Checkpoint, IndexClaim};
 use crate::platter::delayed::{delay_ms, levels_ms};
 use crate::platter::record::{Found, Record, decode};
-use crate::platter::{BrokerDisk, Image, index, read_broker};
+use crate::platter::{BrokerDisk, Image, index, queue, read_broker};
 use crate::workload::{Draft, Kind, MessageId};
 
 /// A broker's store, below its node's data folder.
@@ -54,6 +54,8 @@ struct Watched {
     ends_seen: usize,
     /// What the last checkpoint said of the index.
     claimed: IndexClaim,
+    /// And how far it said that log and queues are durable.
+    claimed_durable: u64,
     /// The process that runs now has recovered and serves.
     ready: bool,
     /// Power may go, or have gone, at a storage step that nobody has seen.
@@ -367,14 +369,16 @@ impl Witness {
         self.lock().brokers.entry(broker.clone()).or_default().index_files.insert(name, behind);
     }
 
-    /// A broker's checkpoint is durable: what it says of the index, beyond what the last one said, is held against the
-    /// surface of the disk.
-    pub fn checkpointed(&self, node: NodeId) {
+    /// A broker's checkpoint is durable, and says of a scan's beginning and of queues what `said` does: what it says, beyond
+    /// what the last one said, is held against the surface of the disk.
+    pub fn checkpointed(&self, node: NodeId, said: (u64, u64)) {
         let Some(broker) = &self.nodes.name_of(node) else { return };
         let bytes = self.world.platter_read(node, &format!("{STORE}/checkpoint"), 0..u64::MAX);
-        let claim =
-            bytes.and_then(|bytes| Checkpoint::decode(&bytes)).and_then(|checkpoint| checkpoint.index);
-        let Some(claim) = claim else { return };
+        let durable = bytes.and_then(|bytes| Checkpoint::decode(&bytes));
+        self.note(position_order::saved(broker, said, durable.as_ref()));
+        let Some(durable) = durable else { return };
+        self.judge_positions(broker, node, &durable);
+        let Some(claim) = durable.index else { return };
         let (before, names): (_, Vec<u64>) = {
             let mut inner = self.lock();
             let watched = inner.brokers.entry(broker.clone()).or_default();
@@ -398,6 +402,40 @@ impl Witness {
         }
         let records = self.cached_records(node, before.position..claim.position);
         self.note(index_matches_log::claim(broker, &claim, &durable, &folder, form, &records));
+    }
+
+    /// What a checkpoint says of log and queues, from where the last one said that they were durable.
+    fn judge_positions(&self, broker: &str, node: NodeId, checkpoint: &Checkpoint) {
+        let Some(own) = checkpoint.own else { return };
+        let (before, log_end) = {
+            let mut inner = self.lock();
+            let watched = inner.brokers.entry(broker.to_owned()).or_default();
+            let before = std::mem::replace(&mut watched.claimed_durable, own.durable);
+            (before.min(own.durable), watched.appends.back().map_or(0, |(_, at)| at + 1).max(own.durable))
+        };
+        let records = self.cached_records(node, before..log_end);
+        let file_bytes = self.settings.commit_log_file_bytes;
+        let same = |path: &str, range: Range<u64>| {
+            let cached = self.world.cache_read(node, path, range.clone());
+            cached.is_some() && cached == self.world.platter_read(node, path, range)
+        };
+        let judged = records.iter().map(|record| {
+            let base = record.at - record.at % file_bytes;
+            let log = format!("{STORE}/commitlog/{base:020}");
+            let in_queue = record.queue_offset.unsigned_abs() * queue::ENTRY_BYTES as u64;
+            let base_of_queue = in_queue - in_queue % self.settings.queue_file_bytes;
+            let queue = format!("{STORE}/consumequeue/{}/{}/{base_of_queue:020}", record.topic, record.queue);
+            let inside = in_queue - base_of_queue;
+            let entry = self.world.platter_read(node, &queue, inside..inside + queue::ENTRY_BYTES as u64);
+            position_order::Claimed {
+                record,
+                in_log: same(&log, record.at - base..record.end() - base),
+                in_queue: entry.as_deref().and_then(queue::entry).is_some_and(|entry| entry.at == record.at),
+            }
+        });
+        let judged: Vec<position_order::Claimed<'_>> = judged.collect();
+        let deletes = self.settings.passing.is_some() || self.settings.deletion.is_some();
+        self.note(position_order::claimed(broker, checkpoint, &judged, deletes));
     }
 
     /// The records of a part of a broker's log, as its kernel shows it.

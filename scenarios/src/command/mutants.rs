@@ -187,6 +187,7 @@ pub fn seen_undisturbed(mutant: Mutant) -> Option<&'static str> {
         Mutant::HeartbeatsSilenceReports => Some("an idle link is all that it needs"),
         Mutant::SendBackOnMasterAlone => Some("I11 reads the slave's disk when the consumer is answered"),
         Mutant::UnflushedVisible => Some("I8 reads the disk's surface at each delivery"),
+        Mutant::CheckpointAheadOfQueues => Some("I10 reads the disk's surface at each checkpoint"),
         Mutant::IndexClaimedUnflushed => Some("INDEX reads the disk's surface at each checkpoint"),
         Mutant::UnknownIsTrue => Some("a filter meets messages without its property at any time"),
         Mutant::SegmentNameNotSynced => Some("I9 reads the disk's surface at each flush, names included"),

@@ -9,7 +9,7 @@
 //! | I7 NO-RESURRECT, I20 ACK-HONEST | `no_phantom` | at each delivery, after each recovery, at the end |
 //! | I8 STABLE-READ | `stable_read` | at each delivery on the raw disk, and at the end |
 //! | I9 FLUSH-TRUE | `position_order` | at each flush, on the raw disk; at each commit, as the kernel shows it |
-//! | I10 CHECKPOINT-TRUE | `position_order` | after each loss of power |
+//! | I10 CHECKPOINT-TRUE | `position_order` | at each checkpoint on the raw disk, and after each loss of power |
 //! | I13 RETENTION | `retention` | when a log file is chosen, before each removal of a name, before each start; minima as readers are told them |
 //! | I14 TX | `transaction` | at each delivery, after each recovery, on the healed cluster, at the end |
 //! | I15 DELAY | `delay` | at each delivery, before each start, at the end |

@@ -1,4 +1,4 @@
-//! I9: the flushed position never passes what is on the disk's surface, nor the committed one what the kernel has of the file. I10: nor do the times in the checkpoint.
+//! I9: the flushed position never passes what is on the disk's surface, nor the committed one what the kernel has of the file. I10: nor do the positions and times in the checkpoint, which is on the surface itself when it counts.
 //!
 //! Recovery trusts the checkpoint: it starts in a file whose first record is old enough, and what is older is taken for
 //! complete. A checkpoint that says too much hides records without queue entries for ever.
@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 
 use super::{Broken, Verdict};
 use crate::platter::BrokerDisk;
+use crate::platter::checkpoint::Checkpoint;
 use crate::platter::record::{Found, Record, decode};
 
 /// The store says that it has flushed the bytes from log offset `at` on: `cached` is what its kernel shows of them, `durable`
@@ -53,6 +54,61 @@ pub fn committed(broker: &str, at: u64, len: u64, cached: &[u8]) -> Verdict {
         };
         let detail = format!("{broker} counts {at} to {end} as written, and its file has at {next}: {why}");
         return Err(Broken::new("I9", detail));
+    }
+    Ok(())
+}
+
+/// The store says that its checkpoint is durable: `said` are where a scan begins and the time up to which queues are complete.
+///
+/// # Errors
+/// When the disk's surface has another one, or none.
+pub fn saved(broker: &str, (scan_from, logic_ms): (u64, u64), durable: Option<&Checkpoint>) -> Verdict {
+    let is_there = durable.is_some_and(|durable| {
+        let from = durable.own.map_or(0, |own| own.scan_from);
+        from == scan_from && durable.logic_ms.cast_unsigned() == logic_ms
+    });
+    if is_there {
+        return Ok(());
+    }
+    let detail = format!(
+        "{broker} has a checkpoint that begins at {scan_from} and is complete up to {logic_ms} ms, its disk has {durable:?}"
+    );
+    Err(Broken::new("I10", detail))
+}
+
+/// A record, and whether the disk's surface has it and its queue entry.
+#[derive(Clone, Copy, Debug)]
+pub struct Claimed<'a> {
+    pub record: &'a Record,
+    pub in_log: bool,
+    pub in_queue: bool,
+}
+
+/// Judges a checkpoint when it is written. `records` are those from where the last one said that all is durable. With
+/// `deletes` queue entries may be gone.
+///
+/// # Errors
+/// The first record of which it says too much.
+pub fn claimed(broker: &str, checkpoint: &Checkpoint, records: &[Claimed<'_>], deletes: bool) -> Verdict {
+    let durable = checkpoint.own.map_or(0, |own| own.durable);
+    let complete_ms = checkpoint.physic_ms.min(checkpoint.logic_ms);
+    for Claimed { record, in_log, in_queue } in records {
+        let lacks = match () {
+            () if !in_log && record.at < durable => format!("durable up to {durable}"),
+            () if !in_log && record.store_ms < checkpoint.physic_ms => {
+                format!("durable up to {} ms", checkpoint.physic_ms)
+            }
+            () if deletes || *in_queue || !record.has_queue_entry() => continue,
+            () if record.at < durable => format!("filed up to {durable}"),
+            () if record.store_ms < complete_ms => format!("filed up to {complete_ms} ms"),
+            () => continue,
+        };
+        let Record { at, store_ms, topic, queue, queue_offset, .. } = record;
+        let detail = format!(
+            "{broker}: its checkpoint says that the log is {lacks}, and the record at {at} of {store_ms} ms, {topic} queue \
+             {queue} offset {queue_offset}, is not"
+        );
+        return Err(Broken::new("I10", detail));
     }
     Ok(())
 }
@@ -102,8 +158,38 @@ pub fn checkpoint(broker: &str, disk: &BrokerDisk, known: &BTreeMap<u64, Record>
 mod tests {
     use super::*;
     use crate::oracle::queue_matches_log::tests::disk;
-    use crate::platter::checkpoint::Checkpoint;
+    use crate::platter::checkpoint::Own;
     use crate::platter::commit_log::tests::{FOLDER, image};
+
+    #[test]
+    fn a_checkpoint_that_is_not_on_the_disk_is_rejected() {
+        let own = Some(Own { scan_from: 40, durable: 80 });
+        let durable = Checkpoint { physic_ms: 5, logic_ms: 4, own, ..Checkpoint::default() };
+        assert_eq!(saved("broker-a", (40, 4), Some(&durable)), Ok(()));
+        assert!(saved("broker-a", (41, 4), Some(&durable)).is_err());
+        assert!(saved("broker-a", (40, 5), Some(&durable)).is_err());
+        assert!(saved("broker-a", (40, 4), None).is_err());
+    }
+
+    #[test]
+    fn a_checkpoint_that_says_too_much_when_it_is_written_is_rejected() {
+        let disk = disk(&[(1_000_000, 0)]);
+        let record = &disk.log.records[0];
+        let (now, later) = (record.store_ms, record.store_ms + 1);
+        let judged = |(physic_ms, logic_ms, durable): (i64, i64, u64), (in_log, in_queue): (bool, bool)| {
+            let own = Some(Own { scan_from: 0, durable });
+            let checkpoint = Checkpoint { physic_ms, logic_ms, own, ..Checkpoint::default() };
+            claimed("broker-a", &checkpoint, &[Claimed { record, in_log, in_queue }], false).is_ok()
+        };
+        let end = record.end();
+        assert!(judged((now, now, record.at), (false, false)), "it says nothing of it");
+        assert!(judged((later, later, end), (true, true)));
+        assert!(!judged((later, now, record.at), (false, false)));
+        assert!(!judged((now, now, end), (false, true)));
+        assert!(judged((later, now, record.at), (true, false)));
+        assert!(!judged((later, later, record.at), (true, false)));
+        assert!(!judged((now, now, end), (true, false)));
+    }
 
     fn at(physic_ms: i64, logic_ms: i64) -> BrokerDisk {
         let checkpoint = Some(Checkpoint { physic_ms, logic_ms, index_ms: 0, index: None, own: None });
