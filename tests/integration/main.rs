@@ -37,6 +37,7 @@ mod store_index;
 mod store_pool;
 mod store_repair;
 mod store_retention;
+mod store_rot;
 mod store_taken_over;
 mod topics;
 mod transaction;

@@ -44,7 +44,7 @@ async fn copy(master: &Store, slave: &Store) {
 }
 
 /// The folder as the kernel has it now, which is what the death of a process leaves.
-fn as_it_is(from: &Path, to: &Path) {
+pub fn as_it_is(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).expect("a folder");
     for entry in std::fs::read_dir(from).expect("readable") {
         let entry = entry.expect("readable");

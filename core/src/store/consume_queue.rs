@@ -233,7 +233,7 @@ impl ConsumeQueue {
         format!("{}/{}", self.dir, file_name(base))
     }
 
-    /// Up to `count` entries from `first` on, out of one file, below `max`.
+    /// Up to `count` units from `first` on, out of one file, below `max`. All are entries, if the disk has kept them.
     ///
     /// # Errors
     /// Of opening or reading the file; `NotFound` also when no file holds `first`.
@@ -242,7 +242,7 @@ impl ConsumeQueue {
         files: &QueueFiles<R>,
         first: i64,
         count: usize,
-    ) -> io::Result<Vec<Entry>> {
+    ) -> io::Result<Vec<Unit>> {
         let max = self.max();
         let first_u = u64::try_from(first).map_err(|_| io::ErrorKind::InvalidInput)?;
         let left = usize::try_from(max - first).unwrap_or(0);
@@ -260,7 +260,20 @@ impl ConsumeQueue {
         let file = files.get((self.number, base), || self.path(base)).await?;
         let mut bytes = vec![0; count * ENTRY_BYTES];
         file.read_at(at - base, &mut bytes)?;
-        Ok(units(&bytes).map_while(Unit::entry).collect())
+        Ok(units(&bytes).collect())
+    }
+
+    /// Writes the entry at `n` again, which the disk has not kept. It is as durable as the kernel makes it: what the disk has
+    /// is no better.
+    ///
+    /// # Errors
+    /// Of opening or writing the file.
+    pub async fn rewrite<R: Runtime>(&self, files: &QueueFiles<R>, n: i64, entry: &Entry) -> io::Result<()> {
+        assert!((self.min()..self.max()).contains(&n), "{}: {n} was never written", self.dir);
+        let at = u64::try_from(n).map_err(|_| io::ErrorKind::InvalidInput)?.saturating_mul(ENTRY);
+        let base = at - at % self.file_bytes;
+        let file = files.get((self.number, base), || self.path(base)).await?;
+        file.write_at(at - base, &entry.encode())
     }
 
     /// The unit at `n`, whatever it is.

@@ -7,7 +7,7 @@
 //! (group commit), `commit` (what the transient pool holds), `dispatch` (log to queues), `dropped` (queues of deleted topics), `consume_queue`, `consume_queues`, `queue_files`, `queue_entry`, `filing` (queues),
 //! `delay_levels` (when a delayed record is due), `index` (records by their keys), `queue_flush` and `checkpoint` (where recovery may begin), `retention` and `clean` (what is
 //! deleted, and when a full disk refuses puts), `replicate` (what slaves copy), `recovery`, `recover_log`, `recover_queues` (opening a directory), `read` (what
-//! consumers ask), `check` (the same look, without changing anything), `dump` (what is in the files), `resync` (where records
+//! consumers ask), `queue_heal` (entries that the disk has not kept), `check` (the same look, without changing anything), `dump` (what is in the files), `resync` (where records
 //! go on behind damage), `config_file` (durable small files).
 //!
 //! Queue files are opened when somebody reads them and a bounded number is open, so what reads a queue (`get`,
@@ -42,6 +42,7 @@ mod mapped_file_queue;
 mod queue_entry;
 mod queue_files;
 mod queue_flush;
+mod queue_heal;
 mod read;
 mod recover_log;
 mod recover_queues;

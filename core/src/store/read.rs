@@ -118,7 +118,7 @@ impl<R: Runtime> MessageStore<R> {
         let end = queue.next_file_offset(offset).min(offset.saturating_add_unsigned(look_max as u64));
         while collected.next_begin < end {
             let (from, count) = (collected.next_begin, usize::try_from(end - collected.next_begin));
-            let entries = match queue.read(&self.queues.files, from, count.unwrap_or(look_max)).await {
+            let entries = match self.entries_of(&queue, from, count.unwrap_or(look_max)).await {
                 Ok(entries) if !entries.is_empty() => entries,
                 // What was found stands.
                 _ if from > offset => break,
@@ -309,7 +309,7 @@ impl<R: Runtime> MessageStore<R> {
         count: usize,
     ) -> io::Result<Vec<Entry>> {
         let Some(queue) = self.queues.find(topic, queue) else { return Ok(Vec::new()) };
-        let mut entries = queue.read(&self.queues.files, offset, count).await?;
+        let mut entries = self.entries_of(&queue, offset, count).await?;
         for entry in &mut entries {
             entry.tags_code = self.tags_code(entry);
         }
@@ -323,7 +323,7 @@ impl<R: Runtime> MessageStore<R> {
     }
 
     async fn entry_time(&self, queue: &ConsumeQueue, offset: i64) -> Option<i64> {
-        let entries = queue.read(&self.queues.files, offset, 1).await.ok()?;
+        let entries = self.entries_of(queue, offset, 1).await.ok()?;
         let entry = entries.first()?;
         let view = self.log.files().view(entry.physical_offset, entry.size as usize)?.ok()?;
         codec::decode(view.as_ref(), Check::Lengths).ok().map(|record| record.store_timestamp)
