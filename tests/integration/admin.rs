@@ -719,3 +719,53 @@ fn consumers_of_a_unit_mark_the_retry_topic_of_their_group() {
         broker.stop().await.expect("a clean stop");
     });
 }
+
+#[test]
+fn what_an_operator_forbids_to_a_group_it_does_not_get() {
+    run(async {
+        let dir = TempDir::new("forbidden");
+        let broker = start(&dir, &config()).await;
+        let client = Client::of(&broker);
+        fill(&client, 1).await;
+        let may = |readable| {
+            let header =
+                UpdateGroupForbiddenHeader { group: GROUP.to_owned(), topic: TOPIC.to_owned(), readable };
+            request(ask::UPDATE_AND_GET_GROUP_FORBIDDEN, &header)
+        };
+        let told =
+            |answer: RemotingCommand| String::from_utf8(answer.body.to_bytes().to_vec()).expect("text");
+        let closed = format!(r#"{{"group":"{GROUP}","readable":false,"topic":"{TOPIC}"}}"#);
+        assert_eq!(told(client.done(may(None)).await), closed.replace("false", "true"));
+        assert_eq!(told(client.done(may(Some(false))).await), closed);
+        // Settings of the group are another thing.
+        let group = SubscriptionGroupConfig {
+            group_name: GROUP.to_owned(),
+            retry_max_times: 3,
+            ..Default::default()
+        };
+        client
+            .done(
+                RemotingCommand::request(ask::UPDATE_AND_CREATE_SUBSCRIPTIONGROUP).with_body(group.to_json()),
+            )
+            .await;
+        broker.stop().await.expect("a clean stop");
+
+        let broker = start(&dir, &config()).await;
+        let client = Client::of(&broker);
+        let consumer = Consumer::default();
+        let _online = consumer.online(&broker, "one").await;
+        let mut subscribed = pull_header(TOPIC, 1, 0, "*");
+        (subscribed.sys_flag, subscribed.sub_version) = (0, 1);
+        let refused = client.ask(pull(&subscribed)).await;
+        assert_eq!(refused.code, response::NO_PERMISSION);
+        assert_eq!(refused.ext.get("forbiddenType"), Some("5"));
+        assert_eq!(refused.remark.as_deref(), Some("the consumer group[CG] is forbidden for topic[Admin]"));
+        client.done(may(Some(true))).await;
+        assert_eq!(messages(&client.done(pull(&subscribed)).await).len(), 1);
+        broker.stop().await.expect("a clean stop");
+        let file = std::fs::read_to_string(dir.path().join("store/config/subscriptionGroup.json"))
+            .expect("the file");
+        let file = SubscriptionGroupWrapper::parse(file.as_bytes()).expect("groups");
+        assert!(file.forbidden_table.is_empty(), "{:?}", file.forbidden_table);
+    });
+}

@@ -5,8 +5,9 @@ use hotfire_core::broker::Broker;
 use hotfire_core::config::{BrokerConfig, NameServerConfig, Role};
 use hotfire_core::name_server::NameServer;
 use hotfire_core::remoting::RemotingCommand;
-use hotfire_core::remoting::body::{HaRuntimeInfo, SubscriptionGroupWrapper};
+use hotfire_core::remoting::body::{GroupForbidden, HaRuntimeInfo, SubscriptionGroupWrapper};
 use hotfire_core::remoting::codes::{request, response};
+use hotfire_core::remoting::headers::UpdateGroupForbiddenHeader;
 use hotfire_runtime::TokioRuntime;
 use hotfire_tests::TempDir;
 use std::fs;
@@ -94,6 +95,12 @@ fn a_slave_copies_the_log_byte_for_byte_serves_it_and_takes_no_writes() {
         let cluster = Cluster::new("replicate").await;
         let master = cluster.master().await;
         let client = Client::of(&master);
+        let forbid = |readable| {
+            let header =
+                UpdateGroupForbiddenHeader { group: "Away".to_owned(), topic: "T".to_owned(), readable };
+            RemotingCommand::request(request::UPDATE_AND_GET_GROUP_FORBIDDEN).with_header(&header)
+        };
+        client.done(forbid(Some(false))).await;
         let slave = cluster.slave().await;
         until_confirmed(&client).await;
         for n in 0..SENDS {
@@ -110,6 +117,15 @@ fn a_slave_copies_the_log_byte_for_byte_serves_it_and_takes_no_writes() {
             assert!(begun.elapsed() < PATIENCE, "the slave never knows the topic");
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
+        let is_forbidden = async || {
+            let answer = at_slave.done(forbid(None)).await;
+            !GroupForbidden::parse(&answer.body.to_bytes()).expect("an answer").readable
+        };
+        while !is_forbidden().await {
+            assert!(begun.elapsed() < PATIENCE, "the slave never knows what is forbidden");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        assert_eq!(at_slave.ask(forbid(Some(true))).await.code, response::SYSTEM_ERROR);
         // The group is one that the master has never seen: it may be away.
         let pulled = at_slave.ask(pull(&pull_header("T", 1, SENDS as i64 - 1, "*"))).await;
         assert_eq!(pulled.code, response::SUCCESS, "{:?}", pulled.remark);

@@ -190,6 +190,7 @@ impl<R: Runtime> BrokerHandler<R> {
             }
             codes::GET_ALL_SUBSCRIPTIONGROUP_CONFIG => Ok(self.topics.all_groups()),
             codes::GET_SUBSCRIPTIONGROUP_CONFIG => self.topics.group(request),
+            codes::UPDATE_AND_GET_GROUP_FORBIDDEN => self.topics.group_forbidden(request).await,
             codes::GET_TOPIC_STATS_INFO => self.stats.topic(request).await,
             codes::GET_CONSUME_STATS => self.stats.group(request).await,
             _ => Ok(unsupported(request)),
@@ -198,9 +199,12 @@ impl<R: Runtime> BrokerHandler<R> {
 }
 
 /// Requests that change what a slave copies from its master.
-fn changes_tables(code: i32) -> bool {
+fn changes_tables(request: &RemotingCommand) -> bool {
+    if request.code == codes::UPDATE_AND_GET_GROUP_FORBIDDEN {
+        return request.ext.get("readable").is_some();
+    }
     matches!(
-        code,
+        request.code,
         codes::UPDATE_AND_CREATE_TOPIC
             | codes::UPDATE_AND_CREATE_TOPIC_LIST
             | codes::UPDATE_AND_CREATE_SUBSCRIPTIONGROUP
@@ -254,7 +258,7 @@ impl<R: Runtime> Handler<R> for BrokerHandler<R> {
         if self.is_slave && is_deletion_by_5(&request) {
             return Answer::Now(answer(response::SUCCESS));
         }
-        if self.is_slave && changes_tables(request.code) {
+        if self.is_slave && changes_tables(&request) {
             let remark = "Can't modify topic or subscription group from slave broker, \
                           please execute it from master broker.";
             return Answer::Now(Refusal::new(response::SYSTEM_ERROR, remark).answer());

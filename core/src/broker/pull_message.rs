@@ -29,7 +29,7 @@ use super::filter::{Filter, TagFilter, is_tag_type, is_wanted};
 use super::held_pulls::Held;
 use super::long_polling::{HeldAnswer, LongPolling};
 use super::moved_offsets::MovedOffsets;
-use super::refusal::{Refusal, answer};
+use super::refusal::{Forbidden, Refusal, answer};
 use super::replication::OtherSide;
 use super::subscription_group::SubscriptionGroups;
 use super::topic_config::{Topics, perm};
@@ -225,6 +225,7 @@ impl<R: Runtime> PullMessage<R> {
             group: group.as_deref(),
             topic: topic.as_deref(),
             live: live.as_ref(),
+            forbidden: !self.groups.may_read(&header.consumer_group, &header.topic),
             registered: registered.as_ref(),
             property_filter: self.property_filter,
         };
@@ -365,6 +366,8 @@ struct Facts<'a> {
     group: Option<&'a SubscriptionGroupConfig>,
     topic: Option<&'a TopicConfig>,
     live: Option<&'a LiveGroup>,
+    /// An operator has forbidden the topic to the group.
+    forbidden: bool,
     /// The SQL filter of the group's heartbeats.
     registered: Option<&'a Registered>,
     property_filter: bool,
@@ -376,17 +379,18 @@ fn check(header: &PullMessageHeader, facts: &Facts<'_>) -> Result<CheckedPull, R
     let (group_name, topic_name) = (&header.consumer_group, &header.topic);
     let refuse = |code, remark: String| Err(Refusal::new(code, remark));
     if !facts.can_read {
-        return refuse(response::NO_PERMISSION, "the broker pulling message is forbidden".to_owned());
+        return Err(Refusal::forbidden(Forbidden::Broker, "the broker pulling message is forbidden"));
     }
     if facts.lite && !facts.lite_enabled {
-        return refuse(response::NO_PERMISSION, "the broker for lite pull is forbidden".to_owned());
+        return Err(Refusal::forbidden(Forbidden::Broker, "the broker for lite pull is forbidden"));
     }
     let Some(group) = facts.group else {
         let remark = format!("subscription group [{group_name}] does not exist");
         return refuse(response::SUBSCRIPTION_GROUP_NOT_EXIST, remark);
     };
     if !group.consume_enable {
-        return refuse(response::NO_PERMISSION, format!("subscription group no permission, {group_name}"));
+        let remark = format!("subscription group no permission, {group_name}");
+        return Err(Refusal::forbidden(Forbidden::Group, remark));
     }
     let Some(topic) = facts.topic else {
         let remark = format!("topic[{topic_name}] not exist, apply first please!");
@@ -394,7 +398,7 @@ fn check(header: &PullMessageHeader, facts: &Facts<'_>) -> Result<CheckedPull, R
     };
     if topic.perm & perm::READ == 0 {
         let remark = format!("the topic[{topic_name}] pulling message is forbidden");
-        return refuse(response::NO_PERMISSION, remark);
+        return Err(Refusal::forbidden(Forbidden::Topic, remark));
     }
     if header.queue_id < 0 || header.queue_id >= topic.read_queue_nums {
         let remark = format!("queueId[{}] is illegal, topic:[{topic_name}]", header.queue_id);
@@ -464,7 +468,11 @@ fn filter_of_group(
     let live = facts.live.ok_or_else(|| not_there("group info"))?;
     if !group.consume_broadcast_enable && live.model == MessageModel::Broadcasting {
         let remark = format!("the consumer group[{group_name}] can not consume by broadcast way");
-        return Err(Refusal::new(response::NO_PERMISSION, remark));
+        return Err(Refusal::forbidden(Forbidden::Broadcasting, remark));
+    }
+    if facts.forbidden {
+        let remark = format!("the consumer group[{group_name}] is forbidden for topic[{}]", header.topic);
+        return Err(Refusal::forbidden(Forbidden::Subscription, remark));
     }
     let subscription = live.subscription.as_ref().ok_or_else(|| not_there("subscription"))?;
     if subscription.data.sub_version < header.sub_version {

@@ -1,13 +1,16 @@
-//! Requests about topics and groups: 17, 18, 21, 200, 201, 225, 305, 351 and 352.
+//! Requests about topics and groups: 17, 18, 21, 200, 201, 225, 305, 351 to 353.
 
 use std::sync::Arc;
 
 use crate::remoting::RemotingCommand;
 use crate::remoting::body::{
-    SubscriptionGroupConfig, SubscriptionGroupList, TopicConfig, TopicConfigList, TopicFilterType, TopicList,
+    GroupForbidden, SubscriptionGroupConfig, SubscriptionGroupList, TopicConfig, TopicConfigList,
+    TopicFilterType, TopicList,
 };
 use crate::remoting::codes::response;
-use crate::remoting::headers::{CreateTopicHeader, GetSubscriptionGroupConfigHeader, GetTopicConfigHeader};
+use crate::remoting::headers::{
+    CreateTopicHeader, GetSubscriptionGroupConfigHeader, GetTopicConfigHeader, UpdateGroupForbiddenHeader,
+};
 use crate::runtime::Runtime;
 
 use super::attributes::{self, OF_GROUPS, OF_TOPICS};
@@ -109,6 +112,23 @@ impl<R: Runtime> TopicRequests<R> {
 
     pub fn all_groups(&self) -> RemotingCommand {
         answer(response::SUCCESS).with_body(self.groups.wrapper().to_json())
+    }
+
+    /// Says whether a group may read a topic, after changing it if that is asked for.
+    ///
+    /// # Source
+    /// apache/rocketmq 5.4, `AdminBrokerProcessor#updateAndGetGroupForbidden`.
+    pub async fn group_forbidden(&self, request: &RemotingCommand) -> Result<RemotingCommand> {
+        let UpdateGroupForbiddenHeader { group, topic, readable } = request.header()?;
+        if let Some(readable) = readable {
+            names::check_group(&group)
+                .map_err(|error| invalid(format!("the name of the group {group} {error}")))?;
+            names::check_topic(&topic).map_err(|error| invalid(format!("the topic's name {error}")))?;
+            self.groups.set_may_read(&group, &topic, readable).await?;
+        }
+        let readable = self.groups.may_read(&group, &topic);
+        let body = GroupForbidden { group, readable, topic };
+        Ok(answer(response::SUCCESS).with_remark("").with_body(body.to_json()))
     }
 
     pub fn group(&self, request: &RemotingCommand) -> Result<RemotingCommand> {

@@ -58,6 +58,7 @@ fn the_first_failed_check_names_the_code() {
         group: Some(&good_group),
         topic: Some(&good_topic),
         live: Some(&clustering),
+        forbidden: false,
         registered: None,
         property_filter: false,
     };
@@ -80,8 +81,17 @@ fn the_first_failed_check_names_the_code() {
     assert_eq!(code(&header, &facts), Some(response::SUBSCRIPTION_NOT_LATEST));
     facts.live = Some(&other);
     assert_eq!(code(&header, &facts), Some(response::SUBSCRIPTION_NOT_EXIST));
+    let forbidden = |header: &PullMessageHeader, facts: &Facts<'_>| {
+        check(header, facts)
+            .err()
+            .and_then(|refusal| refusal.answer().ext.get("forbiddenType").map(str::to_owned))
+    };
+    facts.forbidden = true;
+    assert_eq!(code(&header, &facts), Some(response::NO_PERMISSION));
+    assert_eq!(forbidden(&header, &facts).as_deref(), Some("5"));
     (facts.live, facts.group) = (Some(&broadcasting), Some(&no_broadcast));
     assert_eq!(code(&header, &facts), Some(response::NO_PERMISSION));
+    assert_eq!(forbidden(&header, &facts).as_deref(), Some("4"));
     facts.live = None;
     assert_eq!(code(&header, &facts), Some(response::SUBSCRIPTION_NOT_EXIST));
     header.sys_flag = flags::SUBSCRIPTION;
@@ -145,6 +155,7 @@ fn every_answer_to_a_read_carries_the_four_offsets() {
         group: Some(&SubscriptionGroupConfig::default()),
         topic: Some(&topic("T", 4, 6)),
         live: Some(&live(MessageModel::Clustering, Some(subscription("*", 5)))),
+        forbidden: false,
         registered: None,
         property_filter: false,
     };
@@ -178,6 +189,7 @@ fn who_is_far_behind_is_sent_to_a_slave_and_back_if_slaves_are_read() {
             group: Some(&group),
             topic: Some(&topic("T", 4, 6)),
             live: Some(&live(MessageModel::Clustering, Some(subscription("*", 5)))),
+            forbidden: false,
             registered: None,
             property_filter: false,
         };

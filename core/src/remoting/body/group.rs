@@ -87,4 +87,16 @@ pub struct SubscriptionGroupList {
     pub group_config_list: Vec<SubscriptionGroupConfig>,
 }
 
-json_body!(SubscriptionGroupConfig, SubscriptionGroupWrapper, SubscriptionGroupList);
+/// The answer to UPDATE_AND_GET_GROUP_FORBIDDEN (353).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct GroupForbidden {
+    #[serde(deserialize_with = "lenient::text")]
+    pub group: String,
+    #[serde(deserialize_with = "lenient::boolean")]
+    pub readable: bool,
+    #[serde(deserialize_with = "lenient::text")]
+    pub topic: String,
+}
+
+json_body!(SubscriptionGroupConfig, SubscriptionGroupWrapper, SubscriptionGroupList, GroupForbidden);
