@@ -119,3 +119,29 @@ fn system_topics_are_the_brokers_and_traces_can_be_sent() {
         broker.stop().await.expect("a clean stop");
     });
 }
+
+#[test]
+fn a_priority_chooses_the_queue_unless_the_message_is_of_another_type() {
+    run(async {
+        let dir = TempDir::new("priority");
+        let broker = start(&dir, &config()).await;
+        let client = Client::of(&broker);
+        client.done(create_topic("Ranked", 4)).await;
+        for (properties, queue) in [
+            ("_SYS_MSG_PRIORITY_\u{1}2", 2),
+            ("_SYS_MSG_PRIORITY_\u{1}9", 3),
+            ("_SYS_MSG_PRIORITY_\u{1}-1", 1),
+            ("_SYS_MSG_PRIORITY_\u{1}2\u{2}__SHARDINGKEY\u{1}s", 1),
+        ] {
+            let answer = client.done(send(&send_header("Ranked", 1, properties), "m")).await;
+            let sent: SendMessageResponse = answer.header().expect("sent");
+            assert_eq!(sent.queue_id, queue, "{properties}");
+            let mut wait = pull_header("Ranked", queue, sent.queue_offset, "*");
+            (wait.sys_flag, wait.suspend_timeout_millis) = (6, 15_000);
+            let stored = messages(&client.done(pull(&wait)).await).remove(0).properties;
+            let kept = !properties.contains("__SHARDINGKEY");
+            assert_eq!(stored.contains("_SYS_MSG_PRIORITY_"), kept, "{stored}");
+        }
+        broker.stop().await.expect("a clean stop");
+    });
+}

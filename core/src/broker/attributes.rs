@@ -4,7 +4,8 @@
 //! Invariant: nothing is kept that a broker would have to act on and cannot.
 //!
 //! # Source
-//! apache/rocketmq 5.3, `AttributeParser`, `AttributeUtil#alterCurrentAttributes` and `TopicAttributes`.
+//! apache/rocketmq 5.4, `AttributeParser`, `AttributeUtil#alterCurrentAttributes`, `TopicAttributes` and
+//! `SubscriptionGroupAttributes`.
 
 use std::collections::BTreeMap;
 
@@ -18,8 +19,8 @@ pub(crate) type Attributes = BTreeMap<String, String>;
 /// What values one takes.
 enum Values {
     OneOf(&'static [&'static str]),
-    /// An i64 from here on.
-    From(i64),
+    /// An i64 from here to there, both included.
+    Range(i64, i64),
 }
 
 /// One attribute that there is.
@@ -46,15 +47,25 @@ pub(crate) const OF_TOPICS: &[Attribute] = &[
     },
     Attribute {
         key: "message.type",
-        values: Values::OneOf(&["UNSPECIFIED", "NORMAL", "FIFO", "DELAY", "TRANSACTION"]),
-        lacking: &["MIXED"],
+        values: Values::OneOf(&[
+            "UNSPECIFIED",
+            "NORMAL",
+            "FIFO",
+            "DELAY",
+            "TRANSACTION",
+            "PRIORITY",
+            "MIXED",
+        ]),
+        lacking: &[],
         changeable: true,
     },
-    Attribute { key: "reserve.time", values: Values::From(-1), lacking: &[], changeable: true },
+    Attribute { key: "reserve.time", values: Values::Range(-1, i64::MAX), lacking: &[], changeable: true },
 ];
 
-/// Groups have none.
-pub(crate) const OF_GROUPS: &[Attribute] = &[];
+pub(crate) const OF_GROUPS: &[Attribute] = &[
+    // How members that pop divide what they take; those that pull take no notice of it.
+    Attribute { key: "priority.factor", values: Values::Range(0, 100), lacking: &[], changeable: true },
+];
 
 /// Why attributes are not changed; its text is the remark of the answer, where Java has one in Java's words.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -81,8 +92,8 @@ pub(crate) enum AttributeError {
     Absent(String),
     #[error("value is not in set: [{set}]")]
     Value { set: String },
-    #[error("value is not in range({min}, {max})", max = i64::MAX)]
-    Range { min: i64 },
+    #[error("value is not in range({min}, {max})")]
+    Range { min: i64, max: i64 },
     #[error("{key}: {value} is not supported by this version")]
     Lacking { key: &'static str, value: String },
 }
@@ -172,8 +183,12 @@ impl Attribute {
         match self.values {
             Values::OneOf(set) if set.contains(&value) => Ok(()),
             Values::OneOf(set) => Err(AttributeError::Value { set: set.join(", ") }),
-            Values::From(min) if value.parse().is_ok_and(|number: i64| number >= min) => Ok(()),
-            Values::From(min) => Err(AttributeError::Range { min }),
+            Values::Range(min, max)
+                if value.parse().is_ok_and(|number: i64| (min..=max).contains(&number)) =>
+            {
+                Ok(())
+            }
+            Values::Range(min, max) => Err(AttributeError::Range { min, max }),
         }
     }
 }
@@ -219,7 +234,7 @@ mod tests {
             (
                 None,
                 "+message.type=fifo",
-                "value is not in set: [UNSPECIFIED, NORMAL, FIFO, DELAY, TRANSACTION]",
+                "value is not in set: [UNSPECIFIED, NORMAL, FIFO, DELAY, TRANSACTION, PRIORITY, MIXED]",
             ),
             (None, "+reserve.time=-2", "value is not in range(-1, 9223372036854775807)"),
             (None, "+reserve.time=soon", "value is not in range(-1, 9223372036854775807)"),
@@ -239,6 +254,11 @@ mod tests {
         for (current, changes, remark) in cases {
             assert_eq!(altered(current, changes), Err(remark.to_owned()), "{changes} on {current:?}");
         }
+        let factor =
+            |value: &str| alter(OF_GROUPS, None, &parse(&format!("+priority.factor={value}")).unwrap());
+        assert!(factor("0").is_ok() && factor("100").is_ok());
+        assert_eq!(factor("101").expect_err("too much").to_string(), "value is not in range(0, 100)");
+        assert!(altered(None, "+message.type=MIXED").is_ok());
         let unsigned = Attributes::from([("message.type".to_owned(), "FIFO".to_owned())]);
         let refused = alter(OF_TOPICS, Some(&Attributes::new()), &unsigned).expect_err("no sign");
         assert_eq!(refused.to_string(), "wrong format key: essage.type");

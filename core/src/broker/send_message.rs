@@ -171,6 +171,17 @@ impl<R: Runtime> SendMessage<R> {
         let (mut wants, mut stored_properties) =
             if header.batch { (Wants::read(raw), String::new()) } else { self.stored_properties(raw) };
         check_features(&header, &wants)?;
+        let by_priority = wants.priority.filter(|priority| *priority >= 0 && !header.batch);
+        let queue_id = match by_priority {
+            Some(priority) if wants.is_of_priority() => {
+                queue_of_priority(priority, &topic).unwrap_or(queue_id)
+            }
+            Some(_) => {
+                stored_properties = without_priority(&stored_properties);
+                queue_id
+            }
+            None => queue_id,
+        };
         let mut target = (Cow::Borrowed(header.topic), queue_id);
         if let Some(group) = header.topic.strip_prefix(names::RETRY_PREFIX)
             && self.is_dead_letter(&header, group, request.version).await?
@@ -677,11 +688,30 @@ fn choose_queue(
     Ok(i32::try_from(random() % writable).expect("a remainder of a positive i32"))
 }
 
+/// The queue of a message that has this priority and no other type; `None` where nothing can be written.
+///
+/// # Source
+/// apache/rocketmq 5.4, `SendMessageProcessor#sendMessage`: for topics of every type.
+fn queue_of_priority(priority: i32, topic: &TopicConfig) -> Option<i32> {
+    (topic.write_queue_nums > 0).then(|| priority.min(topic.write_queue_nums - 1))
+}
+
+/// The property string of a message of another type, which has no priority.
+fn without_priority(stored: &str) -> String {
+    let mut properties = properties::decode(stored);
+    properties.remove(properties::PRIORITY);
+    properties.encode(false)
+}
+
 /// What the properties of a message ask for, and what its answer repeats, read in one walk.
 #[derive(Default)]
 struct Wants<'a> {
     flush: bool,
     delay_level: i32,
+    /// A delay is there, of whatever level.
+    delayed: bool,
+    sharded: bool,
+    priority: Option<i32>,
     transaction: bool,
     timer: Option<&'a str>,
     inner_count: bool,
@@ -700,6 +730,12 @@ impl<'a> Wants<'a> {
         wants
     }
 
+    /// # Source
+    /// apache/rocketmq 5.4, `TopicMessageType#parseFromMessageProperty`.
+    fn is_of_priority(&self) -> bool {
+        !(self.transaction || self.delayed || self.timer.is_some() || self.sharded)
+    }
+
     fn is_half(&self, header: &SendMessageHeader<'_>) -> bool {
         half::is_half(self.transaction, header.topic, header.reconsume_times, self.delay_level)
     }
@@ -708,7 +744,12 @@ impl<'a> Wants<'a> {
     fn add(&mut self, Segment { name, value, .. }: Segment<'a>) {
         match name {
             properties::WAIT => self.flush = value.eq_ignore_ascii_case("true"),
-            properties::DELAY => self.delay_level = value.parse().unwrap_or(0),
+            properties::DELAY => {
+                self.delay_level = value.parse().unwrap_or(0);
+                self.delayed = true;
+            }
+            properties::SHARDING_KEY => self.sharded = true,
+            properties::PRIORITY => self.priority = value.parse().ok(),
             properties::TRAN_MSG => self.transaction = value.eq_ignore_ascii_case("true"),
             properties::UNIQ_KEY => self.unique_key = Some(value),
             properties::INNER_NUM => self.inner_count = true,

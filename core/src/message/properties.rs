@@ -59,6 +59,8 @@ names! {
     CLUSTER = "CLUSTER";
     MSG_TYPE = "MSG_TYPE";
     SHARDING_KEY = "__SHARDINGKEY";
+    /// Of 5.4: chooses the queue of a message of no other type.
+    PRIORITY = "_SYS_MSG_PRIORITY_";
     INNER_MULTI_DISPATCH = "INNER_MULTI_DISPATCH";
     INNER_MULTI_QUEUE_OFFSET = "INNER_MULTI_QUEUE_OFFSET";
     TIMER_DELAY_SEC = "TIMER_DELAY_SEC";

@@ -77,3 +77,19 @@ fn a_send_that_does_not_wait_says_so() {
     assert!(Wants::read("WAIT\u{1}true").flush);
     assert!(!Wants::read("WAIT\u{1}false\u{2}KEYS\u{1}k").flush);
 }
+
+#[test]
+fn a_priority_names_the_queue_of_a_message_of_no_other_type() {
+    fn wants(raw: &str) -> Wants<'_> {
+        Wants::read(raw)
+    }
+    assert_eq!(wants("_SYS_MSG_PRIORITY_\u{1}7").priority, Some(7));
+    assert_eq!(wants("_SYS_MSG_PRIORITY_\u{1}high").priority, None);
+    assert!(wants("_SYS_MSG_PRIORITY_\u{1}7\u{2}TAGS\u{1}a").is_of_priority());
+    for other in ["DELAY\u{1}0", "TRAN_MSG\u{1}true", "__SHARDINGKEY\u{1}s", "TIMER_DELAY_MS\u{1}1"] {
+        let raw = format!("_SYS_MSG_PRIORITY_\u{1}7\u{2}{other}");
+        assert!(!wants(&raw).is_of_priority(), "{other}");
+    }
+    let queue = |priority, queues| queue_of_priority(priority, &topic("T", queues, 6));
+    assert_eq!([queue(0, 4), queue(2, 4), queue(9, 4), queue(1, 0)], [Some(0), Some(2), Some(3), None]);
+}
