@@ -16,7 +16,7 @@ use crate::remoting::headers::{
     GetConsumerConnectionListHeader, GetConsumerListHeader, GetProducerConnectionListHeader,
     NotifyConsumerIdsChangedHeader, UnregisterClientHeader,
 };
-use crate::runtime::{Mono, Runtime};
+use crate::runtime::{Mono, Mutant, Runtime};
 
 use super::client_table::{ChangedGroup, ClientTable, Consumption, Kind, Member};
 use super::consumer_filters::ConsumerFilters;
@@ -100,7 +100,8 @@ impl<R: Runtime> ClientRequests<R> {
             self.clients.unregister(Kind::Producer, &group, connection.id());
         }
         if let Some(group) = header.consumer_group {
-            self.notify(self.clients.unregister(Kind::Consumer, &group, connection.id()));
+            let changed = self.clients.unregister(Kind::Consumer, &group, connection.id());
+            self.notify(changed.filter(|_| !self.rt.mutant(Mutant::LeaverNotTold)));
             self.retire_filters();
         }
         Ok(answer(response::SUCCESS))

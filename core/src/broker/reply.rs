@@ -18,7 +18,7 @@ use crate::remoting::codes::{request as codes, response};
 use crate::remoting::connection::{Answer, Reached, Response};
 use crate::remoting::headers::{ReplyMessageHeader, SendMessageHeader, SendMessageResponse};
 use crate::remoting::{RemotingCommand, SerializeType};
-use crate::runtime::Runtime;
+use crate::runtime::{Mutant, Runtime};
 
 use super::client_table::ClientTable;
 use super::refusal::{Refusal, answer};
@@ -61,7 +61,9 @@ impl<R: Runtime> Replies<R> {
         let (rt, sends, stored) = (self.rt.clone(), self.sends.clone(), self.stored);
         Ok(Answer::Later(Box::pin(async move {
             let refused = match rt.timeout(PATIENCE, call).await {
-                Ok(Ok(taken)) if taken.code == response::SUCCESS => None,
+                Ok(Ok(taken)) if taken.code == response::SUCCESS || rt.mutant(Mutant::ReplyTakenAnyway) => {
+                    None
+                }
                 Ok(Ok(refused)) => Some(format!("it answered {}", refused.code)),
                 Ok(Err(error)) => Some(error.to_string()),
                 Err(_) => Some(format!("it did not answer within {} s", PATIENCE.as_secs())),

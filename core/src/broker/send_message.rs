@@ -239,7 +239,9 @@ impl<R: Runtime> SendMessage<R> {
                 }
                 id::push_offset_message_id(&mut ids, store_host, *offset);
             }
-            self.counts.put(&target.0, put.physical_offsets.len(), put.bytes());
+            let members = put.physical_offsets.len();
+            let members = if self.rt.mutant(Mutant::BatchCountedOnce) { 1 } else { members };
+            self.counts.put(&target.0, members, put.bytes());
             (put.queue_offset, put.end)
         } else {
             let put = self.put(&message, wants.delay_level > 0).await?;
@@ -371,7 +373,7 @@ impl<R: Runtime> SendMessage<R> {
             }
             ends.push(stored.len());
         }
-        if let Some(refusal) = unsupported {
+        if let Some(refusal) = unsupported.filter(|_| !self.rt.mutant(Mutant::MemberDelayForgotten)) {
             return Err(refusal);
         }
         let mut begin = 0;
@@ -532,7 +534,7 @@ impl<R: Runtime> SendMessage<R> {
         let mut wants = Wants::of_none();
         for segment in properties::segments(raw) {
             wants.add(segment);
-            if !NOT_STORED.contains(&segment.name) {
+            if !NOT_STORED.contains(&segment.name) || self.rt.mutant(Mutant::ReservedKept) {
                 push_segment(&mut stored, 0, segment.whole);
             }
         }

@@ -20,7 +20,7 @@ use crate::remoting::RemotingCommand;
 use crate::remoting::body::MessageQueue;
 use crate::remoting::codes::{request, response};
 use crate::remoting::headers::{SendMessageHeader, SendMessageResponse};
-use crate::runtime::{Mono, Runtime};
+use crate::runtime::{Mono, Mutant, Runtime};
 
 /// Codes of refusals that have no broker, as Java's client numbers them.
 pub mod local_code {
@@ -220,6 +220,7 @@ impl<R: Runtime> Producer<R> {
         let properties = message.wire_properties(&self.shared.keys.next(self.shared.rt.wall_ms()));
         let (body, compression) = compress(&message.body);
         let is_half = properties.get(properties::TRAN_MSG) == Some("true");
+        let compression = if self.shared.rt.mutant(Mutant::CompressedUnmarked) { 0 } else { compression };
         let sys_flag = compression | if is_half { sys_flag::TRANSACTION_PREPARED } else { 0 };
         Ok(Parcel {
             code: request::SEND_MESSAGE_V2,

@@ -235,7 +235,8 @@ impl<R: Runtime, L: Listener> Pull<'_, R, L> {
             // A decoded record lies within `rest`.
             rest = rest.slice((record.store_size as usize).min(rest.len())..);
             let tag = properties::find(&record.properties, properties::TAGS);
-            if self.subscription().is_none_or(|subscription| wants(subscription, tag)) {
+            let is_wanted = self.subscription().is_none_or(|subscription| wants(subscription, tag));
+            if is_wanted || self.inner.shared.rt.mutant(Mutant::OtherTagsGiven) {
                 let (offset, broker_name) = (record.queue_offset, &self.queue.broker_name);
                 let received = Received::new(record.clone(), broker_name).unwrap_or_else(|error| {
                     let (topic, queue) = (&self.queue.topic, self.queue.queue_id);

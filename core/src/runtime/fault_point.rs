@@ -190,6 +190,22 @@ mutants! {
     EndToldAsBegin = "broker: offsets",
     /// The number that the application gave a message is not stored with it.
     FlagLost = "broker: send",
+    /// What a member of a batch asks for that batches do not have is not looked at.
+    MemberDelayForgotten = "broker: send",
+    /// A batch counts as one message.
+    BatchCountedOnce = "broker: counts",
+    /// Properties that concern the send, or are the broker's to say, are stored as they came.
+    ReservedKept = "broker: send",
+    /// A reply counts as taken whatever its requester answers.
+    ReplyTakenAnyway = "broker: replies",
+    /// The members of a group are not told when one leaves in order.
+    LeaverNotTold = "broker: clients",
+    /// A setting of a name server is answered and not written.
+    SettingUnwritten = "name server: settings",
+    /// A body travels compressed and is not marked so.
+    CompressedUnmarked = "client: send",
+    /// A consumer is given messages whose tag has only the hash of one that it wants.
+    OtherTagsGiven = "client: filter",
     /// A pull is given one message more than it asks for.
     OneMoreThanAsked = "broker: pull",
     /// Configuration files are overwritten in place, and flushed afterwards.

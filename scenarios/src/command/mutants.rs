@@ -163,6 +163,14 @@ pub fn scenario_of(mutant: Mutant) -> &'static str {
         | Mutant::DroppedBeginsAnew
         | Mutant::DroppedUncut
         | Mutant::DeletionKeepsOffsets => "topic_deletion",
+        Mutant::MemberDelayForgotten
+        | Mutant::BatchCountedOnce
+        | Mutant::ReservedKept
+        | Mutant::ReplyTakenAnyway
+        | Mutant::LeaverNotTold
+        | Mutant::SettingUnwritten
+        | Mutant::CompressedUnmarked
+        | Mutant::OtherTagsGiven => "operators",
         Mutant::OffsetErrorIsNone | Mutant::OverflowGoesToMin | Mutant::BroadcastKeepsPulled => "rebalance",
         _ => "power_loss",
     }
@@ -208,6 +216,13 @@ pub fn seen_undisturbed(mutant: Mutant) -> Option<&'static str> {
         Mutant::EndToldAsBegin | Mutant::OneMoreThanAsked | Mutant::HeldForEver => {
             Some("brokers are asked by hand where nothing fails")
         }
+        Mutant::MemberDelayForgotten
+        | Mutant::BatchCountedOnce
+        | Mutant::ReservedKept
+        | Mutant::ReplyTakenAnyway
+        | Mutant::LeaverNotTold
+        | Mutant::CompressedUnmarked
+        | Mutant::OtherTagsGiven => Some("nodes that are well are asked for everything"),
         Mutant::FlagLost => Some("each delivery is compared with what was sent"),
         Mutant::CommitUncut | Mutant::MovedUntold => Some("brokers are asked by hand where a group is"),
         Mutant::RetryLevelLower => Some("each try in the log says how long it waits"),

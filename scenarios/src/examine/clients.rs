@@ -30,6 +30,7 @@ const REPLY_TO_CLIENT: i32 = 326;
 
 const FAILED: i32 = 1;
 const NOT_SUPPORTED: i32 = 3;
+const NO_MATCH: i32 = 20;
 const NO_FILTER: i32 = 23;
 const NO_SUBSCRIPTION: i32 = 24;
 const OLD_SUBSCRIPTION: i32 = 25;
@@ -253,7 +254,7 @@ async fn subscriptions(desk: &mut Desk, topic: &str) -> Step {
         let pull = Pull { version, ..pull.clone() };
         let what = format!("{pull:?}");
         let answer = one.call(desk, &what, PULL, pull.fields(), &[]).await?;
-        let fine = answer.code == code || (code == 0 && answer.code == 20);
+        let fine = answer.code == code || (code == 0 && answer.code == NO_MATCH);
         desk.equal(&format!("the answer to {what} being {code}"), fine, true)?;
         for record in records(desk, &answer.body)? {
             let tag =
@@ -288,26 +289,25 @@ async fn waiting(desk: &mut Desk, topic: &str) -> Step {
     let form = desk.form();
     let sent = one.connection.send(Frame::request(form, PULL, pull.fields(), Vec::new())).await;
     let opaque = sent.map_err(|why| desk.unanswered("a pull", why))?;
-    let tagged = |mut draft: Draft, tag: &str| {
-        draft.properties.retain(|(name, _)| name != "TAGS");
-        draft.properties.push(("TAGS".to_owned(), tag.to_owned()));
-        draft
-    };
     let begun = desk.rt.now();
     for (queue, tag) in [(0, "red"), (1, "green")] {
-        let draft = tagged(Draft::new(desk, topic, queue), tag);
+        let draft = Draft::new(desk, topic, queue).tagged(tag);
         store(desk, &draft).await?;
     }
     let early = one.connection.answer((opaque, form), Duration::from_millis(500)).await;
     // The broker looks at all queues now and then, and then any message ends the wait.
     if let Ok(early) = early {
-        return protocol::answer(&format!("{}: a pull that waits", desk.name), &early, 20, &[]);
+        return protocol::answer(&format!("{}: a pull that waits", desk.name), &early, NO_MATCH, &[]);
     }
-    let draft = tagged(Draft::new(desk, topic, 1), "red");
+    let draft = Draft::new(desk, topic, 1).tagged("red");
     let stored = store(desk, &draft).await?;
     let answer = one.connection.answer((opaque, form), GIVEN_WITHIN).await;
     let answer = answer.map_err(|why| desk.unanswered(&format!("a pull that waits since {begun:?}"), why))?;
     let what = format!("{}: a pull that waits", desk.name);
+    if answer.code == NO_MATCH {
+        // That look, between the two.
+        return protocol::answer(&what, &answer, NO_MATCH, &[("nextBeginOffset", (end + 1).to_string())]);
+    }
     protocol::answer(&what, &answer, 0, &[("nextBeginOffset", (end + 2).to_string())])?;
     let found = records(desk, &answer.body)?;
     desk.equal("what it is given", found.len(), 1)?;

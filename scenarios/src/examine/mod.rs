@@ -5,6 +5,7 @@
 //! and then an answer that does not come is a finding too. Its topics are its own: nobody else sends to them.
 
 mod clients;
+mod customers;
 mod name_servers;
 mod pulls;
 mod rounds;
@@ -65,6 +66,7 @@ async fn examine(rt: &SimRuntime, cluster: &Cluster) -> Step {
         pulls::examine(&mut desk).await?;
         clients::examine(&mut desk).await?;
     }
+    customers::examine(rt, cluster).await?;
     for name_server in names::name_servers(&cluster.plan.settings) {
         let at = SocketAddr::from((address(&name_server), NAME_SERVER_PORT));
         name_servers::examine(&mut Desk::new(rt, cluster, &name_server, at)).await?;

@@ -255,7 +255,9 @@ async fn filtered(desk: &mut Desk) -> Step {
         let found = letter.properties.iter().find(|(property, _)| property == name);
         found.map(|(_, value)| value.clone()).unwrap_or_default()
     };
-    for filter in ["*", "", "red", "Aa", "red||BB", " green || red ", "blue", "red || blue"] {
+    for filter in
+        ["*", "", "red", "Aa", "red||BB", " green || red ", "blue", "red || blue", "orange", "orange||Aa"]
+    {
         let codes: Vec<i32> = filter.split("||").map(|tag| java_hash(tag.trim())).collect();
         let all = ["*", ""].contains(&filter);
         let wanted: Vec<&Letter> = letters
@@ -380,6 +382,11 @@ async fn looked_up(desk: &mut Desk) -> Step {
             let answer = desk.expect(&what, (QUERY, &fields, &[]), 0, &[]).await?;
             are(desk, &what, &answer, &[letter])?;
         }
+        let fields: Vec<(&str, &str)> = always
+            .into_iter()
+            .chain([("topic", topic.as_str()), ("key", own), ("maxNum", "32"), ("_UNIQUE_KEY_QUERY", "true")])
+            .collect();
+        desk.expect("the look-up of a key that is not unique", (QUERY, &fields, &[]), NOTHING, &[]).await?;
     }
     for key in ["of-0", "of-1", "of-2"] {
         let has = |letter: &&Letter| property(letter, "KEYS").split(' ').any(|found| found == key);

@@ -74,7 +74,7 @@ fn joined(properties: &[(String, String)]) -> String {
 impl Draft {
     pub fn new(desk: &mut Desk, topic: &str, queue: i32) -> Draft {
         let number = desk.number();
-        let tag = desk.draw("tag").pick(&["Aa", "BB", "red", "green"]);
+        let tag = desk.draw("tag").pick(&["Aa", "BB", "red", "green", "orange"]);
         let unique = format!("{}{number:08X}", desk.name);
         let code = desk.draw("code").pick(&[SEND, SEND_V2]);
         let mut properties = pairs(&[
@@ -105,7 +105,8 @@ impl Draft {
 
     fn batch(desk: &mut Desk, topic: &str, queue: i32) -> Draft {
         let mut draft = Draft::new(desk, topic, queue);
-        draft.properties = pairs(&[("WAIT", "true"), ("UNIQ_KEY", &format!("batch-{}", desk.number()))]);
+        let unique = format!("batch-{}", desk.number());
+        draft.properties = pairs(&[("WAIT", "true"), ("UNIQ_KEY", &unique), ("a", "all"), ("of", "all")]);
         draft.code = desk.draw("batch code").pick(&[SEND_V2, SEND_BATCH]);
         for _ in 0..MEMBERS {
             let member = Draft::new(desk, topic, queue);
@@ -114,6 +115,12 @@ impl Draft {
             draft.members.push((member.flag, properties, member.body));
         }
         draft
+    }
+
+    /// With that tag alone.
+    pub fn tagged(mut self, tag: &str) -> Draft {
+        self.properties.retain(|(name, _)| name != "TAGS");
+        self.with("TAGS", tag)
     }
 
     fn with(mut self, name: &str, value: &str) -> Draft {
@@ -157,6 +164,13 @@ impl Draft {
         (self.code, fields, body)
     }
 
+    /// What a member has: its own, and what it takes over from its batch.
+    fn of_member(&self, own: &[(String, String)]) -> Vec<(String, String)> {
+        let lacks = |name: &String| name != "UNIQ_KEY" && own.iter().all(|(has, _)| has != name);
+        let of_batch = self.properties.iter().filter(|(name, _)| lacks(name));
+        own.iter().chain(of_batch).cloned().collect()
+    }
+
     /// The bodies of all its messages.
     fn bodies(&self) -> Vec<Vec<u8>> {
         match self.members.is_empty() {
@@ -182,7 +196,11 @@ impl Draft {
         };
         let messages: Vec<_> = match self.members.is_empty() {
             true => vec![(self.flag, kept(&self.properties), self.body.clone())],
-            false => self.members.iter().map(|(flag, own, body)| (*flag, kept(own), body.clone())).collect(),
+            false => self
+                .members
+                .iter()
+                .map(|(flag, own, body)| (*flag, kept(&self.of_member(own)), body.clone()))
+                .collect(),
         };
         let ids: Vec<&str> = answer.field("msgId").split(',').collect();
         desk.equal("the number of ids", ids.len(), messages.len())?;
@@ -369,12 +387,17 @@ async fn refused(desk: &mut Desk) -> Step {
         refuse(desk, what, draft, *code).await?;
     }
     let batch = batch(desk);
-    let (code, fields, mut body) = batch.request(desk);
-    body.pop();
+    let (code, fields, body) = batch.request(desk);
     desk.post(|post| post.refused.extend(batch.bodies()));
-    let answer = desk.call(code, fields, &body, super::PATIENCE).await;
-    let answer = answer.map_err(|why| desk.unanswered("a batch that is cut off", why))?;
-    crate::oracle::protocol::answer("a batch that is cut off", &answer, ILLEGAL, &[])?;
+    let mut longer = body.clone();
+    longer[3] += 1;
+    for (what, body) in
+        [("a batch that is cut off", &body[..body.len() - 1]), ("a batch with a wrong length", &longer)]
+    {
+        let answer = desk.call(code, fields.clone(), body, super::PATIENCE).await;
+        let answer = answer.map_err(|why| desk.unanswered(what, why))?;
+        crate::oracle::protocol::answer(&format!("{}: {what}", desk.name), &answer, ILLEGAL, &[])?;
+    }
     for (field, value) in [(1, None), (4, Some("first")), (6, Some("9223372036854775808"))] {
         let draft = one(desk);
         let (code, mut fields, body) = draft.request(desk);
@@ -440,21 +463,29 @@ async fn made(desk: &mut Desk) -> Step {
 }
 
 const RUNTIME_INFO: i32 = 28;
+const VIEW: i32 = 33;
 const STATS: i32 = 315;
 
 /// What brokers count of sends.
 async fn counted(desk: &mut Desk) -> Step {
     let topic = format!("op-{}-counted", desk.name);
     let before = totals(desk).await?;
-    let (mut messages, mut bytes) = (0, 0);
+    let (mut messages, mut stored) = (0, Vec::new());
     for nth in 0..4 {
         let draft = if nth == 3 { Draft::batch(desk, &topic, 0) } else { Draft::new(desk, &topic, 0) };
-        bytes += draft.request(desk).2.len() as i64;
-        messages += store(desk, &draft).await?.len() as i64;
+        let letters = store(desk, &draft).await?;
+        messages += letters.len() as i64;
+        stored.extend(letters);
     }
     let draft = Draft { body: Vec::new(), ..Draft::new(desk, &topic, 0) };
     refuse(desk, "no body", &draft, ILLEGAL).await?;
     let after = totals(desk).await?;
+    // As Java counts them: whole records.
+    let mut bytes = 0;
+    for letter in stored {
+        let of = [("offset", &*letter.at.to_string())];
+        bytes += desk.expect("what was counted", (VIEW, &of, &[]), 0, &[]).await?.body.len() as i64;
+    }
     let more: Vec<i64> = after.iter().zip(&before).map(|(after, before)| after - before).collect();
     desk.equal(
         "messages, those of today, bytes and failures counted",
