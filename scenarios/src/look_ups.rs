@@ -277,6 +277,12 @@ impl Asking<'_> {
     async fn of_group(&self, question: &OfGroup) -> Option<group_offsets::Told> {
         let OfGroup { broker, topic, queue, target, committed, .. } = question;
         let fresh = self.committed(question, "newcomers").await?;
+        // Its first pull makes the group; who is not there cannot be moved.
+        let header = GetMinOffsetHeader { topic: topic.clone(), queue_id: *queue };
+        let min =
+            self.ask(broker, RemotingCommand::request(request::GET_MIN_OFFSET).with_header(&header)).await?;
+        let min = min.header::<OffsetResponse>().map_or(0, |found| found.offset);
+        self.ask(broker, pull_of_one(question, min)).await?;
         let header = UpdateConsumerOffsetHeader {
             consumer_group: "travellers".to_owned(),
             topic: topic.clone(),
@@ -299,17 +305,7 @@ impl Asking<'_> {
         self.ask(broker, reset).await?;
         let moved = self.committed(question, "travellers").await?;
         let asked = after.unwrap_or(0);
-        let pull = PullMessageHeader {
-            consumer_group: "travellers".to_owned(),
-            topic: topic.clone(),
-            queue_id: *queue,
-            queue_offset: asked,
-            max_msg_nums: 1,
-            sys_flag: pull::SUBSCRIPTION,
-            subscription: Some("*".to_owned()),
-            ..PullMessageHeader::default()
-        };
-        let pull = RemotingCommand::request(request::PULL_MESSAGE).with_header(&pull);
+        let pull = pull_of_one(question, asked);
         let first = self.ask(broker, pull.clone()).await?;
         let second = self.ask(broker, pull).await?;
         let next: PullMessageResponse = first.header().unwrap_or_default();
@@ -400,6 +396,21 @@ impl Asking<'_> {
             end: (end.code, u64::try_from(after).unwrap_or(u64::MAX)),
         })
     }
+}
+
+/// A pull of one message by the group that is moved.
+fn pull_of_one(question: &OfGroup, queue_offset: i64) -> RemotingCommand {
+    let header = PullMessageHeader {
+        consumer_group: "travellers".to_owned(),
+        topic: question.topic.clone(),
+        queue_id: question.queue,
+        queue_offset,
+        max_msg_nums: 1,
+        sys_flag: pull::SUBSCRIPTION,
+        subscription: Some("*".to_owned()),
+        ..PullMessageHeader::default()
+    };
+    RemotingCommand::request(request::PULL_MESSAGE).with_header(&header)
 }
 
 /// The program of a store alone answers what is asked.
