@@ -769,3 +769,33 @@ fn what_an_operator_forbids_to_a_group_it_does_not_get() {
         assert!(file.forbidden_table.is_empty(), "{:?}", file.forbidden_table);
     });
 }
+
+#[test]
+fn changed_settings_of_pulls_and_half_messages_act_at_once() {
+    run(async {
+        let dir = TempDir::new("live-settings");
+        let broker = start(&dir, &config()).await;
+        let client = Client::of(&broker);
+        fill(&client, 1).await;
+        let half = || send(&send_header(TOPIC, 0, "TRAN_MSG\u{1}true\u{2}UNIQ_KEY\u{1}7F01"), "half");
+        let lite =
+            || RemotingCommand { code: ask::LITE_PULL_MESSAGE, ..pull(&pull_header(TOPIC, 1, 0, "*")) };
+        client.done(half()).await;
+        client.done(lite()).await;
+        client
+            .done(change(
+                "rejectTransactionMessage=true\nlitePullMessageEnable=false\nadminBrokerThreadPoolNums=3\n",
+            ))
+            .await;
+        assert_eq!(client.ask(half()).await.code, response::NO_PERMISSION);
+        assert_eq!(client.ask(lite()).await.code, response::NO_PERMISSION);
+        assert_eq!(setting(&client, "rejectTransactionMessage").await.as_deref(), Some("true"));
+        client
+            .done(change("brokerFastFailureEnable=false\nlongPollingEnable=false\nshortPollingTimeMills=1\n"))
+            .await;
+        let mut wait = pull_header(TOPIC, 1, 1, "*");
+        (wait.sys_flag, wait.suspend_timeout_millis) = (6, 3_600_000);
+        assert_eq!(client.ask(pull(&wait)).await.code, response::PULL_NOT_FOUND, "it is held a millisecond");
+        broker.stop().await.expect("a clean stop");
+    });
+}

@@ -48,6 +48,7 @@ pub use durable_table::TableError;
 pub use node::{Broker, BrokerStopError, CLIENT_SCAN_INTERVAL, StartError};
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::config::BrokerConfig;
 use crate::remoting::codes::{request as codes, response};
@@ -104,13 +105,40 @@ impl Class {
     }
 }
 
-/// How long a request may wait for its turn, in ms, by class.
-struct WaitLimits {
-    send: u64,
-    pull: u64,
-    lite_pull: u64,
-    heartbeat: u64,
-    end_transaction: u64,
+/// How long a request may wait for its turn, in ms, by class; the greatest number stands for as long as it takes. Changes act at once.
+#[derive(Default)]
+pub(crate) struct WaitLimits {
+    send: AtomicU64,
+    pull: AtomicU64,
+    lite_pull: AtomicU64,
+    heartbeat: AtomicU64,
+    end_transaction: AtomicU64,
+}
+
+impl WaitLimits {
+    pub fn set(&self, config: &BrokerConfig) {
+        for (limit, ms) in [
+            (&self.send, config.send.wait_limit_ms),
+            (&self.pull, config.pull.wait_limit_ms),
+            (&self.lite_pull, config.pull.lite_wait_limit_ms),
+            (&self.heartbeat, config.clients.heartbeat_wait_limit_ms),
+            (&self.end_transaction, config.transactions.wait_limit_ms),
+        ] {
+            limit.store(if config.send.fast_failure { ms } else { u64::MAX }, Ordering::Relaxed);
+        }
+    }
+
+    fn of(&self, class: Class) -> Option<u64> {
+        let limit = match class {
+            Class::Send => &self.send,
+            Class::Pull => &self.pull,
+            Class::LitePull => &self.lite_pull,
+            Class::Heartbeat => &self.heartbeat,
+            Class::EndTransaction => &self.end_transaction,
+            Class::SendBack | Class::Reply | Class::Admin | Class::Assignment | Class::Other => return None,
+        };
+        Some(limit.load(Ordering::Relaxed)).filter(|ms| *ms < u64::MAX)
+    }
 }
 
 struct BrokerHandler<R: Runtime> {
@@ -129,24 +157,13 @@ struct BrokerHandler<R: Runtime> {
     schedule: Arc<Schedule<R>>,
     ha: HaRequests<R>,
     held: Arc<LongPolling<R>>,
-    /// `None`: requests may wait for their turn as long as it takes.
-    wait_limits: Option<WaitLimits>,
+    wait_limits: Arc<WaitLimits>,
     sends_in_flight: InFlightLimit,
     replies_in_flight: InFlightLimit,
     is_slave: bool,
 }
 
 impl<R: Runtime> BrokerHandler<R> {
-    fn wait_limits(config: &BrokerConfig) -> Option<WaitLimits> {
-        config.send.fast_failure.then_some(WaitLimits {
-            send: config.send.wait_limit_ms,
-            pull: config.pull.wait_limit_ms,
-            lite_pull: config.pull.lite_wait_limit_ms,
-            heartbeat: config.clients.heartbeat_wait_limit_ms,
-            end_transaction: config.transactions.wait_limit_ms,
-        })
-    }
-
     /// The table of everything but sends and pulls, whose answers may come later.
     async fn dispatch(
         &self,
@@ -231,15 +248,7 @@ impl<R: Runtime> Handler<R> for BrokerHandler<R> {
     }
 
     fn wait_limit_ms(&self, code: i32) -> Option<u64> {
-        let limits = self.wait_limits.as_ref()?;
-        match Class::of(code) {
-            Class::Send => Some(limits.send),
-            Class::Pull => Some(limits.pull),
-            Class::LitePull => Some(limits.lite_pull),
-            Class::Heartbeat => Some(limits.heartbeat),
-            Class::EndTransaction => Some(limits.end_transaction),
-            Class::SendBack | Class::Reply | Class::Admin | Class::Assignment | Class::Other => None,
-        }
+        self.wait_limits.of(Class::of(code))
     }
 
     fn in_flight_limit(&self, code: i32) -> Option<&InFlightLimit> {

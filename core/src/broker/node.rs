@@ -51,7 +51,7 @@ use super::topic_config::{LastOfQueue, Topics};
 use super::topic_requests::TopicRequests;
 use super::transaction::Transactions;
 use super::view_message::ViewMessage;
-use super::{BrokerHandler, address, replication};
+use super::{BrokerHandler, WaitLimits, address, replication};
 
 /// How long the start waits for name servers that do not answer.
 const REGISTER_PATIENCE: Duration = Duration::from_secs(2);
@@ -415,12 +415,23 @@ fn handler<R: Runtime>(
     let is_slave = config.identity.role == Role::Slave;
     let wait = SlaveWait::new(config, other.slaves.as_ref());
     let permission: Live<Permission> = Live::new(config.identity.permission);
-    let counted = (permission.clone(), counts.clone());
-    let sends =
-        SendMessage::new(rt.clone(), store.clone(), topics.clone(), groups.clone(), wait, counted, config);
-    let sends = Arc::new(sends);
     let transactions = Live::new(config.transactions.clone());
+    let live = (permission.clone(), transactions.clone());
+    let sends = SendMessage::new(
+        rt.clone(),
+        store.clone(),
+        (topics.clone(), groups.clone()),
+        wait,
+        live,
+        counts,
+        config,
+    );
+    let sends = Arc::new(sends);
+    let (pulling, wait_limits) = (Live::new(config.pull.clone()), Arc::new(WaitLimits::default()));
+    wait_limits.set(config);
     let changeable = Changeable {
+        pulling: pulling.clone(),
+        wait_limits: wait_limits.clone(),
         permission: permission.clone(),
         transactions: transactions.clone(),
         topics: topics.clone(),
@@ -481,7 +492,7 @@ fn handler<R: Runtime>(
             offsets: offsets.clone(),
             filters: tables.filters.clone(),
             held: held.clone(),
-            settings: config.pull.clone(),
+            settings: pulling,
             property_filter: config.filters.by_property,
             permission,
             counts: counts.clone(),
@@ -533,7 +544,7 @@ fn handler<R: Runtime>(
         schedule: tables.schedule.clone(),
         ha: HaRequests { store: store.clone(), other: other.clone(), rule: replication::rule(config) },
         held: held.clone(),
-        wait_limits: BrokerHandler::<R>::wait_limits(config),
+        wait_limits,
         sends_in_flight: InFlightLimit::new(config.send.in_flight_max),
         replies_in_flight: InFlightLimit::new(config.send.replies_in_flight_max),
         is_slave,

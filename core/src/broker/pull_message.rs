@@ -80,7 +80,7 @@ pub(crate) struct PullMessage<R: Runtime> {
     pub filters: Arc<ConsumerFilters<R>>,
     pub offsets: Arc<CommittedOffsets>,
     pub held: Arc<LongPolling<R>>,
-    pub settings: PullSettings,
+    pub settings: Live<PullSettings>,
     pub property_filter: bool,
     pub permission: Live<Permission>,
     pub counts: Arc<Counts>,
@@ -215,13 +215,14 @@ impl<R: Runtime> PullMessage<R> {
             true => self.filters.get(&header.topic, &header.consumer_group),
             false => None,
         };
+        let settings = self.settings.get();
         let facts = Facts {
             can_read: self.permission.get().can_read(),
             is_slave: self.is_slave,
-            slave_read: self.settings.slave_read,
+            slave_read: settings.slave_read,
             slave_follows: self.other.slaves.as_ref().is_none_or(|slaves| slaves.slaves() > 0),
             lite: *lite,
-            lite_enabled: self.settings.lite_pull,
+            lite_enabled: settings.lite_pull,
             group: group.as_deref(),
             topic: topic.as_deref(),
             live: live.as_ref(),
@@ -241,9 +242,10 @@ impl<R: Runtime> PullMessage<R> {
         asked: Asked,
         pull: CheckedPull,
     ) -> Answer {
-        let wait_ms = match self.settings.long_polling {
+        let settings = self.settings.get();
+        let wait_ms = match settings.long_polling {
             true => u64::try_from(asked.header.suspend_timeout_millis).unwrap_or(0),
-            false => self.settings.short_polling_ms,
+            false => settings.short_polling_ms,
         };
         let held = Held {
             topic: pull.topic,

@@ -13,7 +13,7 @@ use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 
-use crate::config::{BrokerConfig, Live, Permission, Role, SendSettings};
+use crate::config::{BrokerConfig, Live, Permission, Role, SendSettings, TransactionSettings};
 use crate::ha::copies::Need;
 use crate::message::batch;
 use crate::message::properties::{self, NAME_SEPARATOR, PROPERTY_SEPARATOR, Segment};
@@ -75,7 +75,7 @@ pub(crate) struct SendMessage<R: Runtime> {
     trace_on: bool,
     /// Both, as every answer to a send has them.
     common_fields: JsonFields,
-    reject_transactions: bool,
+    transactions: Live<TransactionSettings>,
     body_bytes_max: usize,
     append_busy_ms: u64,
     flush_timeout_ms: u64,
@@ -88,10 +88,10 @@ impl<R: Runtime> SendMessage<R> {
     pub fn new(
         rt: R,
         store: Arc<MessageStore<R>>,
-        topics: Arc<Topics<R>>,
-        groups: Arc<SubscriptionGroups<R>>,
+        (topics, groups): (Arc<Topics<R>>, Arc<SubscriptionGroups<R>>),
         slave_wait: Option<SlaveWait>,
-        (permission, counts): (Live<Permission>, Arc<Counts>),
+        (permission, transactions): (Live<Permission>, Live<TransactionSettings>),
+        counts: &Arc<Counts>,
         config: &BrokerConfig,
     ) -> Self {
         let (region, trace_on) = (config.identity.region.clone(), config.topics.trace_on);
@@ -105,13 +105,13 @@ impl<R: Runtime> SendMessage<R> {
             groups,
             settings: config.send.clone(),
             permission,
-            counts,
+            counts: counts.clone(),
             store_host: OnceLock::new(),
             cluster: config.identity.cluster.clone(),
             region,
             trace_on,
             common_fields,
-            reject_transactions: config.transactions.reject,
+            transactions,
             body_bytes_max: config.store.message_bytes_max as usize,
             append_busy_ms: config.store.append_busy_ms,
             flush_timeout_ms: config.store.sync_flush_timeout_ms,
@@ -385,7 +385,7 @@ impl<R: Runtime> SendMessage<R> {
     }
 
     fn check_half_allowed(&self) -> Result<(), Refusal> {
-        if !self.reject_transactions {
+        if !self.transactions.get().reject {
             return Ok(());
         }
         Err(Refusal::new(response::NO_PERMISSION, "sending transaction messages to this broker is forbidden"))

@@ -28,6 +28,11 @@ pub use live::Live;
 pub(crate) use live::{load as load_changes, save as save_changes};
 pub use value::{FlushDisk, Permission, ReservedTime, Role};
 
+/// Whether Java's broker has a setting of this name that does nothing here.
+pub(crate) fn is_key_of_java(key: &str) -> bool {
+    java_keys::BROKER.contains(&key)
+}
+
 use crate::runtime::Runtime;
 use groups::Group;
 

@@ -6,7 +6,7 @@
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use crate::config::{self, BrokerConfig, ConfigError, Live, Permission, TransactionSettings};
+use crate::config::{self, BrokerConfig, ConfigError, Live, Permission, PullSettings, TransactionSettings};
 use crate::remoting::RemotingCommand;
 use crate::remoting::body::DataVersion;
 use crate::remoting::codes::response;
@@ -14,6 +14,7 @@ use crate::remoting::headers::GetBrokerConfigResponse;
 use crate::runtime::Runtime;
 use crate::store::MessageStore;
 
+use super::super::WaitLimits;
 use super::super::durable_table::TableError;
 use super::super::names;
 use super::super::node::retention;
@@ -23,9 +24,10 @@ use super::super::topic_config::{READ_WRITE, Topics, perm, topic};
 use super::{AdminRequests, Result, done};
 
 /// What [`Changeable`] can change.
-const CHANGEABLE: [&str; 11] = [
+const CHANGEABLE: [&str; 23] = [
     "autoCreateSubscriptionGroup",
     "autoCreateTopicEnable",
+    "brokerFastFailureEnable",
     "brokerPermission",
     "cleanFileForciblyEnable",
     "deleteWhen",
@@ -33,8 +35,19 @@ const CHANGEABLE: [&str; 11] = [
     "diskSpaceCleanForciblyRatio",
     "diskSpaceWarningLevelRatio",
     "fileReservedTime",
+    "litePullMessageEnable",
+    "longPollingEnable",
+    "rejectTransactionMessage",
+    "shortPollingTimeMills",
+    "slaveReadEnable",
+    "transactionCheckInterval",
     "transactionCheckMax",
     "transactionTimeOut",
+    "waitTimeMillsInHeartbeatQueue",
+    "waitTimeMillsInLitePullQueue",
+    "waitTimeMillsInPullQueue",
+    "waitTimeMillsInSendQueue",
+    "waitTimeMillsInTransactionQueue",
 ];
 /// No settings here, but Java's `exportConfigs` fails without them; the values are what this broker does.
 const NEVER_OTHERWISE: [(&str, &str); 2] = [("filterServerNums", "0"), ("useTLS", "false")];
@@ -45,6 +58,8 @@ const FORBIDDEN: [&str; 2] = ["brokerConfigPath", "configBlackList"];
 pub(crate) struct Changeable<R: Runtime> {
     pub permission: Live<Permission>,
     pub transactions: Live<TransactionSettings>,
+    pub pulling: Live<PullSettings>,
+    pub wait_limits: Arc<WaitLimits>,
     pub topics: Arc<Topics<R>>,
     pub groups: Arc<SubscriptionGroups<R>>,
     pub store: Arc<MessageStore<R>>,
@@ -64,6 +79,8 @@ impl<R: Runtime> Changeable<R> {
         self.topics.set_auto_create(config.topics.auto_create);
         self.groups.set_auto_create(config.topics.auto_create_group);
         self.transactions.set(config.transactions.clone());
+        self.pulling.set(config.pull.clone());
+        self.wait_limits.set(config);
         self.store.set_retention(retention(&config.retention, &self.store.config().retention));
         if self.permission.get() != config.identity.permission {
             self.permission.set(config.identity.permission);
@@ -126,6 +143,11 @@ fn changed(config: &BrokerConfig, changes: &[(String, String)]) -> Result<Broker
         if FORBIDDEN.contains(&key.as_str()) {
             let remark = format!("Can not update config in black list: {key}");
             return Err(Refusal::new(response::NO_PERMISSION, remark));
+        }
+        // Java's pools of threads. There are none here, so that whatever number it is acts at once.
+        if key.ends_with("ThreadPoolNums") && config::is_key_of_java(key) && value.parse::<u32>().is_ok() {
+            tracing::warn!(key, value, "a setting of Java's that nothing depends on here");
+            continue;
         }
         let before = changed.settings();
         changed.set(key, value).map_err(|error| {
@@ -199,12 +221,15 @@ mod tests {
             ("flushDiskType", "SYNC_FLUSH", response::NO_PERMISSION),
             ("brokerConfigPath", "/etc/passwd", response::NO_PERMISSION),
             ("brokerPermision", "4", response::SYSTEM_ERROR),
+            ("sentMessageThreadPoolNums", "4", response::SYSTEM_ERROR),
+            ("sendMessageThreadPoolNums", "many", response::SYSTEM_ERROR),
             ("brokerPermission", "lots", response::SYSTEM_ERROR),
         ] {
             let refusal = change(key, value).expect_err("refused");
             assert_eq!(refusal.code, code, "{key}");
             assert!(refusal.remark.contains(key), "{} names {key}", refusal.remark);
         }
+        assert!(change("sendMessageThreadPoolNums", "4").is_ok(), "no threads, no difference");
         // What it is already is no change.
         assert!(change("flushDiskType", "ASYNC_FLUSH").is_ok());
     }
