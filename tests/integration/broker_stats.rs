@@ -88,6 +88,14 @@ fn the_settings_in_force_are_shown() {
         {
             assert!(text.lines().any(|found| found == line), "{line} in {text}");
         }
+        let of = |key: &str| {
+            let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+            line.unwrap_or_else(|| panic!("{key} in {text}")).to_owned()
+        };
+        let port = |key| of(key).parse::<u16>().expect("a port");
+        assert_eq!((of("brokerIP1").as_str(), port("listenPort")), ("127.0.0.1", broker.local_addr().port()));
+        assert!(port("haListenPort") > 0, "where slaves connect");
+        assert_eq!(of("storePathCommitLog"), format!("{}/commitlog", of("storePathRootDir")));
         broker.stop().await.expect("a clean stop");
     });
 }

@@ -25,7 +25,7 @@ use crate::store::{
     commit_log_dirs,
 };
 
-use super::admin::{AdminRequests, Changeable, Settings};
+use super::admin::{AdminRequests, Changeable, Places, Settings};
 use super::assignment::Assignments;
 use super::client_requests::ClientRequests;
 use super::client_table::ClientTable;
@@ -176,7 +176,8 @@ impl<R: Runtime> Broker<R> {
         let local = servers.first().expect("the main port is listened on").local_addr();
         let address = SocketAddr::new(ip, local.port());
         handler.sends.set_store_host(address);
-        handler.admin.settings.set_address(address.to_string());
+        let ha_port = ha.as_ref().map_or_else(|| replication::ha_listen(config), HaServer::local_addr).port();
+        handler.admin.settings.set_places(Places { requests: address, ha_port });
 
         let registration = Arc::new(Registration::new(
             rt.clone(),

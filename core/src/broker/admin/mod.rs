@@ -34,7 +34,7 @@ use super::send_message::SendMessage;
 use super::subscription_group::SubscriptionGroups;
 use super::topic_config::Topics;
 
-pub(crate) use settings::{Changeable, Settings};
+pub(crate) use settings::{Changeable, Places, Settings};
 
 type Result<T> = std::result::Result<T, Refusal>;
 

@@ -4,6 +4,7 @@
 //! after a restart is refused by name.
 
 use std::fmt::Write as _;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crate::config::{self, BrokerConfig, ConfigError, Live, Permission, PullSettings, TransactionSettings};
@@ -54,6 +55,14 @@ const NEVER_OTHERWISE: [(&str, &str); 2] = [("filterServerNums", "0"), ("useTLS"
 /// Java does not let these be changed from afar.
 const FORBIDDEN: [&str; 2] = ["brokerConfigPath", "configBlackList"];
 
+/// Where the broker listens.
+#[derive(Debug)]
+pub(crate) struct Places {
+    /// What clients are told.
+    pub requests: SocketAddr,
+    pub ha_port: u16,
+}
+
 /// Where changed settings go.
 pub(crate) struct Changeable<R: Runtime> {
     pub permission: Live<Permission>,
@@ -94,8 +103,8 @@ pub(crate) struct Settings<R: Runtime> {
     current: Mutex<(BrokerConfig, DataVersion)>,
     changing: tokio::sync::Mutex<()>,
     changeable: Changeable<R>,
-    /// The broker's, known once it listens.
-    address: OnceLock<String>,
+    /// Where it listens, known once it does.
+    places: OnceLock<Places>,
 }
 
 impl<R: Runtime> Settings<R> {
@@ -105,7 +114,7 @@ impl<R: Runtime> Settings<R> {
             current: Mutex::new((config.clone(), version)),
             changing: tokio::sync::Mutex::new(()),
             changeable,
-            address: OnceLock::new(),
+            places: OnceLock::new(),
         }
     }
 
@@ -114,13 +123,27 @@ impl<R: Runtime> Settings<R> {
     }
 
     /// Once, when the broker listens.
-    pub fn set_address(&self, address: String) {
-        self.address.set(address).expect("the broker listens once");
+    pub fn set_places(&self, places: Places) {
+        self.places.set(places).expect("the broker listens once");
+    }
+
+    /// What is in force of a setting that stands for something else, as empty and 0 do.
+    fn in_force(&self, config: &BrokerConfig, key: &str) -> Option<String> {
+        let places = self.places.get()?;
+        match key {
+            "brokerIP1" => Some(places.requests.ip().to_string()),
+            "listenPort" => Some(places.requests.port().to_string()),
+            "haListenPort" => Some(places.ha_port.to_string()),
+            "storePathCommitLog" if config.store.commit_log_dirs.is_empty() => {
+                Some(format!("{}/commitlog", config.store.root))
+            }
+            _ => None,
+        }
     }
 
     /// Empty before the broker listens.
     pub fn address(&self) -> String {
-        self.address.get().cloned().unwrap_or_default()
+        self.places.get().map(|places| places.requests.to_string()).unwrap_or_default()
     }
 
     pub fn accept_from_ms(&self) -> i64 {
@@ -175,8 +198,10 @@ fn changed(config: &BrokerConfig, changes: &[(String, String)]) -> Result<Broker
 impl<R: Runtime> AdminRequests<R> {
     pub(super) fn config(&self) -> RemotingCommand {
         let (mut lines, version) = (String::new(), self.settings.current().1.clone());
-        for setting in self.settings.current().0.settings() {
-            writeln!(lines, "{}={}", setting.key, setting.value).expect("a String takes all text");
+        let config = self.settings.current().0.clone();
+        for setting in config.settings() {
+            let value = self.settings.in_force(&config, setting.key).unwrap_or(setting.value);
+            writeln!(lines, "{}={value}", setting.key).expect("a String takes all text");
         }
         for (key, value) in NEVER_OTHERWISE {
             writeln!(lines, "{key}={value}").expect("a String takes all text");
