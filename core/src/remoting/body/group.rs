@@ -37,6 +37,9 @@ pub struct SubscriptionGroupConfig {
     pub retry_max_times: i32,
     #[serde(deserialize_with = "lenient::int")]
     pub retry_queue_nums: i32,
+    /// What 5.x keeps of the group's subscriptions. Kept as it came, and not read.
+    #[serde(skip_serializing_if = "Value::is_null")]
+    pub subscription_data_set: Value,
     /// Which broker of the name a slow consumer is sent to.
     #[serde(deserialize_with = "lenient::int")]
     pub which_broker_when_consume_slowly: i64,
@@ -58,6 +61,7 @@ impl Default for SubscriptionGroupConfig {
             notify_consumer_ids_changed_enable: true,
             retry_max_times: 16,
             retry_queue_nums: 1,
+            subscription_data_set: Value::Null,
             which_broker_when_consume_slowly: 1,
         }
     }

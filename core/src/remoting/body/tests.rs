@@ -221,3 +221,19 @@ proptest! {
         prop_assert_eq!(&RegisterBrokerBody::decode(&body.to_compressed(409), 409).unwrap(), &body);
     }
 }
+
+#[test]
+fn what_5_keeps_of_a_groups_subscriptions_goes_through_as_it_came() {
+    let set = r#""subscriptionDataSet":[{"expression":"*","expressionType":"TAG","topic":"T","version":7}]"#;
+    let group =
+        SubscriptionGroupConfig::parse(format!(r#"{{"groupName":"G",{set}}}"#).as_bytes()).expect("a group");
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
+    assert!(text(group.to_json()).contains(set));
+    let file = SubscriptionGroupWrapper {
+        subscription_group_table: [("G".to_owned(), group.clone())].into(),
+        ..Default::default()
+    };
+    let again = SubscriptionGroupWrapper::parse(&file.to_java_json()).expect("the file");
+    assert_eq!(again.subscription_group_table["G"], group);
+    assert!(!text(SubscriptionGroupConfig::default().to_json()).contains("subscriptionDataSet"));
+}
