@@ -799,3 +799,23 @@ fn changed_settings_of_pulls_and_half_messages_act_at_once() {
         broker.stop().await.expect("a clean stop");
     });
 }
+
+#[test]
+fn what_is_not_there_is_refused_by_code_and_a_comparison_with_it_is_under_way() {
+    run(async {
+        let dir = TempDir::new("not-there");
+        let broker = start(&dir, &config()).await;
+        let client = Client::of(&broker);
+        let answer = client.done(RemotingCommand::request(ask::CHECK_ROCKSDB_CQ_WRITE_PROGRESS)).await;
+        assert_eq!(answer.body.to_bytes(), &br#"{"checkStatus":2}"#[..]);
+        for code in [ask::UPDATE_AND_CREATE_STATIC_TOPIC, 2001, 2002, 2003, 2004] {
+            let refused = client.ask(RemotingCommand::request(code)).await;
+            assert_eq!(refused.code, response::REQUEST_CODE_NOT_SUPPORTED, "{code}");
+            assert!(
+                refused.remark.is_some_and(|remark| remark.contains(&code.to_string())),
+                "{code} is named"
+            );
+        }
+        broker.stop().await.expect("a clean stop");
+    });
+}
