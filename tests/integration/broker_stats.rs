@@ -116,6 +116,7 @@ fn what_was_put_is_told_in_records_by_how_long_it_took() {
                 state[key].parse().unwrap_or_else(|_| panic!("{key} is a number, found {}", state[key]))
             };
             let before = state().await;
+            assert_eq!(before["getMissTps"], "0.0 0.0 0.0");
             for number in 0..3 {
                 client.done(send(&send_header("Times", 0, "KEYS\u{1}k"), format!("m{number}"))).await;
             }

@@ -441,7 +441,8 @@ impl Counts {
         let rate = |looks: usize| {
             let at = past.looks.len().saturating_sub(looks);
             let (from, then) = past.looks.get(at).copied().unwrap_or((now, totals));
-            per_second(of(&totals).saturating_sub(of(&then)), from, now).to_string()
+            // With a point, as Java writes it and some read it.
+            format!("{:?}", per_second(of(&totals).saturating_sub(of(&then)), from, now))
         };
         [1, 6, LOOKS_OF_TOTALS].map(rate).join(" ")
     }

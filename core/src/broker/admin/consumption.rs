@@ -61,7 +61,8 @@ impl<R: Runtime> AdminRequests<R> {
                     client_id: member.client_id,
                     language: member.language,
                     last_update_timestamp: now_ms.saturating_sub(silent_ms),
-                    remote_ip: member.connection.peer().to_string(),
+                    // As Java writes an address that nobody has looked up.
+                    remote_ip: format!("/{}", member.connection.peer()),
                     version: member.version,
                 }
             });

@@ -28,7 +28,7 @@ impl<R: Runtime> AdminRequests<R> {
         set("putMessageTimesTotal", put_messages.to_string());
         set("putMessageFailedTimes", put_failed.to_string());
         set("putMessageSizeTotal", put_bytes.to_string());
-        set("putMessageAverageSize", (put_bytes as f64 / put_messages.max(1) as f64).to_string());
+        set("putMessageAverageSize", format!("{:?}", put_bytes as f64 / put_messages.max(1) as f64));
         let put_times = self.counts.put_times();
         set("putMessageDistributeTime", put_times.by_class());
         set("putMessageEntireTimeMax", totals.put_ms_max.to_string());
@@ -72,10 +72,10 @@ impl<R: Runtime> AdminRequests<R> {
         set("pageCacheLockTimeMills", store.append_blocked_ms().to_string());
         set("earliestMessageTimeStamp", store.earliest_time().map_or(-1, |ms| ms).to_string());
         let disk = store.disk_usage().await;
-        set("commitLogDiskRatio", disk.log.to_string());
-        set("consumeQueueDiskRatio", disk.queues.to_string());
+        set("commitLogDiskRatio", format!("{:?}", disk.log));
+        set("consumeQueueDiskRatio", format!("{:?}", disk.queues));
         for (folder, ratio) in &disk.log_folders {
-            set(&format!("commitLogDiskRatio_{folder}"), ratio.to_string());
+            set(&format!("commitLogDiskRatio_{folder}"), format!("{ratio:?}"));
         }
         if let Ok(usage) = self.rt.disk_usage(&store.config().root).await {
             let capacity = [usage.total, usage.available].map(human_bytes);
