@@ -5,8 +5,9 @@
 //! records of the entries before and behind it.
 //!
 //! Invariant: an entry is written over only by that of a record that states the same queue and the same offset in it.
-//! What it cannot see: a tag that looks like an address of Java's extension, for which the record is asked anyway; the due time of a delayed record, which follows from delays that may have been others; an entry whose
-//! record is deleted; and an entry of another queue's record in light queues.
+//! What it cannot see: a tag that looks like an address of Java's extension, for which the record is asked anyway; the due time
+//! of a delayed record, which follows from delays that may have been others; an entry whose record is deleted; an entry of
+//! another queue's record in light queues; and what the caller leaves unchecked.
 
 use std::io;
 use std::ops::Range;
@@ -42,7 +43,7 @@ struct Before {
 }
 
 impl<R: Runtime> MessageStore<R> {
-    /// Up to `count` entries of `queue` from `first` on, out of one file, each held against its record.
+    /// Up to `count` entries of `queue` from `first` on, out of one file, each that is `checked` held against its record.
     ///
     /// # Errors
     /// Of opening or reading the file; `NotFound` also when no file holds `first`; `InvalidData` when the first one is damaged
@@ -52,6 +53,7 @@ impl<R: Runtime> MessageStore<R> {
         queue: &ConsumeQueue,
         first: i64,
         count: usize,
+        checked: &(dyn Fn(&Entry) -> bool + Sync),
     ) -> io::Result<Vec<Entry>> {
         let units = queue.read(&self.queues.files, first, count).await?;
         let mut entries: Vec<Entry> = Vec::with_capacity(units.len());
@@ -59,7 +61,10 @@ impl<R: Runtime> MessageStore<R> {
         for (index, unit) in units.iter().enumerate() {
             let n = first + index as i64;
             let next = units.get(index + 1).copied();
-            let fit = self.fit(queue, n, *unit);
+            let fit = match unit.entry() {
+                Some(entry) if !checked(&entry) => Fit::Unknown,
+                _ => self.fit(queue, n, *unit),
+            };
             let entry = match (fit, unit.entry()) {
                 (Fit::Fits { shift }, Some(entry))
                     if self.is_in_line(queue, n, &entry, shift, before, next).await =>

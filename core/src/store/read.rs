@@ -116,9 +116,19 @@ impl<R: Runtime> MessageStore<R> {
         let look_max = max_count.max(LOOK_ENTRIES);
         let mut collected = Collected { next_begin: offset, ..Collected::default() };
         let end = queue.next_file_offset(offset).min(offset.saturating_add_unsigned(look_max as u64));
-        while collected.next_begin < end {
-            let (from, count) = (collected.next_begin, usize::try_from(end - collected.next_begin));
-            let entries = match self.entries_of(&queue, from, count.unwrap_or(look_max)).await {
+        // What a filter leaves out of a log that is no longer in memory is not worth its record's page.
+        let log_max = self.log.written().get();
+        let is_checked = |entry: &Entry| {
+            log_max.saturating_sub(entry.physical_offset) <= self.config.hot_bytes
+                || (filter.by_tag)(self.tags_code(entry))
+        };
+        // Each entry costs a look at its record: no more than can be given are read, where all pass.
+        let mut step = max_count.clamp(1, look_max);
+        while collected.next_begin < end && collected.count < max_count.max(1) {
+            let from = collected.next_begin;
+            let count = usize::try_from(end - from).map_or(step, |left| left.min(step));
+            step = step.saturating_mul(2);
+            let entries = match self.entries_of(&queue, from, count, &is_checked).await {
                 Ok(entries) if !entries.is_empty() => entries,
                 // What was found stands.
                 _ if from > offset => break,
@@ -309,7 +319,7 @@ impl<R: Runtime> MessageStore<R> {
         count: usize,
     ) -> io::Result<Vec<Entry>> {
         let Some(queue) = self.queues.find(topic, queue) else { return Ok(Vec::new()) };
-        let mut entries = self.entries_of(&queue, offset, count).await?;
+        let mut entries = self.entries_of(&queue, offset, count, &|_| true).await?;
         for entry in &mut entries {
             entry.tags_code = self.tags_code(entry);
         }
@@ -323,7 +333,7 @@ impl<R: Runtime> MessageStore<R> {
     }
 
     async fn entry_time(&self, queue: &ConsumeQueue, offset: i64) -> Option<i64> {
-        let entries = self.entries_of(queue, offset, 1).await.ok()?;
+        let entries = self.entries_of(queue, offset, 1, &|_| true).await.ok()?;
         let entry = entries.first()?;
         let view = self.log.files().view(entry.physical_offset, entry.size as usize)?.ok()?;
         codec::decode(view.as_ref(), Check::Lengths).ok().map(|record| record.store_timestamp)
