@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
+use hotfire_core::runtime::Mutant;
 
 use crate::Outcome;
 
@@ -57,6 +58,9 @@ fn is_data(path: &str) -> bool {
     path == "Cargo.lock" || path.starts_with("tests/golden/")
 }
 
+/// The plan that kills each planted bug, as `hotfire-sim mutants --record` writes it.
+const RECORDS: &str = "scenarios/mutants.json";
+
 pub fn check(root: &Path) -> Result<Outcome> {
     let listed = Command::new("git")
         .args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"])
@@ -71,6 +75,8 @@ pub fn check(root: &Path) -> Result<Outcome> {
         files += 1;
         breaches.extend(breaches_of(name, &text));
     }
+    let records = std::fs::read_to_string(root.join(RECORDS)).with_context(|| format!("read {RECORDS}"))?;
+    breaches.extend(unrecorded(&records)?);
     if !breaches.is_empty() {
         bail!("{}", breaches.join("\n"));
     }
@@ -94,6 +100,17 @@ fn breaches_of(name: &str, text: &str) -> Vec<String> {
     found
 }
 
+/// Planted bugs that no record names: merging two changes drops one easily.
+fn unrecorded(records: &str) -> Result<Vec<String>> {
+    let records: serde_json::Value =
+        serde_json::from_str(records).with_context(|| format!("{RECORDS} is no JSON"))?;
+    let entries =
+        records["mutants"].as_array().with_context(|| format!("{RECORDS} has no list `mutants`"))?;
+    let has = |mutant: &Mutant| entries.iter().any(|entry| entry["name"] == mutant.name());
+    let missing = Mutant::ALL.iter().filter(|mutant| !has(mutant));
+    Ok(missing.map(|mutant| format!("{RECORDS}: no record of {}", mutant.name())).collect())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -103,5 +120,16 @@ mod tests {
         let line = text!("    let map = Hash", "Map::new();\n");
         assert_eq!(breaches_of("core/src/store/mod.rs", line).len(), 1);
         assert!(breaches_of("nodes/src/lib.rs", line).is_empty());
+    }
+
+    #[test]
+    fn a_planted_bug_without_a_record_is_named() {
+        let (first, rest) = Mutant::ALL.split_first().expect("bugs are planted");
+        let entries: Vec<_> =
+            rest.iter().map(|mutant| serde_json::json!({ "name": mutant.name() })).collect();
+        let records = serde_json::json!({ "mutants": entries }).to_string();
+        let found = unrecorded(&records).expect("a list");
+        assert_eq!(found, [format!("{RECORDS}: no record of {}", first.name())]);
+        assert!(unrecorded("{}").is_err());
     }
 }
