@@ -22,6 +22,12 @@ impl TempDir {
     pub fn path(&self) -> &Path {
         &self.0
     }
+
+    /// Leaves the folder where it is, and says where: what failed there is the evidence.
+    #[must_use]
+    pub fn keep(self) -> PathBuf {
+        std::mem::ManuallyDrop::new(self).0.clone()
+    }
 }
 
 impl Drop for TempDir {

@@ -86,13 +86,14 @@ impl Part {
 
     fn run(self, tools: &[Tools], program: &Path) -> Result<()> {
         let dir = TempDir::new(&format!("interop-{}", self.name()));
-        match self {
+        let outcome = match self {
             Part::Client(_) => client(&tools[0], program, dir.path()),
             Part::Malformed => served_after_malformed_frames(tools, program, dir.path()),
             Part::Takeover => takeover::in_turns(&tools[0], program, dir.path()),
             Part::Replication => replication::matrix(&tools[0], program, dir.path()),
             Part::MqAdmin => mqadmin::every_command(program, dir.path()),
-        }
+        };
+        outcome.map_err(|error| error.context(format!("its files are kept in {}", dir.keep().display())))
     }
 }
 

@@ -53,6 +53,7 @@ pub const PROPERTIES_BYTES_MAX: usize = i16::MAX as usize;
 pub const TOPIC_BYTES_MAX: usize = 255;
 
 const CRC_PROPERTY_NAME: &[u8; 9] = b"__CRC32#\x01";
+const NAME_SEPARATOR: u8 = 0x01;
 const PROPERTY_SEPARATOR: u8 = 0x02;
 /// Besides body, topic and properties: IPv4 hosts, version 1.
 const FIXED_BYTES: usize = 91;
@@ -287,7 +288,8 @@ pub enum Check {
 pub enum RecordCrc {
     /// We have written here, and each record with one: only that shows properties that were torn to zeros. Java may have
     /// written here since, without us knowing, so that a record without one is whole all the same where nothing of it can be
-    /// torn: it has no zero byte in topic and properties, and does not end in a damaged checksum.
+    /// torn: it has no zero byte in topic and properties, these are names and values in UTF-8 to their last byte, and they do
+    /// not end in a damaged checksum.
     Expected,
     /// We have written here: one that is there fits.
     Fits,
@@ -523,7 +525,8 @@ fn check_whole(
     let Check::Whole { record_crc, .. } = check else { return Ok(()) };
     let has_zeros = || topic.contains(&0) || properties.contains(&0);
     let Some(stated) = record_crc_of(properties) else {
-        let torn = record_crc == RecordCrc::Expected && (has_zeros() || ends_in_damaged_crc(properties));
+        let torn = record_crc == RecordCrc::Expected
+            && (has_zeros() || ends_in_damaged_crc(properties) || !are_names_and_values(properties));
         return if torn { Err(RecordError::RecordCrcMissing) } else { Ok(()) };
     };
     let (summed, _) = whole.split_at(whole.len() - CRC_PROPERTY_BYTES);
@@ -566,6 +569,13 @@ fn ends_in_damaged_crc(properties: &[u8]) -> bool {
     let Some((_, tail)) = properties.split_last_chunk::<CRC_PROPERTY_BYTES>() else { return false };
     let same = tail.iter().zip(CRC_PROPERTY_NAME).filter(|(found, expected)| found == expected).count();
     same > CRC_PROPERTY_NAME.len() / 2
+}
+
+/// Whether nothing else is in `properties`: what was written over the checksum that stood at their end has no such form.
+fn are_names_and_values(properties: &[u8]) -> bool {
+    let is_one = |part: &[u8]| part.is_empty() || find_byte(part, NAME_SEPARATOR).is_some_and(|at| at > 0);
+    std::str::from_utf8(properties).is_ok()
+        && properties.split(|byte| *byte == PROPERTY_SEPARATOR).all(is_one)
 }
 
 /// Whether a record with these properties carries a record checksum.

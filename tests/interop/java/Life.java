@@ -9,6 +9,7 @@ import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.Collection;
 import java.util.Collections;
+import java.util.Comparator;
 import java.util.Date;
 import java.util.HashMap;
 import java.util.HashSet;
@@ -149,7 +150,10 @@ class Life {
         }
         seen.await(40);
         List<List<Integer>> order = Arrays.asList(new ArrayList<>(), new ArrayList<>(), new ArrayList<>());
-        for (MessageExt message : seen.once()) {
+        // The threads of the listener take them in any order: their queue has the one in which they were delivered.
+        List<MessageExt> delivered = new ArrayList<>(seen.once());
+        delivered.sort(Comparator.comparingLong(MessageExt::getQueueOffset));
+        for (MessageExt message : delivered) {
             int i = index(message);
             same(topic, i, message);
             equal(sent.get(i).getMsgId(), message.getMsgId(), "the id of a delayed message");

@@ -89,6 +89,27 @@ fn properties_torn_to_zeros_pass_the_body_check_and_fail_the_whole_one() {
     assert_eq!(decode(&torn, WHOLE_CRC), Err(RecordError::RecordCrcMissing));
 }
 
+/// Bytes without a zero among them, as a bad disk or a stray write leaves them: what they took the checksum from is no record of
+/// Java's either.
+#[test]
+fn what_was_written_over_the_checksum_is_seen_by_its_form() {
+    let good = encoded(java_message(), true);
+    for bytes in 1..60 {
+        for step in [37, 0x80] {
+            let mut torn = good.clone();
+            let end = torn.len();
+            for (at, byte) in torn[end - bytes..].iter_mut().enumerate() {
+                *byte = (at * step + 11) as u8 | 1;
+            }
+            assert!(decode(&torn, WHOLE_CRC).is_err(), "{bytes} bytes, step {step}");
+        }
+    }
+    for whole in ["", "a\u{1}", "a\u{1}1\u{2}", "a\u{1}1\u{2}\u{2}b\u{1}\u{fc}\u{1}2"] {
+        let bytes = encoded(MessageToStore { properties: whole, ..java_message() }, false);
+        assert!(decode(&bytes, WHOLE_CRC).is_ok(), "{whole:?}");
+    }
+}
+
 /// A 4.9 broker stores a message that a consumer hands back with the properties that it had, one of ours with its checksum.
 #[test]
 fn a_checksum_that_was_copied_says_nothing_where_ours_are_not_expected() {
