@@ -7,7 +7,7 @@
 //! end of the clients stands a table of features against clients (`table`). Once more,
 //! `malformed`: 100,000 malformed frames go to the servers, whose memory must stay, and after that the clients send and consume
 //! as before. `takeover`: the original brokers and ours serve one data directory in turns. `replication`: they are each other's
-//! master and slave. And `mqadmin`: the operators' tools of Java 4.9.7, command by command. A tool that is missing fails the
+//! master and slave. And `mqadmin`: the operators' tools of Java 4.9.7 and 5.4.0, command by command. A tool that is missing fails the
 //! run, or is named as skipped with `--optional`.
 #![forbid(unsafe_code)]
 

@@ -1,4 +1,4 @@
-//! `mqadmin` of Java 4.9.7 against our nodes: each command is run, what it prints is held to what it must say, and where it
+//! `mqadmin` of Java 4.9.7 and 5.4.0 against our nodes: each command is run, what it prints is held to what it must say, and where it
 //! changes something, the change is looked for.
 //!
 //! Left out: `startMonitoring` and `clusterRT`, which do not end. The commands for access control are held to the refusal of a
@@ -16,33 +16,44 @@ use hotfire_tests::{Node, project_dir, target_dir};
 
 use super::path;
 
-const VERSION: &str = "4.9.7";
+mod five;
+
+/// The two lines of releases; a command that only one has, or that says it otherwise there, is told by [`Admin::is_five`].
+const VERSIONS: [&str; 2] = ["4.9.7", "5.4.0"];
 const MESSAGES: usize = 20;
 /// How long one command may take.
 const PATIENCE: Duration = Duration::from_secs(40);
-/// How long what a command must say may need to become true.
-const SETTLED: Duration = Duration::from_secs(15);
+/// How long what a command must say may need to become true; a Java client that has missed a change looks again after 20 s.
+const SETTLED: Duration = Duration::from_secs(30);
 /// What a command prints that has failed.
-const FAILED: [&str; 3] = ["Exception", "command failed", "usage: mqadmin"];
+const FAILED: [&str; 4] = ["Exception:", "\tat ", "command failed", "usage: mqadmin"];
 
 /// # Errors
 /// What is missing.
 pub fn prepare() -> Result<()> {
-    let (javac, jars) = (find_program("javac").context("no JDK")?, java::jars(VERSION, Jars::Tools)?);
-    let classes = classes();
-    std::fs::create_dir_all(&classes)?;
-    let mut command = Command::new(javac);
-    command.args(["-encoding", "UTF-8", "-cp"]).arg(format!("{}/*", jars.display())).arg("-d").arg(classes);
-    command.arg(project_dir().join("tests/interop/java/MqAdmin.java"));
-    run_checked(&mut command, "compile the runner of mqadmin")
+    let javac = find_program("javac").context("no JDK")?;
+    for version in VERSIONS {
+        let (jars, classes) = (java::jars(version, Jars::Tools)?, classes(version));
+        std::fs::create_dir_all(&classes)?;
+        let mut command = Command::new(&javac);
+        command
+            .args(["-encoding", "UTF-8", "-cp"])
+            .arg(format!("{}/*", jars.display()))
+            .arg("-d")
+            .arg(classes);
+        command.arg(project_dir().join("tests/interop/java/MqAdmin.java"));
+        run_checked(&mut command, "compile the runner of mqadmin")?;
+    }
+    Ok(())
 }
 
-fn classes() -> std::path::PathBuf {
-    target_dir().join("interop").join(format!("mqadmin-{VERSION}"))
+fn classes(version: &str) -> std::path::PathBuf {
+    target_dir().join("interop").join(format!("mqadmin-{version}"))
 }
 
 /// `mqadmin` in one JVM, and the clients that it is asked about.
 struct Admin {
+    version: &'static str,
     child: Child,
     input: ChildStdin,
     lines: mpsc::Receiver<String>,
@@ -61,8 +72,8 @@ impl Drop for Admin {
 }
 
 impl Admin {
-    fn start(name_server: &str, dir: &Path) -> Result<Admin> {
-        let (java, jars) = (find_program("java").context("no JDK")?, java::jars(VERSION, Jars::Tools)?);
+    fn start(version: &'static str, name_server: &str, dir: &Path) -> Result<Admin> {
+        let (java, jars) = (find_program("java").context("no JDK")?, java::jars(version, Jars::Tools)?);
         let home = dir.join("mqadmin");
         std::fs::create_dir_all(home.join("conf"))?;
         let silence = "<configuration><root level=\"OFF\"/></configuration>";
@@ -74,7 +85,7 @@ impl Admin {
             .arg(format!("-Drocketmq.client.logRoot={}", home.display()))
             .arg(format!("-Duser.home={}", home.display()))
             .arg("-cp")
-            .arg(format!("{}:{}/*", classes().display(), jars.display()))
+            .arg(format!("{}:{}/*", classes(version).display(), jars.display()))
             .args(["MqAdmin", name_server])
             .current_dir(&home)
             .stdin(Stdio::piped())
@@ -93,6 +104,7 @@ impl Admin {
             }
         });
         Ok(Admin {
+            version,
             child,
             input,
             lines,
@@ -100,6 +112,10 @@ impl Admin {
             commands: std::collections::BTreeSet::new(),
             failures: Vec::new(),
         })
+    }
+
+    fn is_five(&self) -> bool {
+        self.version.starts_with("5.")
     }
 
     /// From now on `{name}` stands for `text`.
@@ -177,6 +193,24 @@ impl Admin {
 /// # Errors
 /// The first command that does not say what it must.
 pub fn every_command(program: &Path, dir: &Path) -> Result<()> {
+    // They mostly wait, and run side by side.
+    std::thread::scope(|scope| {
+        let runs = VERSIONS.map(|version| {
+            scope.spawn(move || {
+                let dir = dir.join(version);
+                std::fs::create_dir(&dir)?;
+                of_version(version, program, &dir).context(version)
+            })
+        });
+        let ends = runs.map(|run| run.join().expect("a run does not panic"));
+        let failed: Vec<String> =
+            ends.iter().filter_map(|end| end.as_ref().err().map(|why| format!("{why:#}"))).collect();
+        ensure!(failed.is_empty(), "{}", failed.join("\n"));
+        Ok(())
+    })
+}
+
+fn of_version(version: &'static str, program: &Path, dir: &Path) -> Result<()> {
     let name_server = Node::start(program, "namesrv", &["namesrv", "--listen", "127.0.0.1:0"], dir)?;
     let address = name_server.address("namesrv").context("the name server's address")?.to_owned();
     let data = dir.join("data");
@@ -185,8 +219,11 @@ pub fn every_command(program: &Path, dir: &Path) -> Result<()> {
     let broker = Node::start(program, "broker", &words, dir)?;
     let broker_address = broker.address("broker").context("the broker's address")?.to_owned();
 
-    let mut admin = Admin::start(&address, dir)?;
+    let mut admin = Admin::start(version, &address, dir)?;
     admin.name("{n}", address);
+    // The topic that 5.x wants to know beside a message's id.
+    admin.name("{ of Ops}", if admin.is_five() { " -t Ops" } else { "" });
+    admin.name("{v}", format!("V{}", version.replace('.', "_")));
     admin.name("{b}", broker_address);
     topics(&mut admin).context("topics")?;
     cluster(&mut admin).context("cluster")?;
@@ -197,11 +234,14 @@ pub fn every_command(program: &Path, dir: &Path) -> Result<()> {
     offsets(&mut admin).context("offsets")?;
     settings(&mut admin).context("settings")?;
     cleaning(&mut admin).context("cleaning")?;
-    access_control(&mut admin).context("access control")?;
+    match admin.is_five() {
+        true => five::commands(&mut admin, dir).context("commands of 5.x")?,
+        false => access_control(&mut admin).context("access control")?,
+    }
     let failures = &admin.failures;
     ensure!(failures.is_empty(), "{} commands failed:\n{}", failures.len(), failures.join("\n"));
     let commands = admin.commands.iter().filter(|name| !name.starts_with('!')).count();
-    println!("interop mqadmin: {commands} commands of {VERSION} said what they must");
+    println!("interop mqadmin: {commands} commands of {version} said what they must");
     drop(admin);
     for node in [broker, name_server] {
         let status = node.stop(Duration::from_secs(20))?;
@@ -278,9 +318,9 @@ fn clients(admin: &mut Admin) -> Result<()> {
         "Ops                  *",
     ];
     admin.holds("consumerConnection -n {n} -g OpsGroup", &online)?;
-    admin.holds("producerConnection -n {n} -g OpsProducer -t Ops", &["OpsProducer", "JAVA", "V4_9_7"])?;
+    admin.holds("producerConnection -n {n} -g OpsProducer -t Ops", &["OpsProducer", "JAVA", "{v}"])?;
     admin.holds("producer -n {n} -b {b}", &["OpsProducer"])?;
-    admin.holds("consumerStatus -n {n} -g OpsGroup", &["{client}", "V4_9_7", "Rebalance OK"])?;
+    admin.holds("consumerStatus -n {n} -g OpsGroup", &["{client}", "{v}", "Rebalance OK"])?;
     let info = ["#Consumer Properties#", "PROP_NAMESERVER_ADDR", "#Consumer MQ Detail#", "Ops"];
     admin.holds("consumerStatus -n {n} -g OpsGroup -i {client}", &info)?;
     admin.holds("consumerStatus -n {n} -g OpsGroup -i {client} -s true", &["#Consumer jstack#", "TID:"])?;
@@ -300,9 +340,12 @@ fn consumed(admin: &mut Admin, count: usize) -> Result<()> {
 
 fn messages(admin: &mut Admin) -> Result<()> {
     let message = ["Topic:               Ops", "Keys:                [key-0]", "Tags:                [TagA]"];
-    admin.holds("queryMsgById -n {n} -i {offset-id}", &[message[0], message[1], message[2], "OffsetID:"])?;
+    admin.holds(
+        "queryMsgById -n {n}{ of Ops} -i {offset-id}",
+        &[message[0], message[1], message[2], "OffsetID:"],
+    )?;
     // Once more by the consumer that is asked directly.
-    admin.holds("queryMsgById -n {n} -g OpsGroup -d {client} -i {offset-id}", &["CR_SUCCESS"])?;
+    admin.holds("queryMsgById -n {n}{ of Ops} -g OpsGroup -d {client} -i {offset-id}", &["CR_SUCCESS"])?;
     consumed(admin, MESSAGES + 1)?;
     admin.holds("queryMsgByKey -n {n} -t Ops -k key-0", &["#Message ID", "{unique}"])?;
     admin.holds("queryMsgByUniqueKey -n {n} -t Ops -i {unique}", &[message[0], message[1]])?;
@@ -354,13 +397,22 @@ fn exports(admin: &mut Admin, dir: &Path) -> Result<()> {
 
 fn offsets(admin: &mut Admin) -> Result<()> {
     let seen: usize = admin.say("!consumed OpsGroup")?.trim().parse().context("a count")?;
-    let reset = ["rollback consumer offset by specified group[OpsGroup], topic[Ops]", "broker-a"];
+    let reset = match admin.is_five() {
+        true => "start reset consumer offset by specified, group[OpsGroup], topic[Ops]",
+        false => "rollback consumer offset by specified group[OpsGroup], topic[Ops]",
+    };
+    let reset = [reset, "broker-a"];
     admin.holds("resetOffsetByTime -n {n} -g OpsGroup -t Ops -s 1", &reset)?;
     // The online consumer begins again.
     consumed(admin, seen + MESSAGES)?;
     admin.holds("skipAccumulatedMessage -n {n} -g OpsGroup -t Ops -f true", &["broker-a"])?;
     // Its clients commit every few seconds.
     admin.holds("consumerProgress -n {n} -g OpsGroup", &["Diff Total: 0"])?;
+    // An offset makes no group.
+    admin.holds(
+        "updateSubGroup -n {n} -c DefaultCluster -g CopyGroup",
+        &["create subscription group to {b} success."],
+    )?;
     admin.holds(
         "cloneGroupOffset -n {n} -s OpsGroup -d CopyGroup -t Ops -o true",
         &["clone group offset success."],
@@ -378,10 +430,6 @@ fn offsets(admin: &mut Admin) -> Result<()> {
         }
     })?;
     let gone = ["delete subscription group [CopyGroup] from broker [{b}] success."];
-    admin.holds(
-        "updateSubGroup -n {n} -c DefaultCluster -g CopyGroup",
-        &["create subscription group to {b} success."],
-    )?;
     admin.holds("deleteSubGroup -n {n} -b {b} -g CopyGroup -r true", &gone)?;
     admin.until("brokerConsumeStats -n {n} -b {b}", |said| match said.contains("CopyGroup") {
         true => Err("the group is still there".to_owned()),

@@ -27,7 +27,25 @@ public class MqAdmin {
     static final Map<String, DefaultMQPushConsumer> CONSUMERS = new HashMap<>();
     static final Map<String, AtomicInteger> CONSUMED = new HashMap<>();
 
+    static final List<?> COMMANDS = commands();
+
+    /** The list of commands, which 4.x and 5.x name differently. */
+    static List<?> commands() {
+        for (Field field : MQAdminStartup.class.getDeclaredFields()) {
+            if (List.class.isAssignableFrom(field.getType())) {
+                try {
+                    field.setAccessible(true);
+                    return (List<?>) field.get(null);
+                } catch (IllegalAccessException hidden) {
+                    throw new IllegalStateException(hidden);
+                }
+            }
+        }
+        throw new IllegalStateException("mqadmin has no list of commands");
+    }
+
     public static void main(String[] args) throws Exception {
+        hurry();
         PrintStream real = System.out;
         BufferedReader input = new BufferedReader(new InputStreamReader(System.in, StandardCharsets.UTF_8));
         String line;
@@ -42,9 +60,7 @@ public class MqAdmin {
                     client(words, args[0]);
                 } else {
                     // Commands keep the producer of their last run: each run has new ones.
-                    Field commands = MQAdminStartup.class.getDeclaredField("subCommandList");
-                    commands.setAccessible(true);
-                    ((List<?>) commands.get(null)).clear();
+                    COMMANDS.clear();
                     MQAdminStartup.main0(words, null);
                 }
             } catch (Throwable failed) {
@@ -56,6 +72,26 @@ public class MqAdmin {
             real.flush();
         }
         System.exit(0);
+    }
+
+    /** 5.x joins a thread at each end of a command that may just have begun to wait for 3 s: it is woken. */
+    static void hurry() {
+        Thread waker = new Thread(() -> {
+            while (true) {
+                for (Thread thread : Thread.getAllStackTraces().keySet()) {
+                    if (thread.getName().equals("NettyEventExecutor")) {
+                        thread.interrupt();
+                    }
+                }
+                try {
+                    Thread.sleep(100);
+                } catch (InterruptedException nobody) {
+                    return;
+                }
+            }
+        });
+        waker.setDaemon(true);
+        waker.start();
     }
 
     static void client(String[] words, String namesrv) throws Exception {
