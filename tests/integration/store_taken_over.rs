@@ -255,3 +255,39 @@ fn what_only_a_5x_broker_reads_is_told() {
         assert_eq!(report.verdict, Verdict::Damaged);
     });
 }
+
+#[test]
+fn a_topic_with_queues_of_batches_takes_nothing_and_stops_nobody() {
+    let dir = tempfile::tempdir().expect("a folder");
+    run(async {
+        let store = open(dir.path(), config(FlushMode::Sync)).await.expect("open");
+        fill(&store, "T", 2).await;
+        // A batch in one record, as one follows from a master of 5.x: no queue of ours goes on behind it.
+        let batch = MessageToStore { sys_flag: 0x80, ..message("FromMaster", 0, b"three in one") };
+        store.put(&batch).await.expect("put");
+        fill(&store, "T", 1).await;
+        assert!(!store.has_queue("FromMaster", 0));
+        let refused = store.put(&message("FromMaster", 0, b"plain")).await.expect_err("refused");
+        assert!(refused.to_string().contains("FromMaster has queues of batches"), "{refused}");
+        store.stop().await.expect("stop");
+
+        let queue = dir.path().join("store/batchconsumequeue/OfFolder/0");
+        fs::create_dir_all(&queue).expect("make a folder");
+        let table = r#"{"topicConfigTable":{"T":{"topicName":"T"},
+            "OfTable":{"topicName":"OfTable","attributes":{"queue.type":"BatchCQ"}}}}"#;
+        fs::create_dir_all(dir.path().join("store/config")).expect("make a folder");
+        fs::write(dir.path().join("store/config/topics.json"), table).expect("write");
+        let report = check(&TokioRuntime::new(dir.path()), "store", &config(FlushMode::Sync)).await;
+        let notes = report.expect("a report").notes.join("\n");
+        assert!(notes.contains("FromMaster, OfFolder, OfTable"), "{notes}");
+        let store = open(dir.path(), config(FlushMode::Sync)).await.expect("open");
+        for topic in ["FromMaster", "OfFolder", "OfTable"] {
+            let refused = store.put(&message(topic, 0, b"plain")).await.expect_err("refused");
+            assert!(refused.is_for_good() && refused.to_string().contains(topic), "{refused}");
+        }
+        fill(&store, "T", 1).await;
+        assert_eq!(read_all(&store, "T", 0).await.len(), 4);
+        store.stop().await.expect("stop");
+    });
+    assert!(!dir.path().join("store/consumequeue/OfFolder").exists());
+}

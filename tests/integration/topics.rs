@@ -3,7 +3,8 @@
 use crate::broker_node::*;
 use hotfire_core::remoting::RemotingCommand;
 use hotfire_core::remoting::body::{
-    SubscriptionGroupConfig, SubscriptionGroupList, TopicConfig, TopicConfigList, TopicList,
+    SubscriptionGroupConfig, SubscriptionGroupList, TopicConfig, TopicConfigList,
+    TopicConfigSerializeWrapper, TopicList,
 };
 use hotfire_core::remoting::codes::{request as ask, response};
 use hotfire_core::remoting::headers::*;
@@ -143,5 +144,44 @@ fn a_priority_chooses_the_queue_unless_the_message_is_of_another_type() {
             assert_eq!(stored.contains("_SYS_MSG_PRIORITY_"), kept, "{stored}");
         }
         broker.stop().await.expect("a clean stop");
+    });
+}
+
+#[test]
+fn a_topic_of_java_with_queues_of_batches_is_kept_and_not_served() {
+    run(async {
+        let dir = TempDir::new("batch-queues");
+        let broker = start(&dir, &config()).await;
+        let client = Client::of(&broker);
+        client.done(create_topic(TOPIC, 2)).await;
+        broker.stop().await.expect("a clean stop");
+        let file = |name: &str| dir.path().join("store/config").join(name);
+        let text = std::fs::read_to_string(file("topics.json")).expect("the topics");
+        let mut table = TopicConfigSerializeWrapper::parse(text.as_bytes()).expect("topics");
+        let topic = table.topic_config_table.get_mut(TOPIC).expect("the topic");
+        topic.attributes = map(&[("queue.type", "BatchCQ")]);
+        std::fs::write(file("topics.json"), table.to_java_json()).expect("write the topics");
+        let offsets = format!(r#"{{"offsetTable":{{"{TOPIC}@AG":{{0:500}}}}}}"#);
+        std::fs::write(file("consumerOffset.json"), &offsets).expect("write the offsets");
+
+        let broker = start(&dir, &config()).await;
+        let client = Client::of(&broker);
+        let deletion = DeleteTopicHeader { topic: TOPIC.to_owned() };
+        for (request, code) in [
+            (send(&send_header(TOPIC, 0, ""), "plain"), response::MESSAGE_ILLEGAL),
+            (pull(&pull_header(TOPIC, 0, 0, "*")), response::SYSTEM_ERROR),
+            (
+                RemotingCommand::request(ask::DELETE_TOPIC_IN_BROKER).with_header(&deletion),
+                response::SYSTEM_ERROR,
+            ),
+        ] {
+            let answer = client.ask(request).await;
+            assert_eq!(answer.code, code, "{:?}", answer.remark);
+            let remark = answer.remark.expect("a reason");
+            assert!(remark.contains("queue.type=BatchCQ"), "{remark}");
+        }
+        broker.stop().await.expect("a clean stop");
+        let kept = std::fs::read_to_string(file("consumerOffset.json")).expect("the offsets");
+        assert!(kept.contains("500"), "{kept}");
     });
 }

@@ -381,7 +381,7 @@ async fn open_tables<R: Runtime>(
     let groups = SubscriptionGroups::open(rt.clone(), groups, auto_create, copied).await?;
     let offsets = Arc::new(CommittedOffsets::default());
     let path = file("consumerOffset");
-    let max_offset = |topic: &str, queue| store.max_offset(topic, queue);
+    let max_offset = |topic: &str, queue| store.committable(topic, queue);
     let offset_file = OffsetFile::open(rt.clone(), path.clone(), offsets.clone(), max_offset)
         .await
         .map_err(io("read", &path))?;

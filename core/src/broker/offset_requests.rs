@@ -85,7 +85,7 @@ impl<R: Runtime> OffsetRequests<R> {
         let Some(config) = self.topics.get(topic) else {
             return Err(Refusal::new(response::TOPIC_NOT_EXIST, format!("Topic {topic} not exist!")));
         };
-        let max = self.store.max_offset(topic, header.queue_id);
+        let max = self.store.committable(topic, header.queue_id);
         // A topic that has shrunk still has its old queues. Others would let anybody fill the table.
         let queues = config.read_queue_nums.max(config.write_queue_nums);
         if max == 0 && !(0..queues).contains(&header.queue_id) {

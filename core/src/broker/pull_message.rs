@@ -29,7 +29,7 @@ use super::filter::{Filter, TagFilter, is_tag_type, is_wanted};
 use super::held_pulls::Held;
 use super::long_polling::{HeldAnswer, LongPolling};
 use super::moved_offsets::MovedOffsets;
-use super::refusal::{Forbidden, Refusal, answer};
+use super::refusal::{Forbidden, Refusal, answer, of_batches};
 use super::replication::OtherSide;
 use super::subscription_group::SubscriptionGroups;
 use super::topic_config::{Topics, perm};
@@ -205,6 +205,9 @@ impl<R: Runtime> PullMessage<R> {
 
     /// Checks a pull against what is known now.
     async fn checked(&self, Asked { header, lite }: &Asked) -> Result<CheckedPull, Refusal> {
+        if self.store.is_of_batches(&header.topic) {
+            return Err(of_batches(&header.topic));
+        }
         let group = self.groups.get_or_create(&header.consumer_group).await?;
         let topic = self.topics.get(&header.topic);
         let live = self.clients.live_group(&header.consumer_group, &header.topic);

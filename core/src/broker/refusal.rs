@@ -75,6 +75,12 @@ impl From<TableError> for Refusal {
     }
 }
 
+/// Of a topic for which [`crate::store::MessageStore::is_of_batches`].
+pub(crate) fn of_batches(topic: &str) -> Refusal {
+    let error = PutError::QueuesOfBatches { topic: topic.to_owned() };
+    Refusal::new(response::SYSTEM_ERROR, error.to_string())
+}
+
 /// # Source
 /// Store format, section 16: what each outcome of a put is answered with. All of these mean: not stored, and it never will be.
 impl From<PutError> for Refusal {
@@ -83,7 +89,8 @@ impl From<PutError> for Refusal {
             PutError::Illegal(_)
             | PutError::BodyTooLarge { .. }
             | PutError::RecordTooLarge { .. }
-            | PutError::EmptyBatch => response::MESSAGE_ILLEGAL,
+            | PutError::EmptyBatch
+            | PutError::QueuesOfBatches { .. } => response::MESSAGE_ILLEGAL,
             PutError::NotWritable(why) => return not_writable(*why),
             PutError::SegmentFailed { .. } | PutError::SegmentTimeout { .. } => response::SYSTEM_ERROR,
         };

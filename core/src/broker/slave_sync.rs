@@ -29,7 +29,7 @@ use crate::remoting::connection::CallError;
 use crate::remoting::peer::Peers;
 use crate::runtime::sync::Receiver;
 use crate::runtime::{Mutant, Runtime};
-use crate::store::MessageStore;
+use crate::store::{MessageStore, OF_BATCHES};
 
 use super::committed_offsets::{CommittedOffsets, QueueOffsets};
 use super::durable_table::TableError;
@@ -151,7 +151,13 @@ impl<R: Runtime> SlaveSync<R> {
 
     async fn copy_topics(&self, master: &From) -> Result<(), NotCopied> {
         let body = self.ask(master, request::GET_ALL_TOPIC_CONFIG).await?;
-        self.topics.copy(TopicConfigSerializeWrapper::parse(&body)?).await?;
+        let table = TopicConfigSerializeWrapper::parse(&body)?;
+        for (name, topic) in &table.topic_config_table {
+            if topic.attributes.get(OF_BATCHES.0).is_some_and(|kind| kind == OF_BATCHES.1) {
+                self.store.set_of_batches(name);
+            }
+        }
+        self.topics.copy(table).await?;
         Ok(())
     }
 
@@ -177,7 +183,7 @@ impl<R: Runtime> SlaveSync<R> {
     }
 
     fn merge(&self, table: BTreeMap<String, QueueOffsets>) {
-        self.offsets.merge(table, |topic, queue| self.store.max_offset(topic, queue));
+        self.offsets.merge(table, |topic, queue| self.store.committable(topic, queue));
     }
 
     async fn copy_own_offsets(&self, master: &From, waiting: &mut Option<Waiting>) -> Result<(), NotCopied> {

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use super::answer::ArrivalListener;
+use super::batch_topics::BatchTopics;
 use super::commit_log::Log;
 use super::consume_queue::ConsumeQueue;
 use super::consume_queues::ConsumeQueues;
@@ -48,6 +49,7 @@ pub(crate) struct Dispatch<R: Runtime> {
     timestamp: AtomicI64,
     marks: Mutex<Marks>,
     dropped: RwLock<Arc<DroppedTopics>>,
+    batch_topics: Arc<BatchTopics>,
     /// Held by each batch, and while queues are dropped: nobody writes what is being deleted.
     writing: tokio::sync::Mutex<()>,
     /// The store stops: a disk that takes no entries is not waited for.
@@ -94,7 +96,7 @@ impl<R: Runtime> Dispatch<R> {
         handed: Option<Arc<Handed>>,
         delay_levels_ms: Vec<i64>,
         mark: u64,
-        dropped: DroppedTopics,
+        (dropped, batch_topics): (DroppedTopics, Arc<BatchTopics>),
     ) -> Dispatch<R> {
         let (end, timestamp) = log.position();
         let marks = Marks::new(mark, mark_bytes(log.file_bytes()));
@@ -107,6 +109,7 @@ impl<R: Runtime> Dispatch<R> {
             timestamp: AtomicI64::new(timestamp),
             marks: Mutex::new(marks),
             dropped: RwLock::new(Arc::new(dropped)),
+            batch_topics,
             writing: tokio::sync::Mutex::new(()),
             stopping: AtomicBool::new(false),
             listener: RwLock::new(None),
@@ -307,7 +310,8 @@ impl<R: Runtime> Dispatch<R> {
             if self.handed.is_some() {
                 index::add_keys(&record, &filing, &mut batch.keys);
             }
-            let in_queue = record.physical_offset >= dropped.before(record.topic);
+            let in_queue =
+                record.physical_offset >= dropped.before(record.topic) && !self.batch_topics.has(&record);
             if let Some(entry) = Entry::filed(&record, &filing, &self.delay_levels_ms).filter(|_| in_queue) {
                 self.stage(&mut batch, record.topic, record.queue_id, record.queue_offset, &entry)?;
             }

@@ -18,6 +18,8 @@ pub enum PutError {
     RecordTooLarge { bytes: usize, max: usize },
     #[error("the batch is empty")]
     EmptyBatch,
+    #[error("topic {topic} has queues of batches (queue.type=BatchCQ), which this broker does not serve")]
+    QueuesOfBatches { topic: String },
     #[error("the store takes no writes: {0}")]
     NotWritable(WhyNot),
     /// The next CommitLog file could not be made; a later put tries again.
@@ -38,6 +40,7 @@ impl PutError {
                 | PutError::BodyTooLarge { .. }
                 | PutError::RecordTooLarge { .. }
                 | PutError::EmptyBatch
+                | PutError::QueuesOfBatches { .. }
         )
     }
 }

@@ -20,6 +20,7 @@
 
 mod allocation;
 pub mod answer;
+mod batch_topics;
 pub mod check;
 mod checkpoint;
 mod clean;
@@ -67,6 +68,8 @@ pub(crate) use queue_entry::Entry;
 pub use read::ReadFilter;
 pub use retention::{DeleteHours, Retention};
 
+pub(crate) use batch_topics::ATTRIBUTE as OF_BATCHES;
+use batch_topics::BatchTopics;
 use clean::Clean;
 use commit_log::{CommitLog, Log, Placed};
 use consume_queues::{ConsumeQueues, QueueOffsets};
@@ -93,6 +96,7 @@ pub struct MessageStore<R: Runtime> {
     flush: Arc<Flush<R>>,
     dispatch: Arc<Dispatch<R>>,
     index: Arc<Index<R>>,
+    batch_topics: Arc<BatchTopics>,
     queue_flush: Arc<QueueFlush<R>>,
     clean: Arc<Clean<R>>,
     stop: Sender<bool>,
@@ -156,7 +160,7 @@ impl<R: Runtime> MessageStore<R> {
             handed.clone(),
             levels,
             mark,
-            opened.dropped,
+            (opened.dropped, opened.batch_topics.clone()),
         ));
         let index = Arc::new(Index::new(
             rt.clone(),
@@ -194,6 +198,7 @@ impl<R: Runtime> MessageStore<R> {
             flush,
             dispatch,
             index,
+            batch_topics: opened.batch_topics,
             queue_flush,
             clean,
             stop: watch(false).0,
@@ -366,6 +371,9 @@ impl<R: Runtime> MessageStore<R> {
         records: &[Prepared<'_>],
         message: &MessageToStore<'_>,
     ) -> Result<Placed, PutError> {
+        if self.is_of_batches(message.topic) {
+            return Err(PutError::QueuesOfBatches { topic: message.topic.to_owned() });
+        }
         // Prepared and rolled back messages are in no queue and take no offset.
         let in_queue = matches!(
             sys_flag::transaction_type(message.sys_flag),
@@ -486,6 +494,17 @@ impl<R: Runtime> MessageStore<R> {
             dropped.save(&self.rt, &self.paths.dropped).await?;
         }
         self.dispatch.drop_queues(topic, dropped).await
+    }
+
+    /// Whether `topic` has queues of another form, of which nothing is put, read or deleted here.
+    #[must_use]
+    pub fn is_of_batches(&self, topic: &str) -> bool {
+        self.batch_topics.contains(topic)
+    }
+
+    /// From now on `topic` is one of those of [`Self::is_of_batches`].
+    pub fn set_of_batches(&self, topic: &str) {
+        self.batch_topics.add(topic);
     }
 
     /// How long the present append has been in the way of others, in ms: Java's "page cache busy" compares it with 1,000.

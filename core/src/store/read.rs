@@ -249,6 +249,12 @@ impl<R: Runtime> MessageStore<R> {
         self.queues.find(topic, queue).map_or(0, |queue| queue.max())
     }
 
+    /// Beyond what nobody can have consumed: [`Self::max_offset`], where it is known.
+    #[must_use]
+    pub fn committable(&self, topic: &str, queue: i32) -> i64 {
+        if self.is_of_batches(topic) { i64::MAX } else { self.max_offset(topic, queue) }
+    }
+
     /// Whether messages were ever put into the queue.
     #[must_use]
     pub fn has_queue(&self, topic: &str, queue: i32) -> bool {

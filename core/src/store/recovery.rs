@@ -14,7 +14,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
+use super::batch_topics::BatchTopics;
 use super::check;
 use super::checkpoint::{self, Checkpoint, NO_RECORD_CRC, NOT_STOPPED, Own, Positions};
 use super::commit_log::Recovered;
@@ -86,6 +88,7 @@ pub(crate) struct Opened<R: Runtime> {
     pub index: index::Recovered<R>,
     pub checkpoint: Checkpoint,
     pub dropped: DroppedTopics,
+    pub batch_topics: Arc<BatchTopics>,
 }
 
 /// What a look at a directory found, before anything is changed.
@@ -94,6 +97,7 @@ pub(crate) struct Survey<R: Runtime> {
     pub queues: RecoveringQueues,
     pub checkpoint: Checkpoint,
     pub dropped: DroppedTopics,
+    pub batch_topics: BatchTopics,
     pub clean: bool,
     /// Where the scan began.
     pub from: u64,
@@ -159,6 +163,7 @@ pub(crate) async fn look<R: Runtime>(
         files.begin_at(own.queues_durable);
     }
     let java_topics = if clean && own.is_none() { java_topics(rt, paths).await? } else { None };
+    let batch_topics = BatchTopics::load(rt, paths).await?;
     let trust = Trust::new(&checkpoint, clean);
     let start = if whole { files.min() } else { files.scan_start(&checkpoint, clean) };
     // Java's times may be ahead of its queues, and of one that has got nothing since nothing else would tell.
@@ -198,7 +203,6 @@ pub(crate) async fn look<R: Runtime>(
             (from, pass) = (files.min(), Pass::Again);
             continue;
         }
-        let batch_queues = list(rt, &paths.batch_consume_queue).await?;
         let mut gap: Option<QueueGap> = None;
         let mut deleted = BTreeSet::new();
         let scan = files
@@ -221,8 +225,8 @@ pub(crate) async fn look<R: Runtime>(
                 for (topic, queue_id, n) in light_queues(record) {
                     queues.take_light(topic, queue_id, n, (&entry, record.store_timestamp));
                 }
-                // Java keeps the places of these in queues of another form, whose offsets are no entry numbers.
-                if batch_queues.iter().any(|topic| topic.name == record.topic) {
+                // Offsets of these are no entry numbers.
+                if batch_topics.has(record) {
                     return ControlFlow::Continue(());
                 }
                 let stored = (&entry, record.store_timestamp);
@@ -294,7 +298,17 @@ pub(crate) async fn look<R: Runtime>(
             for topic in deleted {
                 dropped.add(&topic, Dropped { before: scan.end, next: BTreeMap::new() });
             }
-            return Ok(Survey { files, queues, checkpoint, dropped, clean, from, scan, refusals });
+            return Ok(Survey {
+                files,
+                queues,
+                checkpoint,
+                dropped,
+                batch_topics,
+                clean,
+                from,
+                scan,
+                refusals,
+            });
         };
         assert!(!from_min, "a scan from the start of the log finds no gap: {gap:?}");
         tracing::warn!(?gap, from, "a queue is not complete: the whole log is read");
@@ -326,20 +340,26 @@ async fn java_topics<R: Runtime>(rt: &R, paths: &Paths) -> Result<Option<BTreeSe
         topics
             .extend(list(rt, folder).await?.into_iter().filter(|entry| entry.is_dir).map(|entry| entry.name));
     }
-    let table = format!("{}/config/topics.json", paths.root);
-    let mut found = check::config_files::look(rt, &table).await;
-    if !matches!(found, check::config_files::Bytes::Good(_)) {
-        found = check::config_files::look(rt, &format!("{table}.bak")).await;
-    }
-    let check::config_files::Bytes::Good(table) = found else { return Ok(None) };
-    let Some(table) = table.get("topicConfigTable").and_then(|table| table.as_object()) else {
-        return Ok(None);
-    };
+    let Some(table) = topic_table(rt, paths).await else { return Ok(None) };
     if topics.is_empty() || table.is_empty() {
         return Ok(None);
     }
     topics.extend(table.keys().cloned());
     Ok(Some(topics))
+}
+
+/// The table of topics, from its file or the one before it; `None` where neither has one.
+pub(crate) async fn topic_table<R: Runtime>(
+    rt: &R,
+    paths: &Paths,
+) -> Option<serde_json::Map<String, serde_json::Value>> {
+    let path = format!("{}/config/topics.json", paths.root);
+    let mut found = check::config_files::look(rt, &path).await;
+    if !matches!(found, check::config_files::Bytes::Good(_)) {
+        found = check::config_files::look(rt, &format!("{path}.bak")).await;
+    }
+    let check::config_files::Bytes::Good(table) = found else { return None };
+    table.get("topicConfigTable").and_then(|table| table.as_object()).cloned()
 }
 
 /// Names what other brokers write and this one does not read: with it the start would begin anew beside it.
@@ -406,7 +426,12 @@ pub(crate) async fn open<R: Runtime>(
         tracing::warn!("{TIMER_LOG_NOTE}");
     }
     make_folders(rt, paths).await?;
-    let Survey { files, queues: recovering, checkpoint, mut dropped, clean, from, scan, .. } = survey;
+    if let Some(note) = survey.batch_topics.note() {
+        tracing::warn!("{note}");
+    }
+    let Survey {
+        files, queues: recovering, checkpoint, mut dropped, batch_topics, clean, from, scan, ..
+    } = survey;
     if scan.why != ScanEnd::Clean {
         tracing::warn!(end = scan.end, why = %scan.why, "the log ends at a record that is not whole");
         rt.probe("store.damaged", scan.end, 0);
@@ -463,7 +488,8 @@ pub(crate) async fn open<R: Runtime>(
     if save().await.is_err() {
         save().await.map_err(RecoverError::repair(&paths.checkpoint))?;
     }
-    Ok(Opened { log: Recovered { last_timestamp: newest, ..log }, queues, index, checkpoint, dropped })
+    let log = Recovered { last_timestamp: newest, ..log };
+    Ok(Opened { log, queues, index, checkpoint, dropped, batch_topics: Arc::new(batch_topics) })
 }
 
 /// Before the checkpoint moves, since its claim about the index must hold for the log as it is now.

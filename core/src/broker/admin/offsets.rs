@@ -11,7 +11,7 @@ use crate::runtime::Runtime;
 use crate::store::Boundary;
 
 use super::super::client_table::{Kind, Member};
-use super::super::refusal::Refusal;
+use super::super::refusal::{Refusal, of_batches};
 use super::clients::RESETTABLE_FROM;
 use super::{AdminRequests, Result, done, no_topic};
 
@@ -30,6 +30,9 @@ impl<R: Runtime> AdminRequests<R> {
             return Err(Refusal::new(response::INVALID_PARAMETER, remark));
         }
         let queues = queue_id.map_or(0..count, |queue| queue..queue + 1);
+        if self.store.is_of_batches(&header.topic) {
+            return Err(of_batches(&header.topic));
+        }
         let body = match set_here {
             true => self.reset_here(&header, queues).await?,
             false => self.reset_by_clients(&header, queues).await?,

@@ -6,7 +6,7 @@ use crate::remoting::headers::{DeleteSubscriptionGroupHeader, DeleteTopicHeader}
 use crate::runtime::{Mutant, Runtime};
 
 use super::super::names;
-use super::super::refusal::Refusal;
+use super::super::refusal::{Refusal, of_batches};
 use super::super::topic_config::Going;
 use super::{AdminRequests, Result, done};
 
@@ -32,6 +32,10 @@ impl<R: Runtime> AdminRequests<R> {
         if self.topics.is_system(&topic) {
             let remark = format!("The topic[{topic}] is conflict with system topic.");
             return Err(Refusal::new(response::INVALID_PARAMETER, remark));
+        }
+        if self.store.is_of_batches(&topic) {
+            // Its folder would stay, and Java's broker does not start with one whose topic is gone.
+            return Err(of_batches(&topic));
         }
         let _going = self.begin_deletion(&topic)?;
         // First, so that nothing more is sent to it.

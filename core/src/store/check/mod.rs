@@ -160,6 +160,8 @@ async fn check_all<R: Runtime>(rt: &R, root: &str, base: &StoreConfig) -> Result
         Looked::at(look(rt, &config, &paths, (Look::AsRecovery, Backing::ReadOnly), |_| {}).await?);
     let survey = look(rt, &config, &paths, (Look::Whole, Backing::ReadOnly), |_| {}).await?;
     let times = survey.checkpoint;
+    let timers = has_timer_log(rt, &paths).await?.then(|| TIMER_LOG_NOTE.to_owned());
+    let notes = timers.into_iter().chain(survey.batch_topics.note()).collect();
     let clean_shutdown = survey.clean;
     let holes = holes_between(rt, &survey, recovered.end).await?;
     let behind = Behind::look(rt, &survey).await?;
@@ -217,7 +219,7 @@ async fn check_all<R: Runtime>(rt: &R, root: &str, base: &StoreConfig) -> Result
         index,
         checkpoint,
         config: config_states.iter().map(|(name, state)| (name.clone(), state.text())).collect(),
-        notes: has_timer_log(rt, &paths).await?.then(|| TIMER_LOG_NOTE.to_owned()).into_iter().collect(),
+        notes,
         verdict: judged,
     };
     Ok(Checked { report, refused, resizes })
