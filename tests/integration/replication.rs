@@ -5,7 +5,9 @@ use hotfire_core::broker::Broker;
 use hotfire_core::config::{BrokerConfig, NameServerConfig, Role};
 use hotfire_core::name_server::NameServer;
 use hotfire_core::remoting::RemotingCommand;
-use hotfire_core::remoting::body::{GroupForbidden, HaRuntimeInfo, SubscriptionGroupWrapper};
+use hotfire_core::remoting::body::{
+    GroupForbidden, HaClientRuntimeInfo, HaRuntimeInfo, SubscriptionGroupWrapper,
+};
 use hotfire_core::remoting::codes::{request, response};
 use hotfire_core::remoting::headers::UpdateGroupForbiddenHeader;
 use hotfire_runtime::TokioRuntime;
@@ -139,6 +141,20 @@ fn a_slave_copies_the_log_byte_for_byte_serves_it_and_takes_no_writes() {
         assert_eq!((connection.slave_ack_offset, connection.diff), (end, 0));
         assert!(!of_slave.master && of_slave.ha_client_runtime_info.activated, "{of_slave:?}");
         assert_eq!(of_slave.ha_client_runtime_info.max_offset, end);
+        assert_eq!(connection.transfer_from_where, end);
+        let HaClientRuntimeInfo { last_read_timestamp: read, last_write_timestamp: written, .. } =
+            of_slave.ha_client_runtime_info;
+        assert!(read > 1_700_000_000_000 && written > 1_700_000_000_000, "{read}, {written}");
+        let is_fed = async || {
+            client.done(send(&send_header("T", 1, ""), "more")).await;
+            let (of_master, of_slave) = (ha_status(&client).await, ha_status(&at_slave).await);
+            of_master.ha_connection_info.iter().any(|link| link.transferred_byte_in_second > 0)
+                && of_slave.ha_client_runtime_info.transferred_byte_in_second > 0
+        };
+        while !is_fed().await {
+            assert!(begun.elapsed() < PATIENCE, "nothing goes over the link");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
         master.stop().await.expect("a clean stop");
         slave.stop().await.expect("a clean stop");
         let (own, copy) = (cluster.log(1), cluster.log(2));

@@ -543,7 +543,12 @@ fn handler<R: Runtime>(
         },
         admin,
         schedule: tables.schedule.clone(),
-        ha: HaRequests { store: store.clone(), other: other.clone(), rule: replication::rule(config) },
+        ha: HaRequests {
+            rt: rt.clone(),
+            store: store.clone(),
+            other: other.clone(),
+            rule: replication::rule(config),
+        },
         held: held.clone(),
         wait_limits,
         sends_in_flight: InFlightLimit::new(config.send.in_flight_max),

@@ -171,6 +171,7 @@ pub(super) fn follow<R: Runtime>(
 
 /// What is asked about replication: codes 907 and 908, and 402, which slaves of Java 5.x ask.
 pub(crate) struct HaRequests<R: Runtime> {
+    pub rt: R,
     pub store: Arc<MessageStore<R>>,
     pub other: OtherSide,
     pub rule: Rule,
@@ -183,17 +184,27 @@ impl<R: Runtime> HaRequests<R> {
         let end = self.store.commit_log_max();
         let signed = |offset: u64| i64::try_from(offset).unwrap_or(i64::MAX);
         let OtherSide { slaves, master, link } = &self.other;
-        let connections = slaves.as_ref().map(|slaves| slaves.connections()).unwrap_or_default();
-        let described = connections.into_iter().map(|(peer, acknowledged)| HaConnectionRuntimeInfo {
-            addr: peer.to_string(),
-            diff: signed(end.saturating_sub(acknowledged)),
-            in_sync: end.saturating_sub(acknowledged) < self.rule.behind_max(),
-            slave_ack_offset: signed(acknowledged),
+        let now = self.rt.now();
+        let connections = slaves.as_ref().map(|slaves| slaves.connections(now)).unwrap_or_default();
+        let described = connections.into_iter().map(|link| {
+            let behind = end.saturating_sub(link.acknowledged);
+            HaConnectionRuntimeInfo {
+                addr: link.peer.to_string(),
+                diff: signed(behind),
+                in_sync: behind < self.rule.behind_max(),
+                slave_ack_offset: signed(link.acknowledged),
+                transfer_from_where: link.next,
+                transferred_byte_in_second: signed(link.bytes_per_second),
+            }
         });
         let ha_connection_info: Vec<_> = described.collect();
         let in_sync = ha_connection_info.iter().filter(|connection| connection.in_sync).count();
         let of_slave = master.as_ref().map(|master| HaClientRuntimeInfo {
             activated: link.open().is_some(),
+            last_read_timestamp: link.last_read_ms(),
+            last_write_timestamp: link.last_write_ms(),
+            master_flush_offset: 0,
+            transferred_byte_in_second: signed(link.bytes_per_second(now)),
             master_addr: master.get().ha,
             max_offset: signed(end),
         });

@@ -8,18 +8,19 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 
 use super::copies::SLAVES_MAX;
+use super::flow::Flow;
 use super::lives::Lives;
 use super::replicas::{Extent, Refused, Replicas, Reported};
 use super::wire::{self, PUSH_BYTES_MAX};
 use crate::runtime::sync::{Receiver, Sender, Watermark, watch};
-use crate::runtime::{Listener, Mutant, ReadHalf, Runtime, Task, WriteHalf};
+use crate::runtime::{Listener, Mono, Mutant, ReadHalf, Runtime, Task, WriteHalf};
 use crate::store::MessageStore;
 use crate::store::config_file::ConfigFile;
 
@@ -34,13 +35,37 @@ pub struct Replication {
     slaves: AtomicUsize,
     /// At place `n`: what `n + 1` slaves have.
     confirmed: [Watermark; SLAVES_MAX],
-    /// Who is at the other end of each connection.
-    peers: Mutex<BTreeMap<u64, SocketAddr>>,
+    peers: Mutex<BTreeMap<u64, Arc<Peer>>>,
     /// What was learned of slaves that must survive this process.
     lives_file: String,
     /// Held while that is written.
     writing: tokio::sync::Mutex<()>,
     next_connection: AtomicU64,
+}
+
+/// Who is at the other end of a connection, and what goes over it.
+struct Peer {
+    addr: SocketAddr,
+    /// Where the next body begins; -1 before the slave has said where its log ends.
+    next: AtomicI64,
+    flow: Flow,
+}
+
+impl Peer {
+    fn pushes(&self, next: Option<u64>) {
+        let next = next.and_then(|next| i64::try_from(next).ok());
+        self.next.store(next.unwrap_or(-1), Ordering::Relaxed);
+    }
+}
+
+/// A slave as it is seen over one connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SlaveLink {
+    pub peer: SocketAddr,
+    pub acknowledged: u64,
+    /// Where the next push begins; -1 before the first.
+    pub next: i64,
+    pub bytes_per_second: u64,
 }
 
 impl Replication {
@@ -83,12 +108,20 @@ impl Replication {
         self.slaves.load(Ordering::Acquire)
     }
 
-    /// Each connection that has reported: who is there, and what it has acknowledged.
+    /// Each connection that has reported.
     #[must_use]
-    pub fn connections(&self) -> Vec<(SocketAddr, u64)> {
+    pub fn connections(&self, now: Mono) -> Vec<SlaveLink> {
         let peers = self.peers().clone();
         let replicas = self.replicas();
-        peers.into_iter().filter_map(|(number, peer)| Some((peer, replicas.acknowledged(number)?))).collect()
+        let links = peers.into_iter().filter_map(|(number, peer)| {
+            Some(SlaveLink {
+                peer: peer.addr,
+                acknowledged: replicas.acknowledged(number)?,
+                next: peer.next.load(Ordering::Relaxed),
+                bytes_per_second: peer.flow.bytes_per_second(now),
+            })
+        });
+        links.collect()
     }
 
     /// As [`Replicas::compares`].
@@ -96,7 +129,7 @@ impl Replication {
         self.replicas().compares(host, end);
     }
 
-    fn peers(&self) -> MutexGuard<'_, BTreeMap<u64, SocketAddr>> {
+    fn peers(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<Peer>>> {
         self.peers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -284,13 +317,14 @@ impl<R: Runtime> Feeder<R> {
         let connection = self.replication.next_connection.fetch_add(1, Ordering::Relaxed);
         let host = if self.rt.mutant(Mutant::SlaveCountsTwice) { somebody(connection) } else { peer.ip() };
         self.replication.change(|replicas| replicas.connected(connection, host));
-        self.replication.peers().insert(connection, peer);
+        let seen = Arc::new(Peer { addr: peer, next: AtomicI64::new(-1), flow: Flow::default() });
+        self.replication.peers().insert(connection, seen.clone());
         self.rt.probe("ha.accepted", connection, of_host(peer));
         let stays = self.rt.mutant(Mutant::EndedLinkCounts);
         let _counted = Counted { replication: self.replication.clone(), connection, stays };
         crate::select! {
             _ = stop.wait_for(|stop| *stop) => {}
-            ended = self.feed(read, write, connection) => {
+            ended = self.feed(read, write, (connection, &seen)) => {
                 self.rt.probe("ha.master_closed", connection, 0);
                 match ended {
                     Ended::Refused(refused) => tracing::error!(%peer, %refused, "a slave cannot follow"),
@@ -314,7 +348,7 @@ impl<R: Runtime> Feeder<R> {
         if self.rt.mutant(Mutant::PushUnflushed) { self.store.committed() } else { self.store.pushable() }
     }
 
-    async fn feed(&self, mut read: R::Read, mut write: R::Write, connection: u64) -> Ended {
+    async fn feed(&self, mut read: R::Read, mut write: R::Write, (connection, peer): (u64, &Peer)) -> Ended {
         let rt = &self.rt;
         let mut input = BytesMut::with_capacity(READ_BYTES);
         // The frame that is on its way out.
@@ -328,6 +362,7 @@ impl<R: Runtime> Feeder<R> {
                 match self.frame(at) {
                     Ok(Some(body)) => {
                         next = Some(at + body.len() as u64);
+                        peer.pushes(next);
                         self.replication.replicas().pushes(connection, at + body.len() as u64);
                         frame = wire::frame_header(at, body.len()).chain(body);
                         continue;
@@ -349,17 +384,21 @@ impl<R: Runtime> Feeder<R> {
                             return error.into();
                         }
                         match heard {
-                            Ok(Reported::Begins(at)) => next = Some(at),
+                            Ok(Reported::Begins(at)) => {
+                                next = Some(at);
+                                peer.pushes(next);
+                            }
                             Ok(Reported::Continues) => {}
                             Err(refused) => return refused.into(),
                         }
                     }
                 }
                 sent = write.write_some(&mut frame), if sending => {
-                    if let Err(error) = sent {
-                        return error.into();
-                    }
                     last_write = rt.now();
+                    match sent {
+                        Ok(bytes) => peer.flow.add(last_write, bytes),
+                        Err(error) => return error.into(),
+                    }
                 }
                 () = self.grown(next), if !sending => {}
                 () = rt.sleep_until(last_write.after(self.settings.heartbeat)), if !sending && next.is_some() => {

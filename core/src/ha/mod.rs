@@ -23,6 +23,7 @@ pub mod copies;
 mod explore;
 #[cfg(test)]
 mod explore_acks;
+mod flow;
 pub mod follower;
 pub mod lives;
 pub mod master;

@@ -10,11 +10,12 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 
+use super::flow::Flow;
 use super::follower::{Follower, NotTaken};
 use super::wire::{self, BODY_BYTES_MAX, BadFrame};
 use crate::message::codec::{self, Head};
@@ -24,7 +25,7 @@ use crate::remoting::connection::CallError;
 use crate::remoting::headers::ViewMessageHeader;
 use crate::remoting::peer::Peers;
 use crate::runtime::sync::{Receiver, Watermark, WatermarkFailed};
-use crate::runtime::{Mutant, ReadHalf, Runtime, WriteHalf};
+use crate::runtime::{Mono, Mutant, ReadHalf, Runtime, WriteHalf};
 use crate::store::{CopyError, MessageStore};
 
 /// After the end of a connection, and before the next try. Java's.
@@ -64,9 +65,31 @@ pub struct FollowSettings {
 pub struct LinkState {
     changes: AtomicU64,
     diverged: AtomicBool,
+    /// When something came last over the link that is open, and when a report went, in ms since 1970; 0: not yet.
+    last_read_ms: AtomicI64,
+    last_write_ms: AtomicI64,
+    flow: Flow,
 }
 
 impl LinkState {
+    /// When something came last; 0 without a link.
+    #[must_use]
+    pub fn last_read_ms(&self) -> i64 {
+        self.last_read_ms.load(Ordering::Relaxed)
+    }
+
+    /// When a report went last; 0 before the first.
+    #[must_use]
+    pub fn last_write_ms(&self) -> i64 {
+        self.last_write_ms.load(Ordering::Relaxed)
+    }
+
+    /// What came in the last whole second.
+    #[must_use]
+    pub fn bytes_per_second(&self, now: Mono) -> u64 {
+        self.flow.bytes_per_second(now)
+    }
+
     /// The number of the link that is open now.
     #[must_use]
     pub fn open(&self) -> Option<u64> {
@@ -217,6 +240,7 @@ impl<R: Runtime> Slave<R> {
             reported: end,
         };
         let opened = Opened::new(&self.link);
+        self.link.last_read_ms.store(self.rt.wall_ms(), Ordering::Relaxed);
         let ended = self.keep_following(&mut link, &mut read, &mut write).await;
         drop(opened);
         *kept = Some(link.follower);
@@ -290,6 +314,7 @@ impl<R: Runtime> Slave<R> {
             crate::select! {
                 sent = write.write_some(&mut link.output), if sending => {
                     sent?;
+                    self.link.last_write_ms.store(rt.wall_ms(), Ordering::Relaxed);
                 }
                 reached = self.reportable().reached(link.reported + 1), if !sending => {
                     reached?;
@@ -301,10 +326,13 @@ impl<R: Runtime> Slave<R> {
                     last_report = rt.now();
                 }
                 got = read.read_buf(reserved(&mut link.input)) => {
-                    if got? == 0 {
+                    let bytes = got?;
+                    if bytes == 0 {
                         return Err(Ended::Closed);
                     }
                     last_read = rt.now();
+                    self.link.last_read_ms.store(rt.wall_ms(), Ordering::Relaxed);
+                    self.link.flow.add(last_read, bytes);
                     if rt.mutant(Mutant::HeartbeatsSilenceReports) {
                         last_report = last_read;
                     }
@@ -354,6 +382,7 @@ impl<'a> Opened<'a> {
 
 impl Drop for Opened<'_> {
     fn drop(&mut self) {
+        self.0.last_read_ms.store(0, Ordering::Relaxed);
         self.0.change();
     }
 }
