@@ -29,6 +29,7 @@ mod failure_table;
 pub mod faults;
 pub mod history;
 pub mod look_ups;
+pub mod marks;
 pub mod nodes;
 pub mod operate;
 pub mod options;

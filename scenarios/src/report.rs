@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use hotfire_sim::Marks;
 use serde::Serialize;
 
 use crate::history::History;
@@ -73,6 +74,8 @@ pub struct Outcome {
     pub delivered: usize,
     /// Faults that really struck, by kind.
     pub faults: BTreeMap<String, u64>,
+    /// Rare branches that were taken, and how requests were answered.
+    pub marks: Marks,
     /// What clients saw.
     pub history: History,
     /// The last events, oldest first.
@@ -245,6 +248,7 @@ mod tests {
             acked: 3,
             delivered: 2,
             faults: [("crash".to_owned(), 2)].into(),
+            marks: Marks::default(),
             history: History::default(),
             last_events: Vec::new(),
         }

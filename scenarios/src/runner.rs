@@ -147,6 +147,7 @@ fn outcome(plan: &Plan, result: RunResult<Ended>) -> Outcome {
         acked: ended.acked,
         delivered: ended.delivered,
         faults: ended.struck,
+        marks: result.marks,
         history: ended.history,
         last_events,
     }

@@ -77,4 +77,4 @@ pub use runtime::SimRuntime;
 #[cfg(madsim)]
 pub use trace::TraceEvent;
 #[cfg(madsim)]
-pub use world::{ProbeEvent, World};
+pub use world::{Marks, ProbeEvent, World};

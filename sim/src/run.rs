@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use crate::cluster::NodeId;
 use crate::seed::Key;
 use crate::trace::TraceEvent;
-use crate::world::World;
+use crate::world::{Marks, World};
 
 /// What a run may use, and what it keeps.
 #[derive(Clone, Debug)]
@@ -86,6 +86,7 @@ pub struct RunResult<T> {
     /// The last events, oldest first.
     pub ring: Vec<TraceEvent>,
     pub counters: BTreeMap<&'static str, u64>,
+    pub marks: Marks,
     /// With [`Limits::keep_hashes`].
     pub hashes: Vec<u64>,
 }
@@ -245,6 +246,7 @@ impl<T> RunResult<T> {
             wall: Duration::ZERO,
             ring: Vec::new(),
             counters: BTreeMap::new(),
+            marks: Marks::default(),
             hashes: Vec::new(),
         }
     }
@@ -312,13 +314,14 @@ where
 fn summary<T>(world: &World) -> impl FnOnce(&mut RunResult<T>) + use<T> {
     let simulated = Duration::from_nanos(world.now_ns());
     let (digest, events) = (world.digest(), world.events());
-    let (ring, counters) = (world.ring(), world.counters());
+    let (ring, counters, marks) = (world.ring(), world.counters(), world.marks());
     move |result| {
         result.simulated = simulated;
         result.digest = digest;
         result.events = events;
         result.ring = ring;
         result.counters = counters;
+        result.marks = marks;
     }
 }
 

@@ -5,7 +5,7 @@ use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use hotfire_core::runtime::{Mono, Mutant, Runtime};
+use hotfire_core::runtime::{Mark, Mono, Mutant, Runtime};
 use madsim::runtime::Handle;
 
 use crate::cluster::{Down, End, NodeId, RESTART_AFTER};
@@ -192,6 +192,14 @@ impl Runtime for SimRuntime {
 
     fn plays_java(&self) -> bool {
         self.world.lock().plays_java(self.node)
+    }
+
+    fn mark(&self, mark: Mark) {
+        self.world.lock().marks.branches.insert(mark);
+    }
+
+    fn mark_answer(&self, code: i32) {
+        self.world.lock().marks.answers.insert(code);
     }
 
     fn probe(&self, kind: &'static str, a: u64, b: u64) {

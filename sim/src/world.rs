@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 use std::task::Waker;
 use std::time::Duration;
 
-use hotfire_core::runtime::Mutant;
+use hotfire_core::runtime::{Mark, Mutant};
 use madsim::time::TimeHandle;
 
 use crate::clock::ClockControl;
@@ -129,6 +129,7 @@ pub(crate) struct Inner {
     pub(crate) disks: Vec<Disk>,
     trace: Trace,
     counters: BTreeMap<&'static str, u64>,
+    pub(crate) marks: Marks,
     mutant: Option<Mutant>,
     java: BTreeSet<NodeId>,
     buggify: f64,
@@ -287,6 +288,14 @@ pub(crate) struct Shared {
     pub(crate) progress: Arc<Progress>,
 }
 
+/// What a run has come through.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Marks {
+    pub branches: BTreeSet<Mark>,
+    /// Response codes that requests were answered with.
+    pub answers: BTreeSet<i32>,
+}
+
 /// One run's world. Cheap clone; lives inside [`crate::run_seed`].
 #[derive(Clone)]
 pub struct World(pub(crate) Arc<Shared>);
@@ -316,6 +325,7 @@ impl World {
                 counters: BTreeMap::new(),
                 mutant: None,
                 java: BTreeSet::new(),
+                marks: Marks::default(),
                 buggify: 0.0,
                 buggify_counts: BTreeMap::new(),
                 on_probe: None,
@@ -438,6 +448,12 @@ impl World {
     /// Plants one bug in the product for the whole run (`Runtime::mutant` answers true for it).
     pub fn set_mutant(&self, mutant: Option<Mutant>) {
         self.lock().mutant = mutant;
+    }
+
+    /// The rare branches that were taken until now, and the response codes that requests were answered with.
+    #[must_use]
+    pub fn marks(&self) -> Marks {
+        self.lock().marks.clone()
     }
 
     /// From now on the node does as a Java broker does, where that is less than ours do (`Runtime::plays_java`).

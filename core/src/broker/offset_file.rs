@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::remoting::body::ConsumerOffsetWrapper;
 use crate::runtime::sync::Receiver;
-use crate::runtime::{Mutant, Runtime};
+use crate::runtime::{Mark, Mutant, Runtime};
 use crate::store::config_file::ConfigFile;
 
 use super::committed_offsets::CommittedOffsets;
@@ -78,6 +78,7 @@ impl<R: Runtime> OffsetFile<R> {
                 () = self.rt.sleep(interval) => {}
             }
             if let Err(error) = self.save().await {
+                self.rt.mark(Mark::OffsetsUnwritten);
                 tracing::error!(path = %self.path, %error, "write the committed offsets");
             }
         }

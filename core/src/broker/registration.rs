@@ -19,8 +19,8 @@ use crate::remoting::codes::{request, response};
 use crate::remoting::connection::CallError;
 use crate::remoting::headers::{RegisterBrokerHeader, RegisterBrokerResponse, UnregisterBrokerHeader};
 use crate::remoting::peer::Peers;
-use crate::runtime::Runtime;
 use crate::runtime::sync::{Receiver, Sender};
+use crate::runtime::{Mark, Runtime};
 
 use super::topic_config::{Changed, Topics};
 use crate::config::{Live, Permission};
@@ -267,6 +267,7 @@ impl<R: Runtime> Registration<R> {
         let answers = match self.ask(target, &request, self.presence.timeout).await {
             Ok(answers) => answers,
             Err(error) => {
+                self.rt.mark(Mark::Unregistered);
                 tracing::warn!(name_server = %target.host, %error, "register this broker");
                 return false;
             }
@@ -279,6 +280,7 @@ impl<R: Runtime> Registration<R> {
                     self.take_order_config(&answer).await;
                 }
                 Err(error) => {
+                    self.rt.mark(Mark::Unregistered);
                     tracing::warn!(name_server = %address, %error, "register this broker");
                     all = false;
                 }
@@ -321,6 +323,7 @@ impl<R: Runtime> Registration<R> {
         let ha = self.fixed_ha.clone().or_else(|| known(ha_server_addr));
         let told = MasterPlace { ha, remoting: known(master_addr) };
         if told.ha.is_some() && told.remoting.is_some() && told != master.get() {
+            self.rt.mark(Mark::MasterTold);
             tracing::info!(?told, "the master is here");
             master.send(told);
         }

@@ -28,7 +28,7 @@ use crate::remoting::codes::{request, response};
 use crate::remoting::connection::CallError;
 use crate::remoting::peer::Peers;
 use crate::runtime::sync::Receiver;
-use crate::runtime::{Mutant, Runtime};
+use crate::runtime::{Mark, Mutant, Runtime};
 use crate::store::{MessageStore, OF_BATCHES};
 
 use super::committed_offsets::{CommittedOffsets, QueueOffsets};
@@ -129,6 +129,7 @@ impl<R: Runtime> SlaveSync<R> {
         ];
         for (table, copied) in copied {
             if let Err(error) = copied {
+                self.rt.mark(Mark::TableUncopied);
                 tracing::warn!(master = master.address, table, %error, "copy a table of the master");
             }
         }

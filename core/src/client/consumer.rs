@@ -34,7 +34,7 @@ use crate::remoting::body::{
 use crate::remoting::codes::{request, response};
 use crate::remoting::headers::GetConsumerListHeader;
 use crate::runtime::sync::{Receiver, Sender, watch};
-use crate::runtime::{Mutant, Runtime, Task};
+use crate::runtime::{Mark, Mutant, Runtime, Task};
 
 /// A stop waits at least so long for brokers to take locks back.
 const HAND_OVER_PATIENCE: Duration = Duration::from_secs(1);
@@ -496,6 +496,7 @@ impl<R: Runtime, L: Listener> Inner<R, L> {
     /// Hands messages back and answers those that no broker has taken.
     async fn hand_all_back(&self, batch: &[Received]) -> Vec<Received> {
         if self.config.broadcast.is_some() {
+            self.shared.rt.mark(Mark::BroadcastPassed);
             tracing::warn!(
                 group = self.config.group,
                 messages = batch.len(),
@@ -532,6 +533,7 @@ impl<R: Runtime, L: Listener> Inner<R, L> {
         let deadline = rt.now().after(self.config.stop_patience);
         let ended = running.wait_for(|count| *count == 0);
         if rt.timeout(self.config.stop_patience, ended).await.is_err() {
+            self.shared.rt.mark(Mark::StoppedWhileConsuming);
             tracing::warn!(
                 group = self.config.group,
                 "stopped while listeners run; their messages come again"

@@ -29,7 +29,7 @@ use crate::remoting::RemotingCommand;
 use crate::remoting::body::{LockBatchRequestBody, LockBatchResponseBody, MessageQueue, ProcessQueueInfo};
 use crate::remoting::codes::{request, response};
 use crate::runtime::sync::Receiver;
-use crate::runtime::{Mono, Mutant, Runtime};
+use crate::runtime::{Mark, Mono, Mutant, Runtime};
 
 /// How long a granted lock counts here; the broker keeps it for twice as long.
 const LOCK_LIFE: Duration = Duration::from_secs(30);
@@ -113,6 +113,7 @@ async fn ask<R: Runtime>(
     match shared.peers.call(&addr, asked, shared.config.request_timeout).await {
         Ok(answer) if answer.code == response::SUCCESS => Some(answer),
         Ok(answer) => {
+            shared.rt.mark(Mark::QueuesNotLocked);
             tracing::warn!(addr, code = answer.code, remark = ?answer.remark, "queues are not locked");
             None
         }
@@ -198,6 +199,7 @@ impl<R: Runtime, L: Listener> Inner<R, L> {
         self.locks.lost(queue);
         process.drop_queue();
         self.offsets.forget(queue);
+        self.shared.rt.mark(Mark::QueueLost);
         tracing::info!(group = self.config.group, topic = queue.topic, queue = queue.queue_id, "queue lost");
         self.shared.registry.wake_rebalance(&self.config.group);
     }
@@ -289,6 +291,7 @@ impl<R: Runtime, L: Listener> Inner<R, L> {
             } else if !self.hand_back(received, DEAD_LETTER).await {
                 continue;
             }
+            self.shared.rt.mark(Mark::OrderlyGivenUp);
             given_up.push(received.message.queue_offset);
         }
         given_up

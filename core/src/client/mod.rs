@@ -20,7 +20,7 @@ use crate::remoting::connection::{Answer, ConnectionHandle, ConnectionLimits, Ha
 use crate::remoting::headers::{NotifyConsumerIdsChangedHeader, UnregisterClientHeader};
 use crate::remoting::peer::Peers;
 use crate::runtime::sync::{Receiver, Sender, watch};
-use crate::runtime::{Runtime, Task};
+use crate::runtime::{Mark, Runtime, Task};
 
 pub mod admin;
 mod asked;
@@ -335,10 +335,11 @@ impl<R: Runtime> Shared<R> {
             .broker_addrs(with_slaves)
             .into_iter()
             .map(|addr| {
-                let (peers, command) = (self.peers.clone(), command.clone());
+                let (rt, peers, command) = (self.rt.clone(), self.peers.clone(), command.clone());
                 self.rt.spawn("client: tell a broker", async move {
                     match peers.call(&addr, command, timeout).await {
                         Ok(answer) if answer.code != 0 => {
+                            rt.mark(Mark::HeartbeatRefused);
                             tracing::warn!(addr, code = answer.code, remark = ?answer.remark, "a broker refuses us");
                         }
                         Ok(_) => {}

@@ -18,7 +18,7 @@ use crate::remoting::headers::{
     GetMaxOffsetHeader, HeaderError, OffsetResponse, QueryConsumerOffsetHeader, SearchOffsetHeader,
     TypedHeader, UpdateConsumerOffsetHeader,
 };
-use crate::runtime::Runtime;
+use crate::runtime::{Mark, Runtime};
 
 /// Why an offset is not known. None of these means that there is none.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -149,6 +149,7 @@ impl<R: Runtime> OffsetStore<R> {
     async fn save(&self, local: &LocalOffsets, queues: &[MessageQueue]) {
         let told = queues.iter().filter_map(|queue| Some((queue.clone(), self.to_tell(queue)?)));
         if let Err(error) = local.save(&self.shared.rt, told.collect()).await {
+            self.shared.rt.mark(Mark::LocalOffsetsUnsaved);
             tracing::warn!(path = local.path(), %error, "offsets not saved");
         }
     }

@@ -20,7 +20,7 @@ use crate::remoting::RemotingCommand;
 use crate::remoting::body::MessageQueue;
 use crate::remoting::codes::{request, response};
 use crate::remoting::headers::{SendMessageHeader, SendMessageResponse};
-use crate::runtime::{Mono, Mutant, Runtime};
+use crate::runtime::{Mark, Mono, Mutant, Runtime};
 
 /// Codes of refusals that have no broker, as Java's client numbers them.
 pub mod local_code {
@@ -305,6 +305,7 @@ impl<R: Runtime> Producer<R> {
             if verdict.refusal.as_ref().is_some_and(is_final) {
                 break;
             }
+            self.shared.rt.mark(Mark::SendTriedAgain);
             last_broker = Some(queue.broker_name);
         }
         verdict.outcome()

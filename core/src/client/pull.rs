@@ -18,7 +18,7 @@ use crate::remoting::body::{MessageQueue, SubscriptionData};
 use crate::remoting::codes::{request, response, response_name};
 use crate::remoting::headers::{PullMessageHeader, PullMessageResponse};
 use crate::runtime::sync::Receiver;
-use crate::runtime::{Mono, Mutant, Runtime};
+use crate::runtime::{Mark, Mono, Mutant, Runtime};
 
 /// While consumption is behind.
 const FULL_PAUSE: Duration = Duration::from_millis(50);
@@ -184,6 +184,7 @@ impl<R: Runtime, L: Listener> Pull<'_, R, L> {
                 }
             },
             response::PULL_OFFSET_MOVED => {
+                self.inner.shared.rt.mark(Mark::PullMoved);
                 tracing::warn!(
                     addr,
                     topic = self.queue.topic,

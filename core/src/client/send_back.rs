@@ -6,7 +6,7 @@ use super::{Received, Shared};
 use crate::remoting::RemotingCommand;
 use crate::remoting::codes::{request, response};
 use crate::remoting::headers::ConsumerSendMsgBackHeader;
-use crate::runtime::Runtime;
+use crate::runtime::{Mark, Runtime};
 
 /// The delay level of a message that nobody is to try again.
 pub(super) const DEAD_LETTER: i32 = -1;
@@ -45,10 +45,12 @@ pub(super) async fn send_back<R: Runtime>(
     match shared.peers.call(&addr, back, shared.config.request_timeout).await {
         Ok(answer) if answer.code == response::SUCCESS => true,
         Ok(answer) => {
+            shared.rt.mark(Mark::NotTakenBack);
             tracing::warn!(addr, code = answer.code, remark = ?answer.remark, "a message is not taken back");
             false
         }
         Err(error) => {
+            shared.rt.mark(Mark::MaybeTakenBack);
             tracing::debug!(addr, %error, "a message may not have been taken back");
             false
         }

@@ -20,7 +20,7 @@ use super::lives::Lives;
 use super::replicas::{Extent, Refused, Replicas, Reported};
 use super::wire::{self, PUSH_BYTES_MAX};
 use crate::runtime::sync::{Receiver, Sender, Watermark, watch};
-use crate::runtime::{Listener, Mono, Mutant, ReadHalf, Runtime, Task, WriteHalf};
+use crate::runtime::{Listener, Mark, Mono, Mutant, ReadHalf, Runtime, Task, WriteHalf};
 use crate::store::MessageStore;
 use crate::store::config_file::ConfigFile;
 
@@ -327,7 +327,10 @@ impl<R: Runtime> Feeder<R> {
             ended = self.feed(read, write, (connection, &seen)) => {
                 self.rt.probe("ha.master_closed", connection, 0);
                 match ended {
-                    Ended::Refused(refused) => tracing::error!(%peer, %refused, "a slave cannot follow"),
+                    Ended::Refused(refused) => {
+                        self.rt.mark(Mark::SlaveRefused);
+                        tracing::error!(%peer, %refused, "a slave cannot follow");
+                    }
                     ended => tracing::warn!(%peer, %ended, "the connection to a slave has ended"),
                 }
             }
@@ -429,6 +432,7 @@ impl<R: Runtime> Feeder<R> {
         match reported {
             Ok(_) => self.rt.probe("ha.reported", connection, value.unsigned_abs()),
             Err(Refused::Ahead { value, .. } | Refused::NotGiven { value, .. }) => {
+                self.rt.mark(Mark::SlaveAhead);
                 self.rt.probe("ha.ahead", connection, value);
             }
             Err(_) => {}

@@ -25,7 +25,7 @@ use crate::remoting::connection::CallError;
 use crate::remoting::headers::ViewMessageHeader;
 use crate::remoting::peer::Peers;
 use crate::runtime::sync::{Receiver, Watermark, WatermarkFailed};
-use crate::runtime::{Mono, Mutant, ReadHalf, Runtime, WriteHalf};
+use crate::runtime::{Mark, Mono, Mutant, ReadHalf, Runtime, WriteHalf};
 use crate::store::{CopyError, MessageStore};
 
 /// After the end of a connection, and before the next try. Java's.
@@ -191,10 +191,12 @@ impl<R: Runtime> Slave<R> {
         match ended {
             Ended::Diverged { at } => {
                 self.link.diverged.store(true, Ordering::Release);
+                self.rt.mark(Mark::SlaveDiverged);
                 self.rt.probe("ha.diverged", *at, self.store.commit_log_max());
                 tracing::error!(master = ha, %ended, "the slave does not follow");
             }
             Ended::NotTaken(_) | Ended::Begin(_) => {
+                self.rt.mark(Mark::CopyNotTaken);
                 tracing::error!(master = ha, %ended, "the slave does not follow")
             }
             ended => tracing::warn!(master = ha, %ended, "the slave does not follow"),

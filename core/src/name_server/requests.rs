@@ -25,7 +25,7 @@ use crate::remoting::headers::{
     WipeWritePermResponse,
 };
 use crate::remoting::{HeaderError, RemotingCommand};
-use crate::runtime::{Mono, Mutant, Runtime};
+use crate::runtime::{Mark, Mono, Mutant, Runtime};
 
 /// Settings of files and sockets: they are read once, at the start.
 const FIXED_SETTINGS: &[&str] = &[
@@ -91,6 +91,7 @@ impl<R: Runtime> Handler<R> for Requests<R> {
         };
         let removed = lock(&self.routes).connection_closed(connection.id(), rule);
         for (key, change) in removed {
+            self.rt.mark(Mark::BrokerGone);
             tracing::info!(broker = %key.addr, cluster = %key.cluster, "broker removed: its connection ended");
             self.tell_min_id(change);
         }
@@ -155,6 +156,7 @@ impl<R: Runtime> Requests<R> {
     pub(super) fn expire(&self) {
         let removed = lock(&self.routes).expire(self.rt.now());
         for (key, change, connection) in removed {
+            self.rt.mark(Mark::BrokerSilent);
             tracing::warn!(broker = %key.addr, cluster = %key.cluster, "broker removed: it was silent for too long");
             let handle = lock(&self.connections).get(&connection).cloned();
             if let Some(handle) = handle {
@@ -195,6 +197,7 @@ impl<R: Runtime> Requests<R> {
         let outcome = lock(&self.routes).register(&registration, rules, self.rt.now());
         match outcome {
             Registered::Refused => {
+                self.rt.mark(Mark::TopicOfUnknownBroker);
                 let why = "register broker failed: one topic of a broker that is not registered";
                 Err(Refusal::new(response::SYSTEM_ERROR, why))
             }

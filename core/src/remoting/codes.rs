@@ -6,6 +6,9 @@ macro_rules! codes {
     ($($(#[$doc:meta])* $name:ident = $code:literal;)*) => {
         $($(#[$doc])* pub const $name: i32 = $code;)*
 
+        /// Every code with its name.
+        pub const ALL: &[(i32, &str)] = &[$(($code, stringify!($name))),*];
+
         /// The name of a code, "unknown" if there is none.
         pub(super) fn name(code: i32) -> &'static str {
             match code {

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::connection::{ConnectionHandle, ConnectionLimits, Handler, open_handle, run_with_handle};
 use crate::runtime::sync::{Receiver, Sender, watch};
-use crate::runtime::{Listener, Runtime, Task};
+use crate::runtime::{Listener, Mark, Runtime, Task};
 
 /// After an error of `accept`, such as no descriptors left, before the next try.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -54,6 +54,7 @@ impl Live {
         let mut count = self.count.subscribe();
         self.each(ConnectionHandle::drain);
         if rt.timeout(patience, count.wait_for(|count| *count == 0)).await.is_err() {
+            rt.mark(Mark::StoppedUnanswered);
             tracing::warn!(connections = count.get(), "closed before all was answered");
             self.each(|handle| handle.close("the node stops and has waited long enough"));
             let _ = rt.timeout(CLOSE_PATIENCE, count.wait_for(|count| *count == 0)).await;

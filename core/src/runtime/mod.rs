@@ -16,12 +16,14 @@ use std::time::Duration;
 pub mod clock;
 pub mod conformance;
 pub mod fault_point;
+pub mod mark;
 pub mod network;
 pub mod storage;
 pub mod sync;
 
 pub use clock::{Elapsed, Mono};
 pub use fault_point::Mutant;
+pub use mark::Mark;
 pub use network::{Listener, ReadHalf, WriteHalf};
 pub use storage::{
     Allocation, Backing, DirEntry, DiskUsage, File, FileStat, SegmentReader, SegmentWriter, View,
@@ -127,6 +129,14 @@ pub trait Runtime: Network + Storage + Clone + Send + Sync + 'static {
     fn plays_java(&self) -> bool {
         false
     }
+
+    /// Notes in simulation that a rare branch was taken. See `mark`.
+    #[inline(always)]
+    fn mark(&self, _mark: Mark) {}
+
+    /// Notes in simulation that a request was answered with this response code.
+    #[inline(always)]
+    fn mark_answer(&self, _code: i32) {}
 
     /// A protocol event for the simulator's trace and oracles. Nothing in production.
     #[inline(always)]

@@ -14,7 +14,7 @@ use super::commit_log::CommitLog;
 use super::error::PutError;
 use super::mapped_file;
 use crate::runtime::sync::{Receiver, Sender, watch};
-use crate::runtime::{Runtime, SegmentReader};
+use crate::runtime::{Mark, Runtime, SegmentReader};
 
 /// Pages are brought in by steps of this many bytes while there are too few ahead.
 pub(crate) const PREFAULT_BYTES_MAX: u64 = 8 << 20;
@@ -148,7 +148,10 @@ impl Allocation {
             match &made {
                 Ok(_) => break,
                 // Another folder may lie on another disk.
-                Err(error) => tracing::warn!(dir, base, %error, "make a CommitLog file in this folder"),
+                Err(error) => {
+                    log.rt().mark(Mark::LogFileUnmade);
+                    tracing::warn!(dir, base, %error, "make a CommitLog file in this folder");
+                }
             }
         }
         let outcome = match made {

@@ -31,7 +31,7 @@ use super::recovery::Paths;
 use super::retention::{AgeClock, Fill, Retention, local_hour};
 use crate::message::codec::{self, BLANK_BYTES, Check, Head};
 use crate::runtime::sync::Receiver;
-use crate::runtime::{Mono, Mutant, Runtime, SegmentReader};
+use crate::runtime::{Mark, Mono, Mutant, Runtime, SegmentReader};
 
 /// Looks that an operator's request lasts.
 const ASKED_LOOKS: u32 = 20;
@@ -190,6 +190,7 @@ impl<R: Runtime> Clean<R> {
         }
         let asked = self.take_asked();
         if let Err(error) = self.delete_log_files(state, (fill, asked), stop).await {
+            self.rt.mark(Mark::LogFileUndeleted);
             tracing::error!(%error, "delete CommitLog files");
         }
         let log_min = self.log.min();
@@ -252,9 +253,11 @@ impl<R: Runtime> Clean<R> {
         let change = |why: WhyNot, begins: bool, ends: bool| {
             let refused = self.log.is_refused_because(why);
             if begins && !refused {
+                self.rt.mark(Mark::WritesRefused);
                 tracing::error!("no more messages are taken: {why}");
                 self.log.refuse_because(why);
             } else if ends && refused {
+                self.rt.mark(Mark::WritesAgain);
                 tracing::info!("the reason to take no messages has passed: {why}");
                 self.log.recover_from(why);
             }

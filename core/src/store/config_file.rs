@@ -6,7 +6,7 @@
 use std::io;
 
 use crate::runtime::storage::{Allocation, File};
-use crate::runtime::{Mutant, Runtime};
+use crate::runtime::{Mark, Mutant, Runtime};
 
 /// A configuration file is no larger than this.
 const BYTES_MAX: u64 = 1 << 30;
@@ -46,6 +46,7 @@ impl ConfigFile {
                     return Ok(Some((bytes, version)));
                 }
                 Some(_) => {
+                    rt.mark(Mark::ConfigDamaged);
                     tracing::warn!(%path, "the file cannot be decoded");
                     bad = true;
                 }

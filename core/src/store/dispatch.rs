@@ -22,8 +22,8 @@ use super::index::{self, Handed, Key};
 use super::queue_entry::Entry;
 use super::recover_log::{Marks, mark_bytes};
 use crate::message::codec::{self, BLANK_BYTES, Check, Head};
-use crate::runtime::Runtime;
 use crate::runtime::sync::{Receiver, Watermark};
+use crate::runtime::{Mark, Runtime};
 
 /// One batch covers at most this many bytes of the log, or one record.
 const BATCH_BYTES: u64 = 1 << 20;
@@ -160,6 +160,7 @@ impl<R: Runtime> Dispatch<R> {
                 Ok(true) => quick += 1,
                 Ok(false) => return,
                 Err(Stopped::Unreadable(error)) => {
+                    self.log.rt().mark(Mark::LogUnreadable);
                     tracing::error!(position, %error, "read the CommitLog");
                     self.log.refuse_because(WhyNot::Unreadable);
                     return;
@@ -250,6 +251,7 @@ impl<R: Runtime> Dispatch<R> {
             // Until it is done, since a queue of the same name would be written into the old files.
             while let Err(error) = queue.delete_files(rt, &self.queues.files).await {
                 tries += 1;
+                rt.mark(Mark::QueueFilesUndeleted);
                 tracing::warn!(topic, queue = queue.queue_id, tries, %error, "delete the files of a queue");
                 if self.stopping.load(Ordering::Acquire) {
                     return Err(error);
@@ -372,6 +374,7 @@ impl<R: Runtime> Dispatch<R> {
             let mut tries = 0;
             while let Err(error) = queue.write_staged(rt, &self.queues.files).await {
                 tries += 1;
+                rt.mark(Mark::QueueUnwritten);
                 tracing::warn!(topic = %queue.topic, queue = queue.queue_id, tries, %error, "write queue entries");
                 if self.stopping.load(Ordering::Acquire) {
                     return false;

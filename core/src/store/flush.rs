@@ -12,7 +12,7 @@ use std::time::Duration;
 use super::commit_log::Log;
 use super::config::{FlushMode, StoreConfig};
 use crate::runtime::sync::Receiver;
-use crate::runtime::{Mono, Mutant, Runtime};
+use crate::runtime::{Mark, Mono, Mutant, Runtime};
 
 pub(super) const PAGE_BYTES: u64 = 4096;
 /// What a planted bug takes for a slow flush; a disk that is well is far from it.
@@ -116,6 +116,7 @@ impl<R: Runtime> Flush<R> {
 
     /// Ends the writing for good.
     pub(super) fn fail(&self, start: u64, end: u64, error: &io::Error, action: &str) {
+        self.log.rt().mark(Mark::FlushFailed);
         tracing::error!(start, end, %error, "{action}: the store takes no more writes");
         self.log.rt().probe("store.flush_failed", start, end);
         self.log.fail();

@@ -6,7 +6,7 @@
 use std::io;
 
 use crate::runtime::storage::{Allocation, Backing, File, SegmentReader};
-use crate::runtime::{Mutant, Runtime, SegmentWriter};
+use crate::runtime::{Mark, Mutant, Runtime, SegmentWriter};
 
 /// Digits of a file name.
 const NAME_DIGITS: usize = 20;
@@ -74,6 +74,7 @@ pub(crate) async fn create<R: Runtime>(
         Err(error) => {
             // Only tidying: what stays is empty, and recovery takes an empty last file for none.
             if let Err(leftover) = rt.remove(&path).await {
+                rt.mark(Mark::HalfMadeFileStays);
                 tracing::warn!(%path, %leftover, "a half-made CommitLog file stays");
             }
             Err(error)

@@ -20,7 +20,7 @@ use super::flush::Flush;
 use super::index::Index;
 use super::recovery::Paths;
 use crate::runtime::sync::{Receiver, Watermark};
-use crate::runtime::{Mutant, Runtime};
+use crate::runtime::{Mark, Mutant, Runtime};
 
 const PAGE_BYTES: u64 = 4096;
 
@@ -113,6 +113,7 @@ impl<R: Runtime> QueueFlush<R> {
                 self.flush_some(config.queue_flush_least_pages * PAGE_BYTES).await
             };
             if let Err(error) = done {
+                self.rt.mark(Mark::QueueFlushFailed);
                 tracing::error!(%error, "flush the queues: the checkpoint does not move any more");
                 return;
             }

@@ -16,7 +16,7 @@ use super::MessageStore;
 use super::consume_queue::ConsumeQueue;
 use super::queue_entry::{Entry, SCHEDULE_TOPIC, Unit, light_queues};
 use crate::message::codec::{self, BLANK_BYTES, Check, Head, Record};
-use crate::runtime::Runtime;
+use crate::runtime::{Mark, Runtime};
 
 /// Between two rests of a search.
 const SEARCH_BYTES: u64 = 1 << 20;
@@ -170,6 +170,7 @@ impl<R: Runtime> MessageStore<R> {
         let from = before.end.max(self.log.min()).max(dropped.min(self.log.visible().get()));
         let entry = self.search(queue, n + before.shift, from..until, before.end > 0).await?;
         let (topic, queue_id) = (queue.topic.as_str(), queue.queue_id);
+        self.rt.mark(Mark::EntryHealed);
         tracing::warn!(topic, queue_id, n, "a queue entry was damaged: made again from the log");
         self.rt.probe("store.entry_healed", entry.physical_offset, n as u64);
         if let Err(error) = queue.rewrite(&self.queues.files, n, &entry).await {

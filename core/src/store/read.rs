@@ -12,7 +12,7 @@ use super::index::{By, Found, Wanted};
 use super::mapped_file_queue::shared;
 use super::queue_entry::Entry;
 use crate::message::codec::{self, Check, Head};
-use crate::runtime::{Mutant, Runtime};
+use crate::runtime::{Mark, Mutant, Runtime};
 
 /// Entries one read looks at when fewer messages are asked for: Java's 16,000 bytes of queue.
 const LOOK_ENTRIES: usize = READ_ENTRIES_MAX;
@@ -133,6 +133,7 @@ impl<R: Runtime> MessageStore<R> {
                 // What was found stands.
                 _ if from > offset => break,
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    self.rt.mark(Mark::QueueUnreadable);
                     tracing::error!(topic, queue = queue.queue_id, offset, %error, "read queue entries");
                     return empty(GetStatus::Unreadable, offset, min, max);
                 }

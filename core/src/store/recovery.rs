@@ -34,7 +34,7 @@ use super::recover_queues::{LookBehind, QueueGap, RecoveringQueues};
 use crate::message::codec::{self, BLANK_BYTES, Check, Head, Record};
 use crate::message::hash;
 use crate::runtime::storage::{Backing, File};
-use crate::runtime::{Mutant, Runtime};
+use crate::runtime::{Mark, Mutant, Runtime};
 
 /// What is told of a timer log.
 pub(crate) const TIMER_LOG_NOTE: &str = "timerlog: a broker of 5.x has kept messages there for a time; what is pending is not delivered by this one";
@@ -193,6 +193,7 @@ pub(crate) async fn look<R: Runtime>(
             continue;
         }
         if let Some((topic, queue)) = queues.torn_apart().filter(|_| !from_min) {
+            rt.mark(Mark::QueueTornApart);
             tracing::warn!(
                 topic,
                 queue,
@@ -240,6 +241,7 @@ pub(crate) async fn look<R: Runtime>(
         };
         let gap = match (gap, pass) {
             (None, Pass::Precaution) if scan.end < start => {
+                rt.mark(Mark::DamagedBeforeStart);
                 tracing::warn!(end = scan.end, why = %scan.why, start, "the log is damaged long before its end");
                 (from, pass) = (start, Pass::Behind(scan.end, scan.why));
                 continue;
@@ -311,6 +313,7 @@ pub(crate) async fn look<R: Runtime>(
             });
         };
         assert!(!from_min, "a scan from the start of the log finds no gap: {gap:?}");
+        rt.mark(Mark::QueueIncomplete);
         tracing::warn!(?gap, from, "a queue is not complete: the whole log is read");
         rt.probe("store.rescan", from, files.min());
         (from, pass) = (files.min(), Pass::Again);
@@ -421,7 +424,7 @@ pub(crate) async fn open<R: Runtime>(
     paths: &Paths,
     how: Look,
 ) -> Result<Opened<R>, RecoverError> {
-    let survey = survey(rt, config, paths, how).await?;
+    let survey = survey(rt, config, paths, how).await.inspect_err(|_| rt.mark(Mark::StartRefused))?;
     if has_timer_log(rt, paths).await? {
         tracing::warn!("{TIMER_LOG_NOTE}");
     }
@@ -433,8 +436,12 @@ pub(crate) async fn open<R: Runtime>(
         files, queues: recovering, checkpoint, mut dropped, batch_topics, clean, from, scan, ..
     } = survey;
     if scan.why != ScanEnd::Clean {
+        rt.mark(Mark::LogCut);
         tracing::warn!(end = scan.end, why = %scan.why, "the log ends at a record that is not whole");
         rt.probe("store.damaged", scan.end, 0);
+    }
+    if !clean {
+        rt.mark(Mark::RecoveredAfterCrash);
     }
     tracing::info!(clean, from, end = scan.end, records = scan.records, "recovered the log");
     mark_running(rt, paths).await.map_err(RecoverError::repair(&paths.abort))?;

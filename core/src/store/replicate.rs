@@ -10,7 +10,7 @@ use super::recovery;
 use super::{FlushMode, MessageStore};
 use crate::message::codec::{self, BLANK_BYTES, Head};
 use crate::runtime::sync::Watermark;
-use crate::runtime::{Mutant, Runtime};
+use crate::runtime::{Mark, Mutant, Runtime};
 
 impl<R: Runtime> MessageStore<R> {
     /// The position up to which a master pushes: what consumers may see. In SYNC_FLUSH these are flushed bytes, so that no
@@ -65,6 +65,7 @@ impl<R: Runtime> MessageStore<R> {
             if self.rt.mutant(Mutant::SlaveEmptyFileStays) {
                 continue;
             }
+            self.rt.mark(Mark::EmptyLogBegunElsewhere);
             let removed = match self.rt.remove(&path).await {
                 Ok(()) => self.rt.sync_dir(recovery::parent(&path)).await,
                 failed => failed,

@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use super::shrink::{small_file, smallest};
 use super::{check_mutant, check_scenario, keep, read_plan, write_plan};
+use crate::marks::Coverage;
 use crate::plan::Plan;
 use crate::report::{self, Outcome, replay_line};
 use crate::runner::{self, Limits};
@@ -19,6 +20,9 @@ use crate::{options, scenario};
 
 /// Failures that are kept; a sweep with more has one cause, most likely.
 const FAILURES_KEPT: usize = 10;
+
+/// Every run was fine, but a required branch was taken by none.
+const EXIT_MARKS: u8 = 1;
 
 /// A run that takes longer is not shrunk: it would be run some dozens of times.
 const SHRINKABLE_WALL_MS: u64 = 5_000;
@@ -36,6 +40,9 @@ pub struct Arguments {
     /// Runs at once; as many as there are cores unless given.
     #[arg(long)]
     pub jobs: Option<usize>,
+    /// Fails when a rare branch that CI's sweep must come through was taken by no run.
+    #[arg(long)]
+    pub require_marks: bool,
     /// Plants this bug.
     #[arg(long)]
     pub mutant: Option<String>,
@@ -50,6 +57,7 @@ struct Totals {
     sim_ms: u64,
     acked: u64,
     faults: BTreeMap<String, u64>,
+    coverage: Coverage,
     failures: Vec<Found>,
 }
 
@@ -118,7 +126,7 @@ pub fn sweep(arguments: &Arguments) -> Result<u8> {
     })?;
     let mut totals = totals.into_inner().expect("no panic while it is held");
     shrink_first(&mut totals, &commit)?;
-    tell(&totals, begun.elapsed(), arguments.json)
+    tell(&totals, begun.elapsed(), arguments)
 }
 
 /// As many as cores, unless given.
@@ -133,6 +141,7 @@ fn add(totals: &mut Totals, outcome: &Outcome, commit: &str) -> Result<()> {
     for (kind, count) in &outcome.faults {
         *totals.faults.entry(kind.clone()).or_insert(0) += count;
     }
+    totals.coverage.add(&outcome.marks);
     if !outcome.failed() {
         return Ok(());
     }
@@ -200,7 +209,7 @@ fn per_minute(count: u64, time: Duration) -> f64 {
     count as f64 * 60.0 / time.as_secs_f64().max(1e-9)
 }
 
-fn tell(totals: &Totals, time: Duration, json: bool) -> Result<u8> {
+fn tell(totals: &Totals, time: Duration, arguments: &Arguments) -> Result<u8> {
     let rate = per_minute(totals.runs, time);
     let speed = totals.sim_ms as f64 / 1e3 / time.as_secs_f64().max(1e-9);
     let faults: Vec<String> = totals.faults.iter().map(|(kind, count)| format!("{kind} {count}")).collect();
@@ -215,18 +224,28 @@ fn tell(totals: &Totals, time: Duration, json: bool) -> Result<u8> {
         totals.acked
     );
     println!("faults: {}", if faults.is_empty() { "none".to_owned() } else { faults.join(", ") });
-    if json {
+    println!("{}", totals.coverage);
+    if arguments.json {
         let summary = serde_json::json!({
             "runs": totals.runs,
             "failed": totals.failed,
             "seeds_per_minute": rate.round(),
             "sim_s_per_wall_s": speed.round(),
             "faults": totals.faults,
+            "marks": totals.coverage,
             "failures": totals.failures,
         });
         println!("{summary}");
     }
-    Ok(totals.failures.first().map_or(0, |found| found.exit_code))
+    if let Some(found) = totals.failures.first() {
+        return Ok(found.exit_code);
+    }
+    let missing = totals.coverage.missing();
+    if arguments.require_marks && !missing.is_empty() {
+        eprintln!("no run came through {}", missing.join(", "));
+        return Ok(EXIT_MARKS);
+    }
+    Ok(0)
 }
 
 fn parse_seeds(text: &str) -> Result<(u64, u64)> {

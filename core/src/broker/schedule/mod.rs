@@ -29,7 +29,7 @@ use crate::remoting::RemotingCommand;
 use crate::remoting::body::DelayOffsetWrapper;
 use crate::remoting::codes::response;
 use crate::runtime::sync::Receiver;
-use crate::runtime::{Mutant, Runtime};
+use crate::runtime::{Mark, Mutant, Runtime};
 use crate::store::{ConfigFile, Entry, MessageStore};
 
 use super::counts::Counts;
@@ -234,6 +234,7 @@ impl<R: Runtime> Schedule<R> {
         let (topic, queue) = (names::SCHEDULE_TOPIC, queue_of(level));
         let (mut next, min) = (self.offsets.next(level), self.store.min_offset(topic, queue));
         if next < min {
+            self.rt.mark(Mark::DelayedGone);
             tracing::error!(level, next, min, "delayed messages were deleted before they were due");
             self.offsets.pass(level, min, 0);
             next = min;
@@ -247,6 +248,7 @@ impl<R: Runtime> Schedule<R> {
             Ok(entries) if !entries.is_empty() => entries,
             Ok(_) => return READ_AGAIN,
             Err(error) => {
+                self.rt.mark(Mark::DelayUnreadable);
                 tracing::error!(level, next, %error, "read the queue of a delay level");
                 return READ_AGAIN;
             }
@@ -293,6 +295,7 @@ impl<R: Runtime> Schedule<R> {
             }
             damaged => {
                 let why = damaged.and_then(Result::err).map(|error| error.to_string());
+                self.rt.mark(Mark::DelayedUnreadable);
                 tracing::error!(level, at, why, "a delayed message cannot be read; those behind it wait");
                 return Delivery::NotNow(READ_AGAIN);
             }
@@ -313,6 +316,7 @@ impl<R: Runtime> Schedule<R> {
                 Delivery::Impossible
             }
             Err(error) => {
+                self.rt.mark(Mark::DelayedLater);
                 tracing::warn!(level, at, %error, "a delayed message cannot be stored now");
                 Delivery::NotNow(PUT_AGAIN)
             }

@@ -12,7 +12,7 @@ use crate::message::{MessageToStore, id};
 use crate::remoting::RemotingCommand;
 use crate::remoting::codes::request;
 use crate::remoting::headers::CheckTransactionStateHeader;
-use crate::runtime::{Mutant, Runtime};
+use crate::runtime::{Mark, Mutant, Runtime};
 use crate::store::Appended;
 
 use super::super::client_table::Kind;
@@ -70,6 +70,7 @@ impl<R: Runtime> Transactions<R> {
         in_turn.filter(|member| !member.connection.is_closed()).any(|member| {
             let asked = member.connection.send_oneway(question.command.clone());
             if let Err(error) = &asked {
+                self.rt.mark(Mark::ProducerUnasked);
                 tracing::warn!(member.client_id, %error, "ask a producer about a transaction");
             }
             asked.is_ok()

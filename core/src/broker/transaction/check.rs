@@ -22,7 +22,7 @@ use bytes::Bytes;
 use crate::message::codec::{self, Head};
 use crate::message::{StoredMessage, properties};
 use crate::runtime::sync::Receiver;
-use crate::runtime::{Mutant, Runtime};
+use crate::runtime::{Mark, Mutant, Runtime};
 use crate::store::{Appended, GetStatus, PutError};
 
 use super::super::client_table::Kind;
@@ -265,6 +265,7 @@ impl<R: Runtime> Transactions<R> {
                 Step::Passed
             }
             Err(error) => {
+                self.rt.mark(Mark::HalfLater);
                 tracing::warn!(offset = walk.half, %error, "a half message is not put again");
                 Step::Wait
             }
@@ -350,6 +351,7 @@ impl<R: Runtime> Transactions<R> {
         }
         let store_host = self.sends.store_host().unwrap_or(half.message.store_host);
         let put = self.store.put_again(&half.stored_again(CHECK_MAX_TIME_TOPIC, 0, store_host)).await?;
+        self.rt.mark(Mark::HalfDiscarded);
         self.rt.probe("broker.half_discarded", put.physical_offset, half.check_times().into());
         tracing::warn!(
             offset = half.message.queue_offset,

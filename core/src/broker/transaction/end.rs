@@ -13,7 +13,7 @@ use crate::remoting::RemotingCommand;
 use crate::remoting::codes::response;
 use crate::remoting::connection::Answer;
 use crate::remoting::headers::EndTransactionHeader;
-use crate::runtime::{Mutant, Runtime};
+use crate::runtime::{Mark, Mutant, Runtime};
 
 use super::super::refusal::{Refusal, answer};
 use super::half::Half;
@@ -35,6 +35,7 @@ impl<R: Runtime> Transactions<R> {
         match ended {
             Ok(end) => self.sends.stored(answer(response::SUCCESS), end, came),
             Err(refusal) => {
+                self.rt.mark(Mark::TransactionNotEnded);
                 tracing::warn!(?header, remark = refusal.remark, "a transaction is not ended");
                 Answer::Now(refusal.answer())
             }
@@ -98,6 +99,7 @@ impl<R: Runtime> Transactions<R> {
         };
         let put = self.store.put(&op).await;
         if let Err(error) = &put {
+            self.rt.mark(Mark::OpUnwritten);
             tracing::error!(half = half.message.queue_offset, %error, "put an op record");
         }
         Ok(put?.end)

@@ -21,7 +21,7 @@ use super::waiting::{Waiting, WaitingAnswer};
 use super::{Answer, ConnectionHandle, ConnectionLimits, Handler, InFlightPermit, RequestKey, Response};
 use crate::remoting::codes::response;
 use crate::remoting::{RemotingCommand, SerializeType, frame};
-use crate::runtime::{Mono, Mutant, ReadHalf, Runtime, WriteHalf};
+use crate::runtime::{Mark, Mono, Mutant, ReadHalf, Runtime, WriteHalf};
 
 const READ_BYTES_MIN: usize = 4 << 10;
 const READ_BYTES_MAX: usize = 256 << 10;
@@ -114,7 +114,10 @@ pub(in crate::remoting) async fn run_with_handle<R: Runtime, H: Handler<R>>(
     };
     let end = connection.run().await;
     match &end {
-        End::Frame(_) => tracing::warn!(peer = %handle.peer(), reason = %end, "connection closed"),
+        End::Frame(_) => {
+            connection.rt.mark(Mark::MalformedFrame);
+            tracing::warn!(peer = %handle.peer(), reason = %end, "connection closed");
+        }
         _ => tracing::debug!(peer = %handle.peer(), reason = %end, "connection closed"),
     }
     drop(connection);
@@ -219,13 +222,18 @@ impl<R: Runtime, H: Handler<R>> Connection<R, H> {
         if self.waiting.len() == 0 {
             return Ok(());
         }
-        self.waiting.release(self.rt.now(), |waiting, reached| {
+        let rt = &self.rt;
+        self.waiting.release(rt.now(), |waiting, reached| {
             let WaitingAnswer { key, finish, permit, .. } = waiting;
             let response = finish(reached);
             drop(permit);
             match response {
-                Response::Json(answer) => output.push_json(key.opaque, &answer),
+                Response::Json(answer) => {
+                    rt.mark_answer(answer.code);
+                    output.push_json(key.opaque, &answer);
+                }
                 Response::Command(mut response) => {
+                    rt.mark_answer(response.code);
                     address_response(&key, &mut response);
                     output.push(&response);
                 }
@@ -362,6 +370,7 @@ impl<R: Runtime, H: Handler<R>> Connection<R, H> {
 
     fn send(&mut self, key: &RequestKey, mut response: RemotingCommand) {
         if !key.oneway {
+            self.rt.mark_answer(response.code);
             address_response(key, &mut response);
             self.output.push(&response);
         }
@@ -373,6 +382,7 @@ impl<R: Runtime, H: Handler<R>> Connection<R, H> {
             Answer::NowJson(answer) => {
                 debug_assert_eq!(key.serialize_type, SerializeType::Json, "the request came in JSON");
                 if !key.oneway {
+                    self.rt.mark_answer(answer.code);
                     self.output.push_json(key.opaque, &answer);
                 }
             }
@@ -385,11 +395,13 @@ impl<R: Runtime, H: Handler<R>> Connection<R, H> {
             Answer::Later(future) => {
                 let handle = self.handle.clone();
                 handle.0.begin_later();
+                let rt = self.rt.clone();
                 self.rt.spawn("remoting: late answer", async move {
                     let later = LaterGuard(handle);
                     let response = future.await;
                     drop(permit);
                     if !key.oneway {
+                        rt.mark_answer(response.code);
                         later.0.0.hold();
                         // A closed connection has nobody to answer.
                         let _ = later.0.respond(&key, response);

@@ -11,7 +11,7 @@ use super::{Index, IndexFile, Last, Sealed};
 use crate::message::codec::{self, BLANK_BYTES, Check, Head};
 use crate::runtime::storage::{Allocation, File};
 use crate::runtime::sync::Receiver;
-use crate::runtime::{Mutant, Runtime};
+use crate::runtime::{Mark, Mutant, Runtime};
 use crate::store::checkpoint::IndexClaim;
 use crate::store::filing::Filing;
 
@@ -255,6 +255,7 @@ impl<R: Runtime> Index<R> {
             Ok(written) => written,
             Err(error) => {
                 // A full disk: later.
+                self.rt.mark(Mark::IndexUnwritten);
                 tracing::warn!(%error, "write the slots of the index");
                 return;
             }
@@ -263,6 +264,7 @@ impl<R: Runtime> Index<R> {
         let unflushed = if self.rt.mutant(Mutant::IndexClaimedUnflushed) { Vec::new() } else { unflushed };
         if let Err(error) = self.flush_files(&unflushed).await {
             self.failed.store(true, Ordering::Release);
+            self.rt.mark(Mark::IndexFlushFailed);
             tracing::error!(%error, "flush the index: what is filed from now on is filed again at the next start");
             return;
         }

@@ -15,7 +15,7 @@ use super::format::{
     ENTRY_BYTES, EntryDamage, Geometry, HEADER_BYTES, Header, IndexEntry, PAGE_SLOTS, SLOT_BYTES, Table,
 };
 use super::{Files, IndexFile, Last, Sealed};
-use crate::runtime::{File, Mutant, Runtime};
+use crate::runtime::{File, Mark, Mutant, Runtime};
 use crate::store::checkpoint::IndexClaim;
 use crate::store::error::RecoverError;
 use crate::store::recover_log::list;
@@ -132,6 +132,7 @@ pub(crate) async fn recover<R: Runtime, F: Fn(u64) -> bool>(
             }
             Ok(None) => recovery.remove(&path).await?,
             Err(why) => {
+                recovery.rt.mark(Mark::IndexFileUnfit);
                 tracing::warn!(%path, %why, "the index file is made again");
                 recovery.whole = false;
                 recovery.remove(&path).await?;
@@ -145,6 +146,7 @@ pub(crate) async fn recover<R: Runtime, F: Fn(u64) -> bool>(
     let mut resume =
         whole_claim.unwrap_or_else(|| last.as_ref().map_or(0, |loaded| loaded.last.table.header().end));
     if whole_claim.is_none() && resume > log.min && !(log.is_record)(resume) {
+        recovery.rt.mark(Mark::IndexUnfit);
         tracing::warn!(resume, "the index does not fit the log: it is made again");
         let last = last.take().map(|loaded| loaded.last.file.path.clone());
         for path in kept.drain(..).map(|kept| kept.file.path).chain(last) {
@@ -224,6 +226,7 @@ impl<R: Runtime> Recovery<'_, R> {
                 Ok(candidate) if candidate.header.next == 1 => self.remove(&path).await?,
                 Ok(candidate) => kept.push(candidate),
                 Err(why) => {
+                    self.rt.mark(Mark::IndexFileLost);
                     tracing::warn!(%path, %why, "the index is made again from this file on");
                     ended = true;
                     self.whole = false;
