@@ -801,6 +801,48 @@ fn changed_settings_of_pulls_and_half_messages_act_at_once() {
 }
 
 #[test]
+fn changed_settings_of_sends_and_topics_act_at_once() {
+    run(async {
+        let dir = TempDir::new("live-sends");
+        let broker = start(&dir, &config()).await;
+        let client = Client::of(&broker);
+        let sent = async |topic: &str, bytes: usize| {
+            let answer = client.ask(send(&send_header(topic, 0, ""), "x".repeat(bytes))).await;
+            (answer.code, answer.ext.get("TRACE_ON").map(str::to_owned))
+        };
+        assert_eq!(sent("Before", 100).await, (response::SUCCESS, Some("true".to_owned())));
+        client
+            .done(change(
+                "maxMessageSize=99\ntraceOn=false\ntraceTopicEnable=true\ndefaultTopicQueueNums=3\n",
+            ))
+            .await;
+        assert_eq!(sent("Before", 100).await, (response::MESSAGE_ILLEGAL, Some("false".to_owned())));
+        assert_eq!(sent("After", 99).await, (response::SUCCESS, Some("false".to_owned())));
+        assert_eq!(topic(&client, "After").await.map(|topic| topic.write_queue_nums), Some(3));
+        assert!(topic(&client, "RMQ_SYS_TRACE_TOPIC").await.is_some());
+        broker.stop().await.expect("a clean stop");
+    });
+}
+
+#[test]
+fn what_a_broker_shows_of_its_settings_it_takes_back() {
+    run(async {
+        let dir = TempDir::new("echoed-settings");
+        let broker = start(&dir, &config()).await;
+        let client = Client::of(&broker);
+        let shown = client.done(RemotingCommand::request(ask::GET_BROKER_CONFIG)).await.body.to_bytes();
+        let mut text = String::from_utf8(shown.to_vec()).expect("text");
+        text = text.replace("longPollingEnable=true", "longPollingEnable=false");
+        client.done(change(&text)).await;
+        assert_eq!(setting(&client, "longPollingEnable").await.as_deref(), Some("false"));
+        broker.stop().await.expect("a clean stop");
+        // What was found out at the last start is found out again.
+        let broker = start(&dir, &config()).await;
+        broker.stop().await.expect("a clean stop");
+    });
+}
+
+#[test]
 fn what_is_not_there_is_refused_by_code_and_a_comparison_with_it_is_under_way() {
     run(async {
         let dir = TempDir::new("not-there");
@@ -808,7 +850,9 @@ fn what_is_not_there_is_refused_by_code_and_a_comparison_with_it_is_under_way() 
         let client = Client::of(&broker);
         let answer = client.done(RemotingCommand::request(ask::CHECK_ROCKSDB_CQ_WRITE_PROGRESS)).await;
         assert_eq!(answer.body.to_bytes(), &br#"{"checkStatus":2}"#[..]);
-        for code in [ask::UPDATE_AND_CREATE_STATIC_TOPIC, 2001, 2002, 2003, 2004] {
+        let answer = client.done(RemotingCommand::request(ask::GET_COLD_DATA_FLOW_CTR_INFO)).await;
+        assert!(answer.body.to_bytes().starts_with(br#"{"runtimeTable":{},"configTable":{},"#));
+        for code in [ask::UPDATE_AND_CREATE_STATIC_TOPIC, 2001, 2002, 2004] {
             let refused = client.ask(RemotingCommand::request(code)).await;
             assert_eq!(refused.code, response::REQUEST_CODE_NOT_SUPPORTED, "{code}");
             assert!(

@@ -3,12 +3,13 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use hotfire_core::message::batch::BatchItem;
 use hotfire_core::message::{MessageToStore, StoredMessage, sys_flag};
 use hotfire_core::runtime::Runtime;
 use hotfire_core::store::{
-    ArrivalListener, Boundary, FlushMode, GetStatus, MessageStore, PutError, RecoverError, StoreConfig,
+    ArrivalListener, Boundary, FlushMode, GetStatus, MessageStore, Pace, PutError, RecoverError, StoreConfig,
     WhyNot,
 };
 use hotfire_runtime::TokioRuntime;
@@ -414,6 +415,23 @@ fn a_thousand_queues_need_few_open_files() {
         let store = open(dir.path(), small).await.expect("open");
         assert_eq!(store.queues().len(), 1_000);
         assert_eq!(put(&store, "Wide", 999, b"x").await, 2);
+        store.stop().await.expect("stop");
+    });
+}
+
+#[test]
+fn a_changed_interval_of_flushes_ends_the_one_that_runs() {
+    let dir = tempfile::tempdir().expect("a folder");
+    run(async {
+        let hour = StoreConfig { flush_interval_ms: 3_600_000, ..config(FlushMode::Async) };
+        let store = open(dir.path(), hour).await.expect("open");
+        let put = store.put(&message("T", 0, b"m")).await.expect("put");
+        // The flush has begun to wait.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        assert_eq!(store.durable().get(), 0);
+        store.set_pace(Pace { flush_interval_ms: 10, flush_least_pages: 0, ..store.pace() });
+        let flushed = tokio::time::timeout(Duration::from_secs(20), store.durable().reached(put.end)).await;
+        flushed.expect("in time").expect("flushed");
         store.stop().await.expect("stop");
     });
 }

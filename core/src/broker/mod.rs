@@ -181,6 +181,9 @@ impl<R: Runtime> BrokerHandler<R> {
             }
             codes::SET_MESSAGE_REQUEST_MODE => self.assignments.set_mode(request).await,
             codes::GET_ALL_MESSAGE_REQUEST_MODE => Ok(self.ha.request_modes()),
+            codes::GET_COLD_DATA_FLOW_CTR_INFO => {
+                Ok(answer(response::SUCCESS).with_body(NO_COLD_DATA_CONTROL.to_vec()))
+            }
             codes::QUERY_CORRECTION_OFFSET => self.offsets.correction(request),
             codes::GET_MAX_OFFSET => self.offsets.max(request),
             codes::GET_MIN_OFFSET => self.offsets.min(request),
@@ -215,6 +218,12 @@ impl<R: Runtime> BrokerHandler<R> {
         }
     }
 }
+
+/// What 2003 is answered with: no group is held back from what is no longer in memory. The thresholds are Java's defaults.
+///
+/// # Source
+/// apache/rocketmq 5.4, `ColdDataCgCtrService#getColdDataFlowCtrInfo`.
+const NO_COLD_DATA_CONTROL: &[u8] = br#"{"runtimeTable":{},"configTable":{},"cgColdReadThreshold":3145728,"globalColdReadThreshold":104857600,"globalAcc":0}"#;
 
 /// How far the comparison of queues in files with those in RocksDB is: there are none of the latter, and it never ends, as it does
 /// not in a Java broker that has none.

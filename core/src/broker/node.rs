@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
-use crate::config::{BrokerConfig, FlushDisk, Live, Permission, RetentionSettings, Role};
+use crate::config::{BrokerConfig, FlushDisk, Live, Permission, RetentionSettings, Role, StoreSettings};
 use crate::ha::master::HaServer;
 use crate::remoting::connection::{ConnectionLimits, InFlightLimit, NoHandler};
 use crate::remoting::peer::Peers;
@@ -21,8 +21,8 @@ use crate::runtime::sync::{Receiver, Sender, watch};
 use crate::runtime::{Mutant, Runtime, Task};
 use crate::store::index::Geometry;
 use crate::store::{
-    FlushMode, MessageStore, ReadLimits, RecoverError, Retention, StopError, StoreConfig, TransientPool,
-    commit_log_dirs,
+    FlushMode, MessageStore, Pace, ReadLimits, RecoverError, Retention, StopError, StoreConfig,
+    TransientPool, commit_log_dirs,
 };
 
 use super::admin::{AdminRequests, Changeable, Places, Settings};
@@ -303,6 +303,19 @@ fn store_config<R: Runtime>(rt: &R, config: &BrokerConfig) -> StoreConfig {
     }
 }
 
+/// How the store works, as far as that may change while it runs.
+pub(super) fn pace(settings: &StoreSettings) -> Pace {
+    Pace {
+        flush_interval_ms: settings.flush_interval_ms,
+        flush_least_pages: settings.flush_least_pages,
+        flush_thorough_interval_ms: settings.flush_thorough_interval_ms,
+        queue_flush_interval_ms: settings.queue_flush_interval_ms,
+        queue_flush_least_pages: settings.queue_flush_least_pages,
+        queue_flush_thorough_interval_ms: settings.queue_flush_thorough_interval_ms,
+        message_bytes_max: settings.message_bytes_max as usize,
+    }
+}
+
 /// How long files are kept, by the settings; what is no setting is as in `defaults`.
 pub(super) fn retention(settings: &RetentionSettings, defaults: &Retention) -> Retention {
     Retention {
@@ -417,7 +430,8 @@ fn handler<R: Runtime>(
     let wait = SlaveWait::new(config, other.slaves.as_ref());
     let permission: Live<Permission> = Live::new(config.identity.permission);
     let transactions = Live::new(config.transactions.clone());
-    let live = (permission.clone(), transactions.clone());
+    let trace_on = Live::new(config.topics.trace_on);
+    let live = (permission.clone(), transactions.clone(), trace_on.clone());
     let sends = SendMessage::new(
         rt.clone(),
         store.clone(),
@@ -432,6 +446,7 @@ fn handler<R: Runtime>(
     wait_limits.set(config);
     let changeable = Changeable {
         pulling: pulling.clone(),
+        trace_on,
         wait_limits: wait_limits.clone(),
         permission: permission.clone(),
         transactions: transactions.clone(),

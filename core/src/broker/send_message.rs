@@ -72,11 +72,10 @@ pub(crate) struct SendMessage<R: Runtime> {
     store_host: OnceLock<SocketAddr>,
     cluster: String,
     region: String,
-    trace_on: bool,
-    /// Both, as every answer to a send has them.
-    common_fields: JsonFields,
+    trace_on: Live<bool>,
+    /// Both, as every answer to a send has them, without traces and with them.
+    common_fields: [JsonFields; 2],
     transactions: Live<TransactionSettings>,
-    body_bytes_max: usize,
     append_busy_ms: u64,
     flush_timeout_ms: u64,
     is_slave: bool,
@@ -90,14 +89,17 @@ impl<R: Runtime> SendMessage<R> {
         store: Arc<MessageStore<R>>,
         (topics, groups): (Arc<Topics<R>>, Arc<SubscriptionGroups<R>>),
         slave_wait: Option<SlaveWait>,
-        (permission, transactions): (Live<Permission>, Live<TransactionSettings>),
+        (permission, transactions, trace_on): (Live<Permission>, Live<TransactionSettings>, Live<bool>),
         counts: &Arc<Counts>,
         config: &BrokerConfig,
     ) -> Self {
-        let (region, trace_on) = (config.identity.region.clone(), config.topics.trace_on);
-        let mut common_fields = JsonFields::default();
-        common_fields.text(MSG_REGION, &region);
-        common_fields.plain(TRACE_ON, on_or_off(trace_on));
+        let region = config.identity.region.clone();
+        let common_fields = [false, true].map(|traced| {
+            let mut fields = JsonFields::default();
+            fields.text(MSG_REGION, &region);
+            fields.plain(TRACE_ON, on_or_off(traced));
+            fields
+        });
         SendMessage {
             rt,
             store,
@@ -112,7 +114,6 @@ impl<R: Runtime> SendMessage<R> {
             trace_on,
             common_fields,
             transactions,
-            body_bytes_max: config.store.message_bytes_max as usize,
             append_busy_ms: config.store.append_busy_ms,
             flush_timeout_ms: config.store.sync_flush_timeout_ms,
             is_slave: config.identity.role == Role::Slave,
@@ -154,7 +155,7 @@ impl<R: Runtime> SendMessage<R> {
     /// Every answer to a send says the region and whether traces are wanted.
     pub fn decorate(&self, mut answer: RemotingCommand) -> RemotingCommand {
         answer.ext.set_str(MSG_REGION, &self.region);
-        answer.ext.set_str(TRACE_ON, on_or_off(self.trace_on));
+        answer.ext.set_str(TRACE_ON, on_or_off(self.trace_on.get()));
         answer
     }
 
@@ -306,8 +307,8 @@ impl<R: Runtime> SendMessage<R> {
     /// As [`Self::sent`], without the detour through a command's fields.
     fn sent_json(&self, place: Place<'_>, wants: &Wants<'_>) -> JsonAnswer {
         let unique_key = wants.unique_key.unwrap_or_default();
-        let mut fields =
-            JsonFields::beginning_with(&self.common_fields, place.ids.len() + unique_key.len() + 100);
+        let common = &self.common_fields[usize::from(self.trace_on.get())];
+        let mut fields = JsonFields::beginning_with(common, place.ids.len() + unique_key.len() + 100);
         fields.plain("msgId", place.ids);
         fields.int("queueId", place.queue_id);
         fields.int("queueOffset", place.queue_offset);
@@ -348,12 +349,10 @@ impl<R: Runtime> SendMessage<R> {
     }
 
     async fn put_batch(&self, message: MessageToStore<'_>, raw: &str) -> Result<AppendedBatch, Refusal> {
-        if message.body.len() > self.body_bytes_max {
-            let remark = format!(
-                "the batch has {} bytes, at most {} are allowed",
-                message.body.len(),
-                self.body_bytes_max
-            );
+        let body_bytes_max = self.store.pace().message_bytes_max;
+        if message.body.len() > body_bytes_max {
+            let remark =
+                format!("the batch has {} bytes, at most {body_bytes_max} are allowed", message.body.len());
             return Err(Refusal::new(response::MESSAGE_ILLEGAL, remark));
         }
         let illegal = |error: batch::BatchError| Refusal::new(response::MESSAGE_ILLEGAL, error.to_string());

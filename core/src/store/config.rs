@@ -105,6 +105,33 @@ pub struct StoreConfig {
     pub retention: Retention,
 }
 
+/// Of [`StoreConfig`] what may change while the store runs; the fields are those of the same names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pace {
+    pub flush_interval_ms: u64,
+    pub flush_least_pages: u64,
+    pub flush_thorough_interval_ms: u64,
+    pub queue_flush_interval_ms: u64,
+    pub queue_flush_least_pages: u64,
+    pub queue_flush_thorough_interval_ms: u64,
+    pub message_bytes_max: usize,
+}
+
+impl StoreConfig {
+    #[must_use]
+    pub fn pace(&self) -> Pace {
+        Pace {
+            flush_interval_ms: self.flush_interval_ms,
+            flush_least_pages: self.flush_least_pages,
+            flush_thorough_interval_ms: self.flush_thorough_interval_ms,
+            queue_flush_interval_ms: self.queue_flush_interval_ms,
+            queue_flush_least_pages: self.queue_flush_least_pages,
+            queue_flush_thorough_interval_ms: self.queue_flush_thorough_interval_ms,
+            message_bytes_max: self.message_bytes_max,
+        }
+    }
+}
+
 /// What one read may give, beside what its caller asks. "Hot" is what lies within [`StoreConfig::hot_bytes`] of the log's end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ReadLimits {

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use super::commit_log::Log;
-use super::config::{FlushMode, StoreConfig};
+use super::config::{FlushMode, Pace};
 use crate::runtime::sync::Receiver;
 use crate::runtime::{Mark, Mono, Mutant, Runtime};
 
@@ -39,10 +39,10 @@ impl<R: Runtime> Flush<R> {
     }
 
     /// The task: runs until `stop` is true or a flush has failed.
-    pub async fn run(&self, config: &StoreConfig, stop: Receiver<bool>) {
-        match config.flush {
+    pub async fn run(&self, mode: FlushMode, paces: Receiver<Pace>, stop: Receiver<bool>) {
+        match mode {
             FlushMode::Sync => self.group_commit(stop).await,
-            FlushMode::Async => self.real_time(config, stop).await,
+            FlushMode::Async => self.real_time(paces, stop).await,
         }
     }
 
@@ -59,16 +59,17 @@ impl<R: Runtime> Flush<R> {
         }
     }
 
-    async fn real_time(&self, config: &StoreConfig, mut stop: Receiver<bool>) {
+    async fn real_time(&self, mut paces: Receiver<Pace>, mut stop: Receiver<bool>) {
         let rt = self.log.rt();
-        let interval = Duration::from_millis(config.flush_interval_ms);
-        let mut thorough_at = rt.now().after_ms(config.flush_thorough_interval_ms);
+        let mut thorough = rt.now();
         loop {
-            let least_pages = least_pages(rt.now(), &mut thorough_at, config);
+            let (pace, begun) = (paces.get(), rt.now());
             crate::select! {
                 _ = stop.wait_for(|stop| *stop) => return,
-                () = rt.sleep(interval) => {}
+                _ = paces.wait_for(|now| *now != pace) => continue,
+                () = rt.sleep(Duration::from_millis(pace.flush_interval_ms)) => {}
             }
+            let least_pages = least_pages(begun, &mut thorough, pace);
             let (end, durable) = (self.log.written().get(), self.log.durable().get());
             let pages = end / PAGE_BYTES - durable / PAGE_BYTES;
             if end > durable && pages >= least_pages && !self.flush_all().await {
@@ -124,10 +125,10 @@ impl<R: Runtime> Flush<R> {
 }
 
 /// Pages that must be dirty for the next flush; 0 once per thorough interval, decided before the sleep as Java does.
-fn least_pages(now: Mono, thorough_at: &mut Mono, config: &StoreConfig) -> u64 {
-    if now < *thorough_at {
-        return config.flush_least_pages;
+fn least_pages(now: Mono, thorough: &mut Mono, pace: Pace) -> u64 {
+    if now < thorough.after_ms(pace.flush_thorough_interval_ms) {
+        return pace.flush_least_pages;
     }
-    *thorough_at = now.after_ms(config.flush_thorough_interval_ms);
+    *thorough = now;
     0
 }

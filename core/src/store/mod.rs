@@ -60,7 +60,7 @@ use std::time::Duration;
 pub use answer::{Appended, AppendedBatch, ArrivalListener, Boundary, GetStatus, Read};
 pub use clean::StoreUsage;
 pub use commit_log::copy::{CopyError, Piece};
-pub use config::{FlushMode, ReadLimits, StoreConfig, TransientPool, commit_log_dirs, moved_dirs};
+pub use config::{FlushMode, Pace, ReadLimits, StoreConfig, TransientPool, commit_log_dirs, moved_dirs};
 pub use config_file::ConfigFile;
 pub use delay_levels::DelayLevels;
 pub use error::{LogTrace, PutError, RecoverError, StopError, WhyNot};
@@ -89,6 +89,7 @@ use crate::runtime::{Mutant, Runtime, Task};
 pub struct MessageStore<R: Runtime> {
     rt: R,
     config: StoreConfig,
+    pace: Sender<Pace>,
     paths: Paths,
     log: Log<R>,
     queues: Arc<ConsumeQueues<R>>,
@@ -190,6 +191,7 @@ impl<R: Runtime> MessageStore<R> {
         ));
         Ok(Arc::new(MessageStore {
             rt,
+            pace: watch(config.pace()).0,
             config,
             paths,
             log,
@@ -213,9 +215,9 @@ impl<R: Runtime> MessageStore<R> {
         let mut tasks = self.tasks();
         assert!(tasks.is_empty(), "a store is started once");
         let (store, stop) = (self.clone(), self.stop.subscribe());
-        tasks.push(
-            self.rt.spawn_on_thread("store.flush", async move { store.flush.run(&store.config, stop).await }),
-        );
+        tasks.push(self.rt.spawn_on_thread("store.flush", async move {
+            store.flush.run(store.config.flush, store.pace.subscribe(), stop).await
+        }));
         if let (FlushMode::Async, Some(pool)) = (self.config.flush, self.config.transient_pool) {
             let (flush, stop) = (self.flush.clone(), self.stop.subscribe());
             tasks.push(self.rt.spawn_on_thread("store.commit", async move {
@@ -228,7 +230,7 @@ impl<R: Runtime> MessageStore<R> {
         tasks.push(self.rt.spawn("store.index", async move { index.run(stop).await }));
         let (store, stop) = (self.clone(), self.stop.subscribe());
         tasks.push(self.rt.spawn("store.queue_flush", async move {
-            store.queue_flush.run(&store.config, stop).await;
+            store.queue_flush.run(store.pace.subscribe(), stop).await;
         }));
         let (log, stop) = (self.log.clone(), self.stop.subscribe());
         tasks.push(self.rt.spawn_on_thread("store.allocation", async move {
@@ -362,7 +364,7 @@ impl<R: Runtime> MessageStore<R> {
     }
 
     fn check_body(&self, body: &[u8]) -> Result<(), PutError> {
-        let (bytes, max) = (body.len(), self.config.message_bytes_max);
+        let (bytes, max) = (body.len(), self.pace.get().message_bytes_max);
         if bytes > max { Err(PutError::BodyTooLarge { bytes, max }) } else { Ok(()) }
     }
 
@@ -457,6 +459,17 @@ impl<R: Runtime> MessageStore<R> {
     /// From now on files are kept so.
     pub fn set_retention(&self, retention: Retention) {
         self.clean.set_retention(retention);
+    }
+
+    /// An interval that runs begins anew.
+    pub fn set_pace(&self, pace: Pace) {
+        self.pace.send(pace);
+    }
+
+    /// As it is now.
+    #[must_use]
+    pub fn pace(&self) -> Pace {
+        self.pace.get()
     }
 
     /// How full the disks are.

@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 
 use super::checkpoint::{self, Checkpoint, NO_RECORD_CRC, NOT_STOPPED, Own, Positions};
 use super::commit_log::Log;
-use super::config::StoreConfig;
+use super::config::Pace;
 use super::consume_queues::ConsumeQueues;
 use super::dispatch::{Dispatch, Progress};
 use super::flush::Flush;
@@ -95,22 +95,25 @@ impl<R: Runtime> QueueFlush<R> {
     }
 
     /// The task: runs until `stop` is true or a flush has failed.
-    pub async fn run(&self, config: &StoreConfig, mut stop: Receiver<bool>) {
-        let interval = Duration::from_millis(config.queue_flush_interval_ms);
-        let mut thorough_at = self.rt.now().after_ms(config.queue_flush_thorough_interval_ms);
+    pub async fn run(&self, mut paces: Receiver<Pace>, mut stop: Receiver<bool>) {
+        let mut last = self.rt.now();
         loop {
+            let pace = paces.get();
+            let interval = Duration::from_millis(pace.queue_flush_interval_ms);
             let asked = crate::select! {
                 _ = stop.wait_for(|stop| *stop) => return,
+                _ = paces.wait_for(|now| *now != pace) => continue,
                 () = self.asked.notified() => true,
                 () = self.rt.sleep(interval) => false,
             };
+            let thorough_at = last.after_ms(pace.queue_flush_thorough_interval_ms);
             let thorough =
                 asked || self.rt.now() >= thorough_at || self.rt.buggify("store.queue_flush.thorough");
             let done = if thorough {
-                thorough_at = self.rt.now().after_ms(config.queue_flush_thorough_interval_ms);
+                last = self.rt.now();
                 self.checkpoint().await
             } else {
-                self.flush_some(config.queue_flush_least_pages * PAGE_BYTES).await
+                self.flush_some(pace.queue_flush_least_pages * PAGE_BYTES).await
             };
             if let Err(error) = done {
                 self.rt.mark(Mark::QueueFlushFailed);

@@ -10,7 +10,7 @@ use anyhow::Result;
 use super::{Admin, path};
 
 /// By which word they are refused.
-const REFUSED: [(&str, &str); 30] = [
+const REFUSED: [(&str, &str); 29] = [
     ("setConsumeMode -n {n} -b {b} -t Ops -g OpsGroup -m POP", "the mode POP is not supported"),
     ("setConsumeMode -n {n} -c DefaultCluster -t Ops -g OpsGroup -m POP", "the mode POP is not supported"),
     // Epochs and sets of copies in sync are a controller's, and there is none.
@@ -42,7 +42,6 @@ const REFUSED: [(&str, &str); 30] = [
     // No control over reads of what is no longer in memory.
     ("updateColdDataFlowCtrGroupConfig -n {n} -b {b} -g OpsGroup -v 100", "request type 2001 not supported"),
     ("removeColdDataFlowCtrGroupConfig -n {n} -b {b} -g OpsGroup", "request type 2002 not supported"),
-    ("getColdDataFlowCtrInfo -n {n} -b {b}", "request type 2003 not supported"),
     ("setCommitLogReadAheadMode -n {n} -b {b} -m 1", "request type 2004 not supported"),
     // No topics whose queues are mapped over brokers, and no records of pops.
     ("updateStaticTopic -n {n} -t Mapped -qn 4 -b broker-a", "request type 513 not supported"),
@@ -64,6 +63,7 @@ pub(super) fn commands(admin: &mut Admin, dir: &Path) -> Result<()> {
         let status = ["#MasterAddr", "{b}", "#MasterCommitLogMaxOffset", "#SlaveNum", "#TransferSpeed(KB/s)"];
         admin.holds(&format!("haStatus -n {{n}} {of}"), &status)?;
     }
+    admin.holds("getColdDataFlowCtrInfo -n {n} -b {b}", &["\"configTable\":{", "\"runtimeTable\":{"])?;
     admin.holds("resetMasterFlushOffset -n {n} -b {b} -o 0", &["reset master flush offset to 0 success"])?;
     for (command, why) in REFUSED {
         admin.refused(command, why)?;

@@ -7,7 +7,9 @@ use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use crate::config::{self, BrokerConfig, ConfigError, Live, Permission, PullSettings, TransactionSettings};
+use crate::config::{
+    self, BrokerConfig, ConfigError, Live, Permission, PullSettings, TopicSettings, TransactionSettings,
+};
 use crate::remoting::RemotingCommand;
 use crate::remoting::body::DataVersion;
 use crate::remoting::codes::response;
@@ -18,29 +20,40 @@ use crate::store::MessageStore;
 use super::super::WaitLimits;
 use super::super::durable_table::TableError;
 use super::super::names;
-use super::super::node::retention;
+use super::super::node::{pace, retention};
 use super::super::refusal::Refusal;
 use super::super::subscription_group::SubscriptionGroups;
 use super::super::topic_config::{READ_WRITE, Topics, perm, topic};
 use super::{AdminRequests, Result, done};
 
 /// What [`Changeable`] can change.
-const CHANGEABLE: [&str; 23] = [
+const CHANGEABLE: [&str; 34] = [
     "autoCreateSubscriptionGroup",
     "autoCreateTopicEnable",
     "brokerFastFailureEnable",
     "brokerPermission",
     "cleanFileForciblyEnable",
+    "defaultTopicQueueNums",
     "deleteWhen",
     "diskMaxUsedSpaceRatio",
     "diskSpaceCleanForciblyRatio",
     "diskSpaceWarningLevelRatio",
     "fileReservedTime",
+    "flushCommitLogLeastPages",
+    "flushCommitLogThoroughInterval",
+    "flushConsumeQueueLeastPages",
+    "flushConsumeQueueThoroughInterval",
+    "flushIntervalCommitLog",
+    "flushIntervalConsumeQueue",
     "litePullMessageEnable",
     "longPollingEnable",
+    "maxMessageSize",
+    "msgTraceTopicName",
     "rejectTransactionMessage",
     "shortPollingTimeMills",
     "slaveReadEnable",
+    "traceOn",
+    "traceTopicEnable",
     "transactionCheckInterval",
     "transactionCheckMax",
     "transactionTimeOut",
@@ -68,6 +81,7 @@ pub(crate) struct Changeable<R: Runtime> {
     pub permission: Live<Permission>,
     pub transactions: Live<TransactionSettings>,
     pub pulling: Live<PullSettings>,
+    pub trace_on: Live<bool>,
     pub wait_limits: Arc<WaitLimits>,
     pub topics: Arc<Topics<R>>,
     pub groups: Arc<SubscriptionGroups<R>>,
@@ -75,16 +89,26 @@ pub(crate) struct Changeable<R: Runtime> {
 }
 
 impl<R: Runtime> Changeable<R> {
-    async fn apply(&self, config: &BrokerConfig) -> std::result::Result<(), TableError> {
-        if config.topics.auto_create {
+    async fn apply(
+        &self,
+        before: &BrokerConfig,
+        config: &BrokerConfig,
+    ) -> std::result::Result<(), TableError> {
+        let TopicSettings { auto_create, default_queue_count, trace_topic, trace_topic_name, .. } =
+            &config.topics;
+        if *auto_create {
             // New topics take their settings from it; a broker that started without it has none.
-            let default = topic(
-                names::AUTO_CREATE_TOPIC,
-                config.topics.default_queue_count,
-                READ_WRITE | perm::INHERIT,
-            );
-            self.topics.create_if_absent(default).await?;
+            let default = topic(names::AUTO_CREATE_TOPIC, *default_queue_count, READ_WRITE | perm::INHERIT);
+            match *default_queue_count == before.topics.default_queue_count {
+                true => self.topics.create_if_absent(default).await?,
+                false => self.topics.put(default).await?,
+            }
         }
+        if *trace_topic {
+            self.topics.create_if_absent(topic(trace_topic_name, 1, READ_WRITE)).await?;
+        }
+        self.trace_on.set(config.topics.trace_on);
+        self.store.set_pace(pace(&config.store));
         self.topics.set_auto_create(config.topics.auto_create);
         self.groups.set_auto_create(config.topics.auto_create_group);
         self.transactions.set(config.transactions.clone());
@@ -159,10 +183,20 @@ impl<R: Runtime> Settings<R> {
     }
 }
 
-/// `config` with `changes`, all of which may be made now.
-fn changed(config: &BrokerConfig, changes: &[(String, String)]) -> Result<BrokerConfig> {
+/// `config` with `changes`, all of which may be made now, and those of them that are something else than what `shown` says.
+fn changed<'a>(
+    config: &BrokerConfig,
+    changes: &'a [(String, String)],
+    shown: impl Fn(&str) -> Option<String>,
+) -> Result<(BrokerConfig, Vec<&'a (String, String)>)> {
     let mut changed = config.clone();
-    for (key, value) in changes {
+    let mut real = Vec::new();
+    for change in changes {
+        let (key, value) = change;
+        // All that a broker shows may come back, as it does from who has read it to change some of it.
+        if shown(key).is_some_and(|shown| shown == *value) {
+            continue;
+        }
         if FORBIDDEN.contains(&key.as_str()) {
             let remark = format!("Can not update config in black list: {key}");
             return Err(Refusal::new(response::NO_PERMISSION, remark));
@@ -170,6 +204,7 @@ fn changed(config: &BrokerConfig, changes: &[(String, String)]) -> Result<Broker
         // Java's pools of threads. There are none here, so that whatever number it is acts at once.
         if key.ends_with("ThreadPoolNums") && config::is_key_of_java(key) && value.parse::<u32>().is_ok() {
             tracing::warn!(key, value, "a setting of Java's that nothing depends on here");
+            real.push(change);
             continue;
         }
         let before = changed.settings();
@@ -191,8 +226,9 @@ fn changed(config: &BrokerConfig, changes: &[(String, String)]) -> Result<Broker
                 format!("{key} can not change while the broker runs: set it in its file and start it again");
             return Err(Refusal::new(response::NO_PERMISSION, remark));
         }
+        real.push(change);
     }
-    Ok(changed)
+    Ok((changed, real))
 }
 
 impl<R: Runtime> AdminRequests<R> {
@@ -218,12 +254,17 @@ impl<R: Runtime> AdminRequests<R> {
         let changes = config::properties(text);
         let _changing = self.settings.changing.lock().await;
         let (before, version) = self.settings.current().clone();
-        let after = changed(&before, &changes)?;
+        let shown = |key: &str| {
+            let otherwise = NEVER_OTHERWISE.iter().find(|(known, _)| *known == key);
+            otherwise.map(|(_, value)| (*value).to_owned()).or_else(|| self.settings.in_force(&before, key))
+        };
+        let (after, changes) = changed(&before, &changes, shown)?;
+        let changes: Vec<_> = changes.into_iter().cloned().collect();
         let path = after.changes_file();
         config::save_changes(&self.rt, &path, &changes).await.map_err(|error| {
             Refusal::new(response::SYSTEM_ERROR, format!("write the changed settings to {path}: {error}"))
         })?;
-        self.settings.changeable.apply(&after).await?;
+        self.settings.changeable.apply(&before, &after).await?;
         *self.settings.current() = (after, version.next(self.rt.wall_ms()));
         tracing::info!(?changes, "settings changed");
         Ok(done())
@@ -235,7 +276,8 @@ mod tests {
     use super::*;
 
     fn change(key: &str, value: &str) -> Result<BrokerConfig> {
-        changed(&BrokerConfig::default(), &[(key.to_owned(), value.to_owned())])
+        let changes = [(key.to_owned(), value.to_owned())];
+        changed(&BrokerConfig::default(), &changes, |_| None).map(|(after, _)| after)
     }
 
     #[test]
@@ -257,6 +299,19 @@ mod tests {
         assert!(change("sendMessageThreadPoolNums", "4").is_ok(), "no threads, no difference");
         // What it is already is no change.
         assert!(change("flushDiskType", "ASYNC_FLUSH").is_ok());
+    }
+
+    #[test]
+    fn what_is_shown_of_a_setting_that_stands_for_it_may_come_back() {
+        let changes = [("brokerIP1", "192.0.2.7"), ("brokerPermission", "4")];
+        let changes = changes.map(|(key, value)| (key.to_owned(), value.to_owned()));
+        let shown = |address: &'static str| {
+            let of = move |key: &str| (key == "brokerIP1").then(|| address.to_owned());
+            changed(&BrokerConfig::default(), &changes, of)
+        };
+        let (after, real) = shown("192.0.2.7").expect("it may change");
+        assert_eq!((after.identity.ip1.as_str(), real), ("", vec![&changes[1]]));
+        assert!(shown("192.0.2.8").is_err_and(|refusal| refusal.remark.contains("brokerIP1")));
     }
 
     #[test]
