@@ -79,7 +79,8 @@ async fn until_confirmed(client: &Client) {
         let answer = client.ask(send(&send_header("T", 0, ""), "first")).await;
         match answer.code {
             response::SUCCESS => return,
-            code => assert_eq!(code, response::SLAVE_NOT_AVAILABLE, "{:?}", answer.remark),
+            response::SLAVE_NOT_AVAILABLE | response::FLUSH_SLAVE_TIMEOUT => {}
+            code => panic!("{code}: {:?}", answer.remark),
         }
         assert!(begun.elapsed() < PATIENCE, "no slave confirms");
         tokio::time::sleep(Duration::from_millis(50)).await;
@@ -260,5 +261,30 @@ fn a_slave_that_ends_a_file_where_its_master_went_on_does_not_follow() {
             master.stop().await.expect("a clean stop");
             cluster.name_server.stop().await;
         }
+    });
+}
+
+#[test]
+fn two_slaves_of_one_machine_are_two_copies() {
+    run(async {
+        let cluster = Cluster::new("two-slaves").await;
+        let mut config = cluster.config(Role::SyncMaster);
+        config.ha.in_sync_replicas = 3;
+        let master = start(&cluster.dirs[1], &config).await;
+        let client = Client::of(&master);
+        let first = cluster.slave().await;
+        let sent = client.ask(send(&send_header("T", 0, ""), "one slave")).await;
+        assert_eq!(sent.code, response::FLUSH_SLAVE_TIMEOUT, "{:?}", sent.remark);
+        let dir = TempDir::new("two-slaves-second");
+        let mut config = cluster.config(Role::Slave);
+        config.identity.id = 2;
+        let second = start(&dir, &config).await;
+        until_confirmed(&client).await;
+        let status = ha_status(&client).await;
+        assert_eq!((status.ha_connection_info.len(), status.in_sync_slave_nums), (2, 2), "{status:?}");
+        for broker in [first, second, master] {
+            broker.stop().await.expect("a clean stop");
+        }
+        cluster.name_server.stop().await;
     });
 }

@@ -10,7 +10,7 @@
 //! of a small cluster of these types, and `explore_acks` of what several slaves say over old and new connections.
 //!
 //! Stricter than Java, on the same wire: a report beyond the master's end, or below its beginning, is refused; slaves are
-//! counted by host; a slave appends only whole records that state the place where they are to lie, and before it asks for
+//! counted by host, two of one host once both acknowledge what comes; a slave appends only whole records that state the place where they are to lie, and before it asks for
 //! bytes it compares its last record with its master's, so that one that is ahead of a restarted master stops instead of
 //! going on with another history; a SYNC_FLUSH master pushes only what is flushed, so that no loss of power makes that so.
 //!

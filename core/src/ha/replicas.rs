@@ -5,7 +5,8 @@
 //! Invariant: what is confirmed by `n` slaves never exceeds the master's own end, nor what `n` of them have reported, and
 //! never decreases.
 //! Invariant: connections of one host are one slave, however many there are: the newest that has reported speaks for it. An
-//! older one, left behind by a slave that lost power, or a disk, says what that no longer has.
+//! older one, left behind by a slave that lost power, or a disk, says what that no longer has. One that acknowledges what was
+//! pushed over it after the newer one had spoken lives beside that, and is another slave: a slave has one link at a time.
 //! Invariant: what is confirmed while a send waits for it is on those slaves, from the record's beginning on: one that begins
 //! anew, behind what may be waited for, does not count before that time is over.
 //! Invariant: who follows has nothing beyond what its host may have ([`Lives`]), but for what this process has given to that, or
@@ -75,8 +76,10 @@ enum Voice {
     /// It has not reported, or is held.
     None,
     Counts,
-    /// A newer one has reported.
-    Outdated,
+    /// A newer one has reported. What lies above was not pushed over this one then.
+    Outdated {
+        lives_above: u64,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -84,7 +87,23 @@ struct Replica {
     host: IpAddr,
     /// `None` before its first report.
     acknowledged: Option<u64>,
+    /// The highest end of what was pushed over it.
+    pushed: u64,
     voice: Voice,
+}
+
+impl Replica {
+    /// A newer one speaks for its host.
+    fn outdate(&mut self) {
+        // What it says first may have been said long ago.
+        let lives_above = self.acknowledged.map_or(u64::MAX, |acknowledged| acknowledged.max(self.pushed));
+        self.voice = Voice::Outdated { lives_above };
+    }
+
+    /// Whether it lives beside the newer one, by what it has acknowledged.
+    fn lives(&self) -> bool {
+        matches!(self.voice, Voice::Outdated { lives_above } if self.acknowledged > Some(lives_above))
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -111,7 +130,7 @@ impl Replicas {
 
     /// A slave, or somebody else, has connected. Numbers rise, and none is that of another open connection.
     pub fn connected(&mut self, connection: u64, host: IpAddr) {
-        let replica = Replica { host, acknowledged: None, voice: Voice::None };
+        let replica = Replica { host, acknowledged: None, pushed: 0, voice: Voice::None };
         let before = self.connections.insert(connection, replica);
         assert!(before.is_none(), "connection {connection} is opened twice");
     }
@@ -128,7 +147,9 @@ impl Replicas {
         let replica = self.connections.get(&connection).ok_or(Refused::Unknown)?;
         let (host, voice) = (replica.host, replica.voice);
         let value = u64::try_from(value).map_err(|_| Refused::Negative(value))?;
-        if voice == Voice::Outdated && self.speaker(host).is_none() {
+        if matches!(voice, Voice::Outdated { lives_above } if value <= lives_above)
+            && self.speaker(host).is_none()
+        {
             return Err(Refused::Outdated);
         }
         let replica = self.connections.get_mut(&connection).ok_or(Refused::Unknown)?;
@@ -142,6 +163,9 @@ impl Replicas {
         let first = replica.acknowledged.is_none();
         if first && value != 0 && value < log.min {
             return Err(Refused::TooFarBehind { value, min: log.min });
+        }
+        if first && matches!(replica.voice, Voice::Outdated { .. }) {
+            replica.voice = Voice::Outdated { lives_above: value };
         }
         let acknowledged = replica.acknowledged.get_or_insert(value);
         *acknowledged = value.max(*acknowledged);
@@ -159,7 +183,9 @@ impl Replicas {
 
     /// The log up to `end` is about to be pushed over a connection.
     pub fn pushes(&mut self, connection: u64, end: u64) {
-        if let Some(host) = self.connections.get(&connection).map(|replica| replica.host) {
+        if let Some(replica) = self.connections.get_mut(&connection) {
+            replica.pushed = end.max(replica.pushed);
+            let host = replica.host;
             self.gave(host, end);
         }
     }
@@ -204,27 +230,40 @@ impl Replicas {
         Reported::Begins(value)
     }
 
-    /// The connection that speaks for a host.
+    fn newer_speaks(&self, host: IpAddr, connection: u64) -> bool {
+        let newer = self.connections.range(connection + 1..);
+        newer
+            .map(|(_, replica)| replica)
+            .any(|replica| replica.host == host && replica.voice == Voice::Counts)
+    }
+
+    /// A connection that speaks for a host.
     fn speaker(&self, host: IpAddr) -> Option<u64> {
         let speaks = |replica: &Replica| replica.host == host && replica.voice == Voice::Counts;
         self.connections.iter().find(|(_, replica)| speaks(replica)).map(|(number, _)| *number)
     }
 
-    /// The connection has reported: from now on it speaks for its host, unless a newer one does.
+    /// The connection has reported: from now on it speaks for its host, unless a newer one does; beside that, if both live.
     fn count(&mut self, connection: u64, now: Mono) {
-        let Some(host) = self.connections.get(&connection).map(|replica| replica.host) else { return };
-        if self.speaker(host).is_some_and(|speaker| speaker > connection) {
-            return;
-        }
+        let Some(replica) = self.connections.get(&connection) else { return };
+        let (host, voice, lives) = (replica.host, replica.voice, replica.lives());
         let is_held = self.held.get(&host).is_some_and(|until| now < *until);
+        let is_outdated = match voice {
+            Voice::Counts => false,
+            Voice::Outdated { .. } => is_held || !lives,
+            Voice::None => self.newer_speaks(host, connection),
+        };
         for (number, replica) in self.connections.range_mut(..=connection) {
             match () {
                 () if replica.host != host => {}
-                () if *number < connection => replica.voice = Voice::Outdated,
+                () if *number < connection && voice == Voice::None && !is_outdated => replica.outdate(),
+                () if *number < connection => {}
+                () if is_outdated && voice == Voice::None => replica.outdate(),
+                () if is_outdated => {}
                 () => replica.voice = if is_held { Voice::None } else { Voice::Counts },
             }
         }
-        if is_held {
+        if is_held || is_outdated {
             return;
         }
         self.held.remove(&host);
@@ -422,6 +461,7 @@ mod tests {
         report(&mut replicas, 2, 2_200);
         assert_eq!((replicas.confirmed(1), replicas.confirmed(2)), (2_200, 0));
         // It has lost what it had: what it said before is no copy.
+        replicas.pushes(2, 2_400);
         replicas.connected(3, host(1));
         report(&mut replicas, 3, 1_500);
         replicas.connected(4, host(2));
@@ -435,6 +475,32 @@ mod tests {
         assert_eq!(replicas.slaves(), 1);
         assert_eq!(replicas.reported(2, 2_400, LOG), Err(Refused::Outdated));
         assert_eq!((replicas.confirmed(1), replicas.confirmed(2)), (2_200, 1_500));
+    }
+
+    #[test]
+    fn two_slaves_of_one_host_are_two_once_both_acknowledge_what_comes() {
+        let mut replicas = connected();
+        let report = |replicas: &mut Replicas, connection, value| {
+            replicas.pushes(connection, value);
+            replicas.reported(connection, value as i64, LOG).expect("inside the log");
+        };
+        report(&mut replicas, 1, 2_000);
+        replicas.connected(2, host(1));
+        report(&mut replicas, 2, 2_000);
+        assert_eq!((replicas.slaves(), replicas.confirmed(2)), (1, 0), "it may be one that came again");
+        report(&mut replicas, 2, 2_300);
+        report(&mut replicas, 1, 2_200);
+        assert_eq!((replicas.slaves(), replicas.confirmed(2)), (2, 2_200));
+        report(&mut replicas, 2, 2_400);
+        report(&mut replicas, 1, 2_400);
+        assert_eq!((replicas.in_sync(2_400, 1), replicas.confirmed(2)), (3, 2_400));
+        // One of them comes again: which, is not known.
+        replicas.connected(3, host(1));
+        report(&mut replicas, 3, 2_400);
+        assert_eq!(replicas.slaves(), 1);
+        report(&mut replicas, 1, 2_500);
+        report(&mut replicas, 3, 2_500);
+        assert_eq!((replicas.slaves(), replicas.confirmed(2), replicas.confirmed(3)), (2, 2_500, 0));
     }
 
     #[test]
