@@ -34,6 +34,7 @@ pub mod nodes;
 pub mod operate;
 pub mod options;
 pub mod oracle;
+pub mod page;
 pub mod plan;
 pub mod platter;
 pub mod produce;

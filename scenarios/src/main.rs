@@ -4,7 +4,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use hotfire_scenarios::command::{mutants, run, shrink, sweep, twice};
+use hotfire_scenarios::command::{mutants, run, shrink, sweep, twice, view};
 use hotfire_scenarios::report::EXIT_USAGE;
 
 /// Runs the cluster in a simulator, breaks it on purpose, and checks its promises.
@@ -37,6 +37,8 @@ enum Command {
     Twice(twice::Arguments),
     /// Plants each known bug in turn and counts the seeds until it is found.
     Mutants(mutants::Arguments),
+    /// Runs a plan and writes what happened as a page for a browser.
+    View(view::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -48,6 +50,7 @@ fn main() -> ExitCode {
         Command::Shrink(arguments) => shrink::shrink(&arguments),
         Command::Twice(arguments) => twice::twice(&arguments),
         Command::Mutants(arguments) => mutants::mutants(&arguments),
+        Command::View(arguments) => view::view(&arguments),
     };
     match result {
         Ok(code) => ExitCode::from(code),

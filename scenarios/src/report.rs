@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use hotfire_sim::Marks;
+use hotfire_sim::{Marks, TraceEvent};
 use serde::Serialize;
 
 use crate::history::History;
@@ -78,6 +78,8 @@ pub struct Outcome {
     pub marks: Marks,
     /// What clients saw.
     pub history: History,
+    /// With `Limits::keep`, oldest first.
+    pub kept: Vec<TraceEvent>,
     /// The last events, oldest first.
     pub last_events: Vec<String>,
 }
@@ -249,6 +251,7 @@ mod tests {
             delivered: 2,
             faults: [("crash".to_owned(), 2)].into(),
             marks: Marks::default(),
+            kept: Vec::new(),
             history: History::default(),
             last_events: Vec::new(),
         }

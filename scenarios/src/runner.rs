@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use hotfire_core::remoting::body::MessageQueue;
 use hotfire_core::runtime::Mutant;
-use hotfire_sim::{Outcome as SimOutcome, RunResult, World, run_seed};
+use hotfire_sim::{Outcome as SimOutcome, RunResult, TraceEvent, World, run_seed};
 
 use crate::cluster::Cluster;
 use crate::commits::{self, CommitWatch, Holders};
@@ -69,13 +69,15 @@ const EVENTS_KEPT: usize = 200;
 pub struct Limits {
     /// Every event goes into this file.
     pub trace_file: Option<PathBuf>,
+    /// Events to keep with the outcome.
+    pub keep: Option<fn(&TraceEvent) -> bool>,
     /// A run that takes longer hangs.
     pub wall: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Limits {
-        Limits { trace_file: None, wall: Duration::from_secs(120) }
+        Limits { trace_file: None, keep: None, wall: Duration::from_secs(120) }
     }
 }
 
@@ -94,6 +96,7 @@ pub fn run(plan: &Plan, limits: &Limits) -> Outcome {
     let sim_limits = hotfire_sim::Limits {
         wall: limits.wall,
         trace_file: limits.trace_file.clone(),
+        keep: limits.keep,
         ..hotfire_sim::Limits::default()
     };
     let inside = plan.clone();
@@ -148,6 +151,7 @@ fn outcome(plan: &Plan, result: RunResult<Ended>) -> Outcome {
         delivered: ended.delivered,
         faults: ended.struck,
         marks: result.marks,
+        kept: result.kept,
         history: ended.history,
         last_events,
     }

@@ -30,6 +30,8 @@ pub struct Limits {
     pub trace_file: Option<PathBuf>,
     /// Keep the digest after each event ([`RunResult::hashes`]), to be another run's `expected`.
     pub keep_hashes: bool,
+    /// Events to keep ([`RunResult::kept`]), beyond the last ones of all.
+    pub keep: Option<fn(&TraceEvent) -> bool>,
     /// Digests of another run of the same seed: the first event that differs ends this run with a panic that names it.
     pub expected: Option<Arc<Vec<u64>>>,
 }
@@ -41,6 +43,7 @@ impl Default for Limits {
             simulated: Duration::from_secs(3_600),
             trace_file: None,
             keep_hashes: false,
+            keep: None,
             expected: None,
         }
     }
@@ -85,6 +88,8 @@ pub struct RunResult<T> {
     pub wall: Duration,
     /// The last events, oldest first.
     pub ring: Vec<TraceEvent>,
+    /// With [`Limits::keep`], oldest first.
+    pub kept: Vec<TraceEvent>,
     pub counters: BTreeMap<&'static str, u64>,
     pub marks: Marks,
     /// With [`Limits::keep_hashes`].
@@ -245,6 +250,7 @@ impl<T> RunResult<T> {
             simulated: Duration::ZERO,
             wall: Duration::ZERO,
             ring: Vec::new(),
+            kept: Vec::new(),
             counters: BTreeMap::new(),
             marks: Marks::default(),
             hashes: Vec::new(),
@@ -314,12 +320,14 @@ where
 fn summary<T>(world: &World) -> impl FnOnce(&mut RunResult<T>) + use<T> {
     let simulated = Duration::from_nanos(world.now_ns());
     let (digest, events) = (world.digest(), world.events());
-    let (ring, counters, marks) = (world.ring(), world.counters(), world.marks());
+    let (ring, kept) = (world.ring(), world.kept());
+    let (counters, marks) = (world.counters(), world.marks());
     move |result| {
         result.simulated = simulated;
         result.digest = digest;
         result.events = events;
         result.ring = ring;
+        result.kept = kept;
         result.counters = counters;
         result.marks = marks;
     }

@@ -11,6 +11,7 @@ use std::io::{BufWriter, Write};
 use std::sync::Arc;
 
 use crate::cluster::NodeId;
+use crate::run::Limits;
 use crate::seed::hash_bytes;
 
 /// Events kept for the report of a failure.
@@ -39,25 +40,24 @@ pub(crate) struct Trace {
     count: u64,
     ring: Vec<TraceEvent>,
     next: usize,
+    keep: Option<fn(&TraceEvent) -> bool>,
+    kept: Vec<TraceEvent>,
     hashes: Option<Vec<u64>>,
     expected: Option<Arc<Vec<u64>>>,
     file: Option<BufWriter<File>>,
 }
 
 impl Trace {
-    pub(crate) fn new(
-        seed: u64,
-        keep_hashes: bool,
-        expected: Option<Arc<Vec<u64>>>,
-        file: Option<File>,
-    ) -> Trace {
+    pub(crate) fn new(seed: u64, limits: &Limits, file: Option<File>) -> Trace {
         Trace {
             digest: seed,
             count: 0,
             ring: Vec::with_capacity(RING_EVENTS),
             next: 0,
-            hashes: keep_hashes.then(Vec::new),
-            expected,
+            keep: limits.keep,
+            kept: Vec::new(),
+            hashes: limits.keep_hashes.then(Vec::new),
+            expected: limits.expected.clone(),
             file: file.map(BufWriter::new),
         }
     }
@@ -75,7 +75,7 @@ impl Trace {
             self.ring[self.next] = event;
             self.next = (self.next + 1) % RING_EVENTS;
         }
-        if self.hashes.is_some() || self.expected.is_some() || self.file.is_some() {
+        if self.hashes.is_some() || self.expected.is_some() || self.file.is_some() || self.keep.is_some() {
             self.push_slow(event, hash);
         }
         self.count += 1;
@@ -85,6 +85,9 @@ impl Trace {
     fn push_slow(&mut self, event: TraceEvent, hash: u64) {
         if let Some(hashes) = &mut self.hashes {
             hashes.push(hash);
+        }
+        if self.keep.is_some_and(|keep| keep(&event)) {
+            self.kept.push(event);
         }
         if let Some(file) = &mut self.file {
             writeln!(file, "{:>10} {event}", self.count).expect("write the trace file");
@@ -112,6 +115,10 @@ impl Trace {
         events
     }
 
+    pub(crate) fn kept(&self) -> &[TraceEvent] {
+        &self.kept
+    }
+
     pub(crate) fn take_hashes(&mut self) -> Vec<u64> {
         self.hashes.take().unwrap_or_default()
     }
@@ -129,7 +136,7 @@ mod tests {
 
     #[test]
     fn the_ring_keeps_the_last_events_in_order() {
-        let mut trace = Trace::new(0, false, None, None);
+        let mut trace = Trace::new(0, &Limits::default(), None);
         let total = RING_EVENTS as u64 + 10;
         for a in 0..total {
             trace.push(TraceEvent { at_ns: a, kind: "test", node: NodeId(0), a, b: 0 });
@@ -144,7 +151,8 @@ mod tests {
     #[test]
     fn the_digest_sees_the_order_of_events() {
         let event = |a| TraceEvent { at_ns: 5, kind: "test", node: NodeId(0), a, b: 0 };
-        let (mut one, mut other) = (Trace::new(0, false, None, None), Trace::new(0, false, None, None));
+        let (mut one, mut other) =
+            (Trace::new(0, &Limits::default(), None), Trace::new(0, &Limits::default(), None));
         one.push(event(1));
         one.push(event(2));
         other.push(event(2));

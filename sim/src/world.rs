@@ -306,7 +306,7 @@ impl World {
             .trace_file
             .as_ref()
             .map(|path| std::fs::File::create(path).expect("create the trace file"));
-        let trace = Trace::new(seed, limits.keep_hashes, limits.expected.clone(), file);
+        let trace = Trace::new(seed, limits, file);
         World(Arc::new(Shared {
             inner: Mutex::new(Inner {
                 seed,
@@ -514,6 +514,10 @@ impl World {
     }
 
     /// How often each kind of event and fault has happened.
+    pub(crate) fn kept(&self) -> Vec<TraceEvent> {
+        self.lock().trace.kept().to_vec()
+    }
+
     #[must_use]
     pub fn counters(&self) -> BTreeMap<&'static str, u64> {
         self.lock().counters.clone()

@@ -5,6 +5,7 @@ pub mod run;
 pub mod shrink;
 pub mod sweep;
 pub mod twice;
+pub mod view;
 
 use std::path::{Path, PathBuf};
 

@@ -4,11 +4,12 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
+use super::view::write_page;
 use super::{check_mutant, check_scenario, keep, read_plan};
 use crate::plan::Plan;
 use crate::report::{self, VerdictKind, digest_text};
 use crate::runner::{self, Limits};
-use crate::{options, scenario};
+use crate::{options, page, scenario};
 
 #[derive(clap::Args, Debug)]
 pub struct Arguments {
@@ -26,6 +27,9 @@ pub struct Arguments {
     /// Writes every event into this file.
     #[arg(long)]
     pub trace: Option<PathBuf>,
+    /// Writes what happened as a page for a browser.
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
     /// The last line of stdout is one JSON object.
     #[arg(long)]
     pub json: bool,
@@ -68,8 +72,12 @@ pub fn run(arguments: &Arguments) -> Result<u8> {
         check_mutant(name)?;
         plan.mutant = Some(name.clone());
     }
-    let limits = Limits { trace_file: arguments.trace.clone(), ..Limits::default() };
+    let shown = arguments.html.as_ref().map(|_| page::is_shown as _);
+    let limits = Limits { trace_file: arguments.trace.clone(), keep: shown, ..Limits::default() };
     let outcome = runner::run(&plan, &limits);
+    if let Some(page) = &arguments.html {
+        write_page(page, &outcome)?;
+    }
     let commit = report::commit();
     let file = if outcome.failed() { Some(keep(&outcome, &commit)?.display().to_string()) } else { None };
     print!("{}", outcome.text(&commit, file.as_deref()));
