@@ -6,6 +6,7 @@
 
 mod clients;
 mod customers;
+mod dead_letters;
 mod name_servers;
 mod pulls;
 mod rounds;
@@ -65,6 +66,7 @@ async fn examine(rt: &SimRuntime, cluster: &Cluster) -> Step {
         sends::examine(&mut desk).await?;
         pulls::examine(&mut desk).await?;
         clients::examine(&mut desk).await?;
+        dead_letters::examine(&mut desk).await?;
     }
     customers::examine(rt, cluster).await?;
     for name_server in names::name_servers(&cluster.plan.settings) {
