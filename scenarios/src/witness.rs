@@ -286,7 +286,8 @@ impl Witness {
         let Some(settings) = &self.settings.transactions else { return Ok(()) };
         let image = self.cached_config(broker);
         let history = &self.lock().history;
-        transaction::judge(history, broker, disk, (&image, CONFIG), settings.check_max)
+        let terms = transaction::Terms { timeout_ms: settings.timeout_ms, check_max: settings.check_max };
+        transaction::judge(history, broker, disk, (&image, CONFIG), terms)
     }
 
     /// What of a broker's transactions is not settled yet.

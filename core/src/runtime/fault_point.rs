@@ -228,6 +228,10 @@ mutants! {
     UnaskedCounts = "T-03",
     /// No producer is ever asked about a half message.
     NobodyIsAsked = "broker: transaction",
+    /// Producers are asked about a half message however young it is.
+    AskedAtOnce = "broker: transaction",
+    /// Producers are asked about a half message once more than the setting says.
+    AskedOnceMore = "broker: transaction",
     /// An op record for a half message that was passed before stays open for ever.
     OpOfPassedHalfStays = "T-05",
     /// How far the check loop has come is saved before what that relies on is on disk.

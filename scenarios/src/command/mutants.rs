@@ -148,6 +148,8 @@ pub fn scenario_of(mutant: Mutant) -> &'static str {
         | Mutant::CheckDroppedPasses
         | Mutant::UnaskedCounts
         | Mutant::NobodyIsAsked
+        | Mutant::AskedAtOnce
+        | Mutant::AskedOnceMore
         | Mutant::OpOfPassedHalfStays
         | Mutant::TransactionProgressUnflushed
         | Mutant::OpBeforeFinal => "transaction",
@@ -200,6 +202,9 @@ pub fn seen_undisturbed(mutant: Mutant) -> Option<&'static str> {
         Mutant::UnknownIsTrue => Some("a filter meets messages without its property at any time"),
         Mutant::SegmentNameNotSynced => Some("I9 reads the disk's surface at each flush, names included"),
         Mutant::ImmunityReadTwice => Some("the time of an immune half message ends by itself"),
+        Mutant::AskedAtOnce | Mutant::AskedOnceMore => {
+            Some("producers that say nothing are asked at any time")
+        }
         Mutant::OverflowOneIsIllegal => Some("every round comes to the end of the op records"),
         Mutant::OpBeforeFinal => Some("I14 reads the order of records in the log"),
         Mutant::DroppedRefiled => {

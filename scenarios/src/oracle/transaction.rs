@@ -5,7 +5,8 @@
 //! - a message of a transaction in its real topic is a final one, made of its half message, and somebody has committed it;
 //! - before each op record stands the final message of the half message that it names, or it was rolled back (T-07);
 //! - what the broker's file says it has passed is settled by an op record, was put again, or was discarded (T-01, T-03, T-06);
-//! - what is discarded was asked about as often as the setting says, and producers have heard it (T-03);
+//! - what is discarded was asked about as often as the setting says and no more, and producers have heard it (T-03);
+//! - nobody is asked before the half message is as old as the settings, or its own immunity, say;
 //! - on the healed cluster nothing is discarded unasked, and what producers wait to be asked about is settled by their answers;
 //! - on the healed cluster every half message and every op record is passed in time (I19; T-02, T-05).
 //!
@@ -81,6 +82,13 @@ pub fn delivered(history: &History, id: MessageId, from: &str) -> Verdict {
     Ok(())
 }
 
+/// When a broker may ask about a half message, and how often.
+#[derive(Clone, Copy)]
+pub struct Terms {
+    pub timeout_ms: u64,
+    pub check_max: u32,
+}
+
 /// Judges the log and what the broker's file says of its progress, at any moment. What is asked about `check_max` times may be
 /// discarded.
 ///
@@ -91,12 +99,13 @@ pub fn judge(
     broker: &str,
     disk: &BrokerDisk,
     (image, folder): (&Image, &str),
-    check_max: u32,
+    terms: Terms,
 ) -> Verdict {
     let parts = parts(history, disk);
     finals(history, broker, &parts)?;
     ops(history, broker, disk, &parts)?;
-    discarded(broker, &parts, check_max)?;
+    discarded(broker, &parts, terms.check_max)?;
+    questions(history, broker, &parts, terms)?;
     let (half, op) = progress(image, folder);
     passed(broker, &parts, half)?;
     let early = parts.ops.range(..op).find_map(|(offset, (_, named))| {
@@ -177,9 +186,37 @@ fn ops(history: &History, broker: &str, disk: &BrokerDisk, parts: &Parts<'_>) ->
 fn discarded(broker: &str, parts: &Parts<'_>, check_max: u32) -> Verdict {
     for (record, id) in &parts.discarded {
         let times = check_times(record);
-        if times < check_max {
+        if times != check_max {
             return Err(broken(format!(
                 "{broker}: message {} is discarded, having been asked about {times} times of {check_max}",
+                id.0
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// The copies that the log has of half messages that were asked about: each says how often, and was put when it was time to ask.
+/// A broker counts from the producer's clock; where clocks have jumped, the ages that they give say nothing.
+fn questions(history: &History, broker: &str, parts: &Parts<'_>, terms: Terms) -> Verdict {
+    for (record, id) in parts.halves.values() {
+        let times = check_times(record);
+        if times == 0 {
+            continue;
+        }
+        if times > terms.check_max {
+            return Err(broken(format!(
+                "{broker}: producers are asked about message {} for the {times}th time, of {}",
+                id.0, terms.check_max
+            )));
+        }
+        let own = find(&record.properties, "CHECK_IMMUNITY_TIME_IN_SECONDS");
+        let own_ms = own.and_then(|seconds| seconds.parse::<i64>().ok()).map(|seconds| seconds * 1_000);
+        let immune_ms = own_ms.unwrap_or(i64::try_from(terms.timeout_ms).unwrap_or(i64::MAX));
+        let age_ms = record.store_ms - record.born_ms;
+        if age_ms <= immune_ms && history.clock_jumps.is_empty() {
+            return Err(broken(format!(
+                "{broker}: producers are asked about message {} when it is {age_ms} ms old, and it has {immune_ms} ms",
                 id.0
             )));
         }
@@ -341,6 +378,7 @@ mod tests {
 
     const FOLDER: &str = "store/config";
     const ID: MessageId = MessageId(1_000_000);
+    const TERMS: Terms = Terms { timeout_ms: 1_500, check_max: 3 };
 
     /// A log that is written record by record.
     #[derive(Default)]
@@ -372,7 +410,9 @@ mod tests {
 
         fn half(&mut self, properties: &str) -> u64 {
             let properties = format!("REAL_TOPIC\u{1}topic-0\u{2}REAL_QID\u{1}0\u{2}{properties}");
-            self.push(HALF_TOPIC, body(ID, 40).to_vec(), &properties).at
+            let record = self.push(HALF_TOPIC, body(ID, 40).to_vec(), &properties);
+            record.store_ms += 1_501 * i64::from(check_times(record).min(1));
+            record.at
         }
 
         fn committed(&mut self, half: u64) {
@@ -406,7 +446,7 @@ mod tests {
     }
 
     fn holds(history: &History, log: &Log, (half, op): (i64, i64)) -> bool {
-        judge(history, "broker-a", &log.0, (&file(half, op), FOLDER), 3).is_ok()
+        judge(history, "broker-a", &log.0, (&file(half, op), FOLDER), TERMS).is_ok()
     }
 
     #[test]
@@ -452,6 +492,31 @@ mod tests {
         assert!(holds(&history(0, 0), &log, (2, 0)));
         log.discard(2);
         assert!(!holds(&history(0, 0), &log, (2, 0)), "it is given up too early");
+        log.0.log.records.pop();
+        log.discard(4);
+        assert!(!holds(&history(0, 0), &log, (2, 0)), "it is given up too late");
+    }
+
+    #[test]
+    fn a_question_too_many_or_before_its_time_is_rejected() {
+        let put = |properties: &str, age_ms: i64, jumps: usize| {
+            let mut log = Log::default();
+            log.half(properties);
+            let record = log.0.log.records.last_mut().expect("it was just pushed");
+            record.store_ms = record.born_ms + age_ms;
+            let mut history = history(0, 0);
+            let jump = crate::history::ClockJump { node: "broker-a".into(), at_ms: 0, by_ms: 5_000 };
+            history.clock_jumps = vec![jump; jumps];
+            holds(&history, &log, (0, 0))
+        };
+        let asked = "TRANSACTION_CHECK_TIMES\u{1}1";
+        assert!(put("", 0, 0) && put(asked, 1_501, 0));
+        assert!(!put(asked, 1_500, 0));
+        assert!(put(asked, 1_500, 1), "its clock may have said another age");
+        let immune = format!("{asked}\u{2}CHECK_IMMUNITY_TIME_IN_SECONDS\u{1}2");
+        assert!(put(&immune, 2_001, 0) && !put(&immune, 2_000, 0));
+        assert!(put("TRANSACTION_CHECK_TIMES\u{1}3", 9_000, 0));
+        assert!(!put("TRANSACTION_CHECK_TIMES\u{1}4", 9_000, 0));
     }
 
     #[test]

@@ -313,9 +313,10 @@ impl<R: Runtime> Transactions<R> {
     }
 
     fn rules(&self) -> Rules {
+        let settings = self.settings.get();
         Rules {
-            timeout_ms: self.settings.get().timeout_ms,
-            check_max: self.settings.get().check_max,
+            timeout_ms: if self.rt.mutant(Mutant::AskedAtOnce) { 0 } else { settings.timeout_ms },
+            check_max: settings.check_max + u32::from(self.rt.mutant(Mutant::AskedOnceMore)),
             reserved_ms: self.reserved_ms,
         }
     }
