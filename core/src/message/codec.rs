@@ -24,6 +24,7 @@
 //! place of the record on to its end. Zeros in the header, or over a length, leave lengths that do not add up; zeros in the body
 //! break its checksum; zeros over the end of a topic, of the properties, or of their part in one sector are what no record has
 //! that is written here: one without a body, or with a zero in its properties, is given a checksum whatever the settings say.
+//! So is one whose sender's last property is like a checksum, which would pass for a damaged one.
 //! So [`check_torn`] sees every lost sector of our records. What it cannot promise: of records that others wrote, it takes a zero
 //! that their sender put at the end of a sector for a lost one, and may miss one in the header of a record without a body; and
 //! nothing but the checksum shows a bit that has turned outside of a body, or bytes that an earlier life of the file left there.
@@ -115,9 +116,11 @@ pub fn prepare(message: MessageToStore<'_>, record_crc: bool) -> Result<Prepared
     }
     // Java chooses by UTF-16 units; by bytes is the same for every name a broker accepts, and safe for all others.
     let version_2 = topic_bytes > i8::MAX as usize;
-    let record_crc =
-        record_crc || message.body.is_empty() || find_byte(message.properties.as_bytes(), 0).is_some();
     let properties = without_record_crc(message.properties);
+    let record_crc = record_crc
+        || message.body.is_empty()
+        || find_byte(message.properties.as_bytes(), 0).is_some()
+        || last_bytes(properties).is_some_and(|tail| is_like_crc(&tail));
     let plain = properties[0].len() + properties[1].len();
     let ends_open = properties
         .iter()
@@ -188,6 +191,16 @@ fn without_record_crc(properties: &str) -> [&str; 2] {
         }
     }
     [properties, ""]
+}
+
+/// As many bytes of the properties' end as a record checksum has, if there are as many.
+fn last_bytes(properties: [&str; 2]) -> Option<[u8; CRC_PROPERTY_BYTES]> {
+    let mut tail = [0; CRC_PROPERTY_BYTES];
+    let mut from_the_end = properties.iter().rev().flat_map(|part| part.bytes().rev());
+    for byte in tail.iter_mut().rev() {
+        *byte = from_the_end.next()?;
+    }
+    Some(tail)
 }
 
 impl<'a> Prepared<'a> {
@@ -291,7 +304,9 @@ pub enum RecordCrc {
     /// torn: it has no zero byte in topic and properties, these are names and values in UTF-8 to their last byte, and they do
     /// not end in a damaged checksum.
     Expected,
-    /// We have written here: one that is there fits.
+    /// We have written here, records with one and without: one that is there fits, and where a bit of its name has turned it is
+    /// damaged, since no record of ours without one ends so. One that Java has written here since, without us knowing, is taken
+    /// for a damaged one only where its last property is called so but for one bit, and has a value of ten bytes.
     Fits,
     /// Others have written here. Java copies one with the properties of a message that is handed back, and where it does not
     /// fit it says no more than its absence, but with a zero byte in topic or properties.
@@ -525,8 +540,13 @@ fn check_whole(
     let Check::Whole { record_crc, .. } = check else { return Ok(()) };
     let has_zeros = || topic.contains(&0) || properties.contains(&0);
     let Some(stated) = record_crc_of(properties) else {
-        let torn = record_crc == RecordCrc::Expected
-            && (has_zeros() || ends_in_damaged_crc(properties) || !are_names_and_values(properties));
+        let torn = match record_crc {
+            RecordCrc::Expected => {
+                has_zeros() || ends_in_damaged_crc(properties) || !are_names_and_values(properties)
+            }
+            RecordCrc::Fits => ends_in_turned_crc(properties),
+            RecordCrc::Foreign => false,
+        };
         return if torn { Err(RecordError::RecordCrcMissing) } else { Ok(()) };
     };
     let (summed, _) = whole.split_at(whole.len() - CRC_PROPERTY_BYTES);
@@ -566,9 +586,20 @@ pub fn check_torn(record: &Record<'_>, at: u64) -> Result<(), RecordError> {
 
 /// Whether the last 20 bytes of `properties` were a record checksum once: most of its name is there.
 fn ends_in_damaged_crc(properties: &[u8]) -> bool {
-    let Some((_, tail)) = properties.split_last_chunk::<CRC_PROPERTY_BYTES>() else { return false };
+    properties.split_last_chunk().is_some_and(|(_, tail)| is_like_crc(tail))
+}
+
+fn is_like_crc(tail: &[u8; CRC_PROPERTY_BYTES]) -> bool {
     let same = tail.iter().zip(CRC_PROPERTY_NAME).filter(|(found, expected)| found == expected).count();
     same > CRC_PROPERTY_NAME.len() / 2
+}
+
+/// Whether the last 20 bytes of `properties` were a record checksum until a bit of it turned.
+fn ends_in_turned_crc(properties: &[u8]) -> bool {
+    let Some((_, tail)) = properties.split_last_chunk::<CRC_PROPERTY_BYTES>() else { return false };
+    let turned: u32 =
+        tail.iter().zip(CRC_PROPERTY_NAME).map(|(found, expected)| (found ^ expected).count_ones()).sum();
+    turned <= 1
 }
 
 /// Whether nothing else is in `properties`: what was written over the checksum that stood at their end has no such form.

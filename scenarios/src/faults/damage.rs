@@ -14,9 +14,6 @@ use crate::platter::record::{Found, Record, decode};
 use crate::platter::{BrokerDisk, Image};
 use crate::witness::STORE;
 
-/// The property with the checksum of a record, at its end: a separator, the name, ten digits, and separators between and behind.
-const CHECKSUM_BYTES: u64 = 1 + 8 + 1 + 10 + 1;
-
 /// What was done to a machine that is off.
 #[derive(Debug)]
 pub enum Damage {
@@ -133,12 +130,10 @@ fn is_quiet(path: &str, disk: &BrokerDisk, from: u64) -> bool {
 }
 
 /// A byte of each record between where a start begins to read and what was durable, of those that a checksum covers: in a
-/// record without one of its own that is the body alone. Where some have none, a record whose checksum is no longer found as such
-/// passes for one of these: no byte of the checksum itself is chosen there.
+/// record without one of its own that is the body alone.
 fn record_bytes(image: &Image, disk: &BrokerDisk, own: Own, pick: u64) -> Vec<(String, u64)> {
     let read = disk.log.records.iter().filter(|record| (own.scan_from..own.durable).contains(&record.at));
     let has_checksum = |record: &Record| record.properties.contains("__CRC32#\u{1}");
-    let unseen = if disk.log.records.iter().all(has_checksum) { 0 } else { CHECKSUM_BYTES };
     let bytes = read.filter_map(|record| {
         let (path, base, file) =
             bases(image).into_iter().rev().find(|base| *base <= record.at).and_then(|base| {
@@ -149,7 +144,7 @@ fn record_bytes(image: &Image, disk: &BrokerDisk, own: Own, pick: u64) -> Vec<(S
         let offset = record.at - base;
         let is_whole = matches!(decode(file.get(offset as usize..)?, record.at), Found::Record(_));
         let (from, bytes) = if has_checksum(record) {
-            (0, u64::from(record.bytes).saturating_sub(unseen))
+            (0, u64::from(record.bytes))
         } else {
             (record.body_at(), record.body.len() as u64)
         };

@@ -80,6 +80,45 @@ fn any_flipped_byte_of_a_record_with_checksum_is_seen() {
     }
 }
 
+/// Seed 200177 of `store`: with checksums in turns, a bit of the property's name turned and the record passed for one without.
+#[test]
+fn any_turned_bit_of_a_record_with_checksum_is_seen_where_others_have_none() {
+    let good = encoded(java_message(), true);
+    for bit in 0..good.len() * 8 {
+        let mut bad = good.clone();
+        bad[bit / 8] ^= 1 << (bit % 8);
+        for check in [WHOLE, WHOLE_CRC] {
+            assert!(decode(&bad, check).is_err(), "bit {bit}, {check:?}");
+        }
+    }
+}
+
+#[test]
+fn a_property_that_is_like_a_checksum_is_not_taken_for_a_damaged_one() {
+    let like = ["__CRC32C", "__CRC32\"", "__CRC32!", "_aCbC32#", "__CRC32#"];
+    for name in like {
+        for value in ["0123456789", "abcdefghij"] {
+            // A checksum that is left out, before, behind, or within what is like one.
+            for properties in [
+                format!("a\u{1}1\u{2}{name}\u{1}{value}\u{2}"),
+                format!("__CRC32#\u{1}1\u{2}{name}\u{1}{value}\u{2}"),
+                format!("{name}\u{1}{value}\u{2}__CRC32#\u{1}1\u{2}"),
+                format!("{name}\u{1}0123\u{2}__CRC32#\u{1}1\u{2}4567\u{2}"),
+            ] {
+                let bytes = encoded(MessageToStore { properties: &properties, ..java_message() }, false);
+                assert!(decode(&bytes, WHOLE).is_ok(), "{properties:?}");
+            }
+        }
+    }
+    // Java's record stays whole unless it differs from a checksum by one bit.
+    let properties = format!("UNIQ_KEY\u{1}1\u{2}{}\u{1}0123456789\u{2}", "__CRC32C");
+    let mut java =
+        encoded(MessageToStore { properties: &"x".repeat(properties.len()), ..java_message() }, false);
+    let at = java.len() - properties.len();
+    java[at..].copy_from_slice(properties.as_bytes());
+    assert!(decode(&java, WHOLE).is_ok());
+}
+
 #[test]
 fn properties_torn_to_zeros_pass_the_body_check_and_fail_the_whole_one() {
     let mut torn = encoded(java_message(), true);
