@@ -39,7 +39,7 @@ use super::refusal::answer;
 pub(crate) use delayed::Delayed;
 use delayed::{destination, due, queue_of};
 use offsets::{DelayOffsets, Snapshot};
-use seen::Seen;
+use seen::{Seen, left};
 
 /// Entries of a queue that are read at once.
 const ENTRIES_MAX: usize = 64;
@@ -269,20 +269,16 @@ impl<R: Runtime> Schedule<R> {
         Duration::ZERO
     }
 
-    /// How long until the message of `entry` is due, which is known to have waited so long. The wall clock tells; where it has
-    /// been set back, no message waits longer than its delay from when it was seen.
+    /// How long until the message of `entry` is due, which is known to have waited so long.
     fn due_in(&self, entry: &Entry, delay: Duration, waited: Duration) -> Duration {
-        let left = entry.tags_code.saturating_sub(self.rt.wall_ms());
-        let left = Duration::from_millis(u64::try_from(left).unwrap_or(0));
-        if left <= delay {
-            return left;
-        }
-        // The level may have been a longer one when the message came.
-        let stored = self.store.message_at(entry.physical_offset);
-        let stored = stored.and_then(|record| StoredMessage::decode(&record).ok());
-        let own = stored.map_or(0, |message| entry.tags_code.saturating_sub(message.store_timestamp));
-        let own = delay.max(Duration::from_millis(u64::try_from(own).unwrap_or(0)));
-        left.min(own.saturating_sub(waited))
+        let by_wall = entry.tags_code.saturating_sub(self.rt.wall_ms());
+        let by_wall = Duration::from_millis(u64::try_from(by_wall).unwrap_or(0));
+        left(by_wall, waited, delay, || {
+            let stored = self.store.message_at(entry.physical_offset);
+            let stored = stored.and_then(|record| StoredMessage::decode(&record).ok());
+            let own = stored.map_or(0, |message| entry.tags_code.saturating_sub(message.store_timestamp));
+            Duration::from_millis(u64::try_from(own).unwrap_or(0))
+        })
     }
 
     async fn deliver(&self, level: i32, entry: &Entry) -> Delivery {

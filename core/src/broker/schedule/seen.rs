@@ -8,6 +8,8 @@ use crate::runtime::Mono;
 
 /// Marks of one level, about.
 const MARKS_MAX: u32 = 1_000;
+/// The wall clock shows whole units: by it a message may wait for almost one more than its delay.
+const WALL_UNIT: Duration = Duration::from_millis(1);
 
 /// Messages below it have been in the queue since `at`, at least.
 #[derive(Debug, Clone, Copy)]
@@ -54,6 +56,22 @@ impl Seen {
     }
 }
 
+/// How long a message of a level still waits. The wall clock tells; where it has been set back, by however little, no message
+/// waits longer than its delay from when it was seen. `own` is the delay that the message came with: the level may have been a
+/// longer one then.
+pub(super) fn left(
+    by_wall: Duration,
+    waited: Duration,
+    delay: Duration,
+    own: impl FnOnce() -> Duration,
+) -> Duration {
+    let unless_set_back = |delay: Duration| (delay + WALL_UNIT).saturating_sub(waited);
+    if by_wall <= unless_set_back(delay) {
+        return by_wall;
+    }
+    by_wall.min(unless_set_back(delay.max(own())))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -88,5 +106,33 @@ mod tests {
             seen.note(0, tenth + 1, at(tenth as u64 * 100));
         }
         assert_eq!(seen.marks.len(), MARKS_MAX as usize);
+    }
+    #[test]
+    fn a_clock_that_was_set_back_by_less_than_the_delay_keeps_no_message_longer_than_its_delay() {
+        let ms = Duration::from_millis;
+        let never = || -> Duration { panic!("the clock was not set") };
+        for (by_wall, waited) in [(60_000, 0), (30_001, 30_000), (1, 60_000), (0, 90_000)] {
+            assert_eq!(left(ms(by_wall), ms(waited), DELAY, never), ms(by_wall));
+        }
+        // Set back by 40 s when the message was there for 10 s, and by 70 s.
+        for (by_wall, waited, still) in [
+            (90_000, 10_000, 50_001),
+            (50_000, 50_000, 10_001),
+            (40_000, 60_001, 0),
+            (120_000, 10_000, 50_001),
+        ] {
+            assert_eq!(
+                left(ms(by_wall), ms(waited), DELAY, || DELAY),
+                ms(still),
+                "{by_wall} ms, {waited} ms"
+            );
+        }
+        assert_eq!(
+            left(ms(90_000), ms(10_000), DELAY, || DELAY * 2),
+            ms(90_000),
+            "the level was a longer one"
+        );
+        assert_eq!(left(ms(150_000), ms(10_000), DELAY, || DELAY * 2), ms(110_001));
+        assert_eq!(left(ms(90_000), ms(10_000), DELAY, || Duration::ZERO), ms(50_001), "it cannot be read");
     }
 }
