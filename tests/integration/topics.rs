@@ -185,3 +185,32 @@ fn a_topic_of_java_with_queues_of_batches_is_kept_and_not_served() {
         assert!(kept.contains("500"), "{kept}");
     });
 }
+
+#[test]
+fn what_is_there_already_is_put_after_a_write_of_its_file_has_failed_and_stands_there_then() {
+    run(async {
+        let dir = TempDir::new("put-again");
+        let broker = start(&dir, &config()).await;
+        let client = Client::of(&broker);
+        let folder = dir.path().join("store/config");
+        let before = std::fs::read(folder.join("topics.json")).expect("the topics of the start");
+        client.done(create_topic(TOPIC, 2)).await;
+        // No file can be made of that name.
+        std::fs::create_dir(folder.join("topics.json.tmp")).expect("make a folder");
+        for (topic, what) in [("Other", "cannot be written"), (TOPIC, "is not known to be written")] {
+            assert_eq!(
+                client.ask(create_topic(topic, 2)).await.code,
+                response::SYSTEM_ERROR,
+                "{topic} {what}"
+            );
+        }
+        // As the deletion of the topic may leave it that has failed behind the rename.
+        std::fs::write(folder.join("topics.json"), before).expect("write the topics");
+        std::fs::remove_dir(folder.join("topics.json.tmp")).expect("remove the folder");
+        client.done(create_topic(TOPIC, 2)).await;
+        let text = std::fs::read(folder.join("topics.json")).expect("the topics");
+        let table = TopicConfigSerializeWrapper::parse(&text).expect("topics").topic_config_table;
+        assert!(table.contains_key(TOPIC) && !table.contains_key("Other"));
+        broker.stop().await.expect("a clean stop");
+    });
+}

@@ -4,8 +4,10 @@
 //! topic that takes messages is still there after a power loss. Changes that arrive while the file is written go into
 //! the next write together.
 //!
-//! Invariant: `visible` equals what the file holds. `staged` is `visible` plus the changes not yet written.
-//! Invariant: after a failed write the staged changes are gone, and each of their callers learns it.
+//! Invariant: `visible` equals what the file holds, or held before a write failed. `staged` is `visible` plus the changes not
+//! yet written.
+//! Invariant: after a failed write the staged changes are gone, and each of their callers learns it; whoever asks for what is
+//! there already is told so once the file has been written again.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -152,6 +154,10 @@ impl<R: Runtime, V: Stored> DurableTable<R, V> {
             if !changed.is_empty() {
                 staged.generation += 1;
                 staged.content.version = staged.content.version.next(self.rt.wall_ms());
+            } else if staged.failed > staged.written && staged.failed == staged.generation {
+                // This caller relies on what readers see, and the write that failed may have left something else in the
+                // file.
+                staged.generation += 1;
             }
             (changed, staged.generation)
         };
