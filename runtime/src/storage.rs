@@ -29,8 +29,16 @@ impl Storage for TokioRuntime {
     }
 
     async fn create_file(&self, path: &str) -> io::Result<File> {
-        self.on_path(path, |path| {
-            OpenOptions::new().read(true).write(true).create_new(true).open(path).map(File::new)
+        self.on_path(path, |path| create(path).map(File::new)).await
+    }
+
+    async fn create_sized(&self, path: &str, len: u64, allocation: Allocation) -> io::Result<File> {
+        self.on_path(path, move |path| {
+            let file = match create_whole(path, len, allocation)? {
+                Some(file) => file,
+                None => create_and_grow(path, len, allocation)?,
+            };
+            Ok(File::new(file))
         })
         .await
     }
@@ -104,6 +112,62 @@ impl Storage for TokioRuntime {
     }
 }
 
+fn create(path: &Path) -> io::Result<fs::File> {
+    OpenOptions::new().read(true).write(true).create_new(true).open(path)
+}
+
+fn set_len(file: &fs::File, len: u64, allocation: Allocation) -> io::Result<()> {
+    if allocation == Allocation::Reserve {
+        reserve(file, len)?;
+    }
+    cut_unless_mapped(file, len)
+}
+
+/// Where [`create_whole`] cannot do it.
+fn create_and_grow(path: &Path, len: u64, allocation: Allocation) -> io::Result<fs::File> {
+    let file = create(path)?;
+    match set_len(&file, len, allocation) {
+        Ok(()) => Ok(file),
+        Err(error) => {
+            // The caller is told of what came first.
+            let _ = fs::remove_file(path);
+            Err(error)
+        }
+    }
+}
+
+/// Gives a name to a file that has its length already. `None` where the system or the file system has no files without a name.
+#[cfg(target_os = "linux")]
+fn create_whole(path: &Path, len: u64, allocation: Allocation) -> io::Result<Option<fs::File>> {
+    use std::os::fd::AsRawFd;
+    use std::os::unix::fs::OpenOptionsExt;
+
+    use nix::errno::Errno;
+    use nix::fcntl::{AT_FDCWD, AtFlags, OFlag};
+    use nix::unistd::linkat;
+
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    // Met again by the other way, should it be the folder that is at fault.
+    let unnamed = OpenOptions::new().read(true).write(true).custom_flags(OFlag::O_TMPFILE.bits()).open(dir);
+    let Ok(file) = unnamed else { return Ok(None) };
+    if path.symlink_metadata().is_ok() {
+        return Err(ErrorKind::AlreadyExists.into());
+    }
+    set_len(&file, len, allocation)?;
+    let unnamed = format!("/proc/self/fd/{}", file.as_raw_fd());
+    match linkat(AT_FDCWD, unnamed.as_str(), AT_FDCWD, path, AtFlags::AT_SYMLINK_FOLLOW) {
+        Ok(()) => Ok(Some(file)),
+        Err(Errno::EEXIST) => Err(ErrorKind::AlreadyExists.into()),
+        // Without /proc for one.
+        Err(_) => Ok(None),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn create_whole(_: &Path, _: u64, _: Allocation) -> io::Result<Option<fs::File>> {
+    Ok(None)
+}
+
 fn open(path: &Path, read_only: bool) -> io::Result<fs::File> {
     let file = OpenOptions::new().read(true).write(!read_only).open(path)?;
     // Linux opens folders for reading.
@@ -164,13 +228,7 @@ impl storage::File for File {
 
     async fn set_len(&self, len: u64, allocation: Allocation) -> io::Result<()> {
         let opened = self.0.clone();
-        blocking(move || {
-            if allocation == Allocation::Reserve {
-                reserve(&opened.file, len)?;
-            }
-            cut_unless_mapped(&opened.file, len)
-        })
-        .await
+        blocking(move || set_len(&opened.file, len, allocation)).await
     }
 
     /// Writes all dirty pages of the file, not of the range alone: such files are small, and Linux offers a flush of a
@@ -261,6 +319,26 @@ fn write_zeros(file: &fs::File, range: Range<u64>) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn both_ways_make_a_file_of_its_length_or_none() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let make =
+            [create_whole, |path: &Path, len, allocation| create_and_grow(path, len, allocation).map(Some)];
+        for (number, make) in make.into_iter().enumerate() {
+            let path = dir.path().join(format!("file{number}"));
+            let refused = make(&path, u64::MAX / 2, Allocation::Reserve);
+            assert!(matches!(refused, Err(_) | Ok(None)), "way {number}: {refused:?}");
+            assert!(!path.exists(), "way {number}: of a failed try nothing is seen");
+            // The first way is not open everywhere.
+            let Some(file) = make(&path, 5_000, Allocation::Reserve).expect("made") else { continue };
+            file.write_all_at(b"end", 4_997).expect("written");
+            assert_eq!(fs::metadata(&path).expect("seen").len(), 5_000, "way {number}");
+            let again = make(&path, 5_000, Allocation::Sparse).expect_err("it is there");
+            assert_eq!(again.kind(), ErrorKind::AlreadyExists, "way {number}");
+            assert_eq!(&fs::read(&path).expect("read")[4_995..], b"\0\0end", "way {number}");
+        }
+    }
 
     #[test]
     fn what_a_file_system_keeps_back_is_not_used() {

@@ -117,6 +117,43 @@ fn a_process_can_die_at_every_step_and_what_was_flushed_is_there() {
     }
 }
 
+/// The lengths that a sized file is seen with when its maker dies at any of its steps, on the disks of many seeds.
+fn lengths_after_death(down: Down) -> BTreeSet<(u64, Option<usize>)> {
+    let mut seen = BTreeSet::new();
+    for seed in 0..40 {
+        for (step, cut) in
+            [(0, StepCut::Inside), (0, StepCut::After), (1, StepCut::Inside), (1, StepCut::After)]
+        {
+            let len = run(seed, move |world: World| async move {
+                let node = world.add_node("a", [10, 0, 0, 1]);
+                world.end_at_step(node, step, down, cut);
+                world.boot(node, |rt: SimRuntime| async move {
+                    drop(rt.create_sized("file", 6_000, Allocation::Sparse).await);
+                    panic!("it runs on behind its end");
+                });
+                world.sleep(Duration::from_secs(20)).await;
+                world.cache_image(node).files.get("file").map(Vec::len)
+            });
+            seen.insert((seed, len));
+        }
+    }
+    seen
+}
+
+#[test]
+fn a_death_leaves_a_sized_file_whole_or_not_at_all_where_files_can_be_without_a_name() {
+    let seen = lengths_after_death(Down::Process);
+    let empty: BTreeSet<u64> =
+        seen.iter().filter(|(_, len)| *len == Some(0)).map(|(seed, _)| *seed).collect();
+    assert!((1..=20).contains(&empty.len()), "a quarter of 40 file systems has none: {empty:?}");
+    assert!(seen.iter().all(|(_, len)| matches!(len, None | Some(0 | 6_000))), "{seen:?}");
+    for seed in (0..40).filter(|seed| !empty.contains(seed)) {
+        assert!(seen.contains(&(seed, None)) && seen.contains(&(seed, Some(6_000))), "seed {seed}: {seen:?}");
+    }
+    // Without power nothing orders a name and a length.
+    assert!(lengths_after_death(Down::Power).iter().filter(|(_, len)| *len == Some(0)).count() > empty.len());
+}
+
 #[test]
 fn a_failed_flush_is_forgotten_by_the_next_and_mended_by_redirty() {
     let mut lost = 0;

@@ -196,6 +196,7 @@ impl Life<'_> {
             if killed_at.is_some() && draw(1, 3) == 0 {
                 self.kill_at_start(&words, Duration::from_micros(draw(2, 60_000)))?;
                 figures.kills_at_start += 1;
+                self.no_file_is_empty().with_context(|| format!("a kill at the start before kill {kill}"))?;
             }
             let mut broker = Node::start(self.program, "broker", &words, self.dir)?;
             let ends = self.look(&broker, &book, killed_at, figures).await?;
@@ -208,6 +209,7 @@ impl Life<'_> {
                 kill_under_load(broker, &book, ends, after).await.with_context(|| format!("kill {kill}"))?,
             );
             figures.kills += 1;
+            self.no_file_is_empty().with_context(|| format!("kill {kill}"))?;
         }
         let broker = Node::start(self.program, "broker", &words, self.dir)?;
         self.look(&broker, &book, killed_at, figures).await?;
@@ -227,6 +229,29 @@ impl Life<'_> {
         let (conf, data) = (file("broker.conf")?, file("data")?);
         let words = ["broker", "-c", &conf, "-n", name_server, "--listen", "127.0.0.1:0", "--data", &data];
         Ok(words.map(str::to_owned).to_vec())
+    }
+
+    /// A Java broker refuses to start on an empty file of the log or of a queue.
+    ///
+    /// # Errors
+    /// The file; also where the file system has no files without a name.
+    fn no_file_is_empty(&self) -> Result<()> {
+        let data = self.dir.join("data");
+        let mut folders = ["commitlog", "consumequeue", "index"].map(|name| data.join(name)).to_vec();
+        while let Some(folder) = folders.pop() {
+            // The first kill may come before there is one.
+            let Ok(entries) = std::fs::read_dir(&folder) else { continue };
+            for entry in entries {
+                let entry = entry?;
+                let metadata = entry.metadata()?;
+                if metadata.is_dir() {
+                    folders.push(entry.path());
+                } else {
+                    ensure!(metadata.len() > 0, "{} is empty", entry.path().display());
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Starts the broker and kills it so much later, whatever it is doing.

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 
 use crate::java::{Jars, find_program, jars};
 use crate::{last_lines, wait_until};
@@ -18,6 +18,11 @@ const JAVA_FLAGS: [&str; 4] = [
     "--add-opens=java.base/sun.nio.ch=ALL-UNNAMED",
     "--add-opens=java.base/jdk.internal.ref=ALL-UNNAMED",
 ];
+
+/// How it logs, the versions before 5: what keeps it from serving is a warning at most.
+const WARNINGS: &str = "<configuration><appender name=\"out\" class=\"ch.qos.logback.core.ConsoleAppender\"><encoder>\
+                        <pattern>%d %p %c %m%n</pattern></encoder></appender>\
+                        <root level=\"WARN\"><appender-ref ref=\"out\"/></root></configuration>";
 
 /// Which program.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -49,8 +54,7 @@ impl JavaServer {
             Program::NameServer => ("org.apache.rocketmq.namesrv.NamesrvStartup", "namesrv"),
             Program::Broker => ("org.apache.rocketmq.broker.BrokerStartup", "broker"),
         };
-        let silence = "<configuration><root level=\"OFF\"/></configuration>";
-        std::fs::write(home.join("conf").join(format!("logback_{name}.xml")), silence)?;
+        std::fs::write(home.join("conf").join(format!("logback_{name}.xml")), WARNINGS)?;
         let (file, log) = (home.join(format!("{name}.conf")), home.join(format!("{name}.log")));
         std::fs::write(&file, settings)?;
         let output = std::fs::File::create(&log)?;
@@ -82,7 +86,11 @@ impl JavaServer {
             ended = child.try_wait().ok().flatten();
             ended.is_some() || serves()
         });
-        ensure!(ended.is_none() && serves(), "it does not serve; it said {}", self.log_end());
+        let log = self.log_end();
+        if let Some(status) = ended {
+            bail!("it ended with {status}; it said {log}");
+        }
+        ensure!(serves(), "it does not serve after {} s; it said {log}", BOOT_PATIENCE.as_secs());
         Ok(())
     }
 

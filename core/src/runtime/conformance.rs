@@ -120,6 +120,8 @@ pub fn cases<R: Runtime>() -> Vec<Case<R>> {
         storage:
             folders_are_created_with_those_above,
             create_file_never_replaces,
+            a_sized_file_has_its_length,
+            a_sized_file_never_replaces_and_an_error_leaves_none,
             open_file_needs_a_file,
             a_file_opened_for_reading_refuses_writes,
             list_is_sorted_and_tells_folders,

@@ -89,6 +89,22 @@ pub trait Storage {
     /// `AlreadyExists`; `NotFound` when the folder is missing; `StorageFull`; `ReadOnlyFilesystem`.
     fn create_file(&self, path: &str) -> impl Future<Output = io::Result<Self::File>> + Send;
 
+    /// Creates a file of `len` bytes, all zero, that has its length from the first moment it has its name: a process crash leaves
+    /// it whole or not at all. A Java broker does not start where it meets a CommitLog or ConsumeQueue file of another length.
+    /// The length is durable after a flush of the file, the name after `sync_dir`, each without the other.
+    ///
+    /// On a file system that has no files without a name, a crash may leave an empty one, and so may an error if it cannot be
+    /// removed either.
+    ///
+    /// # Errors
+    /// As [`Self::create_file`], and those of [`File::set_len`].
+    fn create_sized(
+        &self,
+        path: &str,
+        len: u64,
+        allocation: Allocation,
+    ) -> impl Future<Output = io::Result<Self::File>> + Send;
+
     /// Opens an existing file for reading and writing (for reading only when `read_only`).
     ///
     /// # Errors

@@ -211,12 +211,15 @@ impl ConsumeQueue {
             rt.create_dir_all(&self.dir).await?;
         }
         let path = self.path(base);
-        let file = match rt.create_file(&path).await {
+        let file = match rt.create_sized(&path, self.file_bytes, Allocation::Sparse).await {
             // Left by a try that failed behind the creation.
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => rt.open_file(&path, false).await?,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                let file = rt.open_file(&path, false).await?;
+                file.set_len(self.file_bytes, Allocation::Sparse).await?;
+                file
+            }
             created => created?,
         };
-        file.set_len(self.file_bytes, Allocation::Sparse).await?;
         if !self.has_files() {
             // Zeros would end the queue: readers of the file, Java among them, need valid entries before the first one.
             let blanks = usize::try_from(inside / ENTRY).unwrap_or(0);

@@ -73,9 +73,12 @@ pub(crate) async fn create<R: Runtime>(
         Ok(writer) => Ok((MappedFile { base, path, reader: writer.reader() }, writer)),
         Err(error) => {
             // Only tidying: what stays is empty, and recovery takes an empty last file for none.
-            if let Err(leftover) = rt.remove(&path).await {
-                rt.mark(Mark::HalfMadeFileStays);
-                tracing::warn!(%path, %leftover, "a half-made CommitLog file stays");
+            match rt.remove(&path).await {
+                Err(leftover) if leftover.kind() != io::ErrorKind::NotFound => {
+                    rt.mark(Mark::HalfMadeFileStays);
+                    tracing::warn!(%path, %leftover, "a half-made CommitLog file stays");
+                }
+                _ => {}
             }
             Err(error)
         }
@@ -89,21 +92,20 @@ async fn create_steps<R: Runtime>(
     bytes: u64,
     backing: Backing,
 ) -> io::Result<R::SegmentWriter> {
-    let file = match rt.create_file(path).await {
-        Ok(file) => file,
-        // Left by a try that failed and could not remove it.
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            let file = rt.open_file(path, false).await?;
-            file.set_len(0, Allocation::Sparse).await?;
-            file
-        }
-        Err(error) => return Err(error),
-    };
     let allocation = match rt.mutant(Mutant::LogFileSparse) {
         true => Allocation::Sparse,
         false => Allocation::Reserve,
     };
-    file.set_len(bytes, allocation).await?;
+    let file = match rt.create_sized(path, bytes, allocation).await {
+        // Left by a try that failed and could not remove it.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            let file = rt.open_file(path, false).await?;
+            file.set_len(0, Allocation::Sparse).await?;
+            file.set_len(bytes, allocation).await?;
+            file
+        }
+        created => created?,
+    };
     file.flush(0..bytes).await?;
     if !rt.mutant(Mutant::SegmentNameNotSynced) {
         rt.sync_dir(dir).await?;

@@ -8,7 +8,6 @@ use std::task::Poll;
 
 use hotfire_core::runtime::{Allocation, File};
 
-use super::page_cache::{PageFault, pages_of};
 use super::storage::{Cost, Handle};
 use crate::cluster::StepCut;
 use crate::runtime::SimRuntime;
@@ -181,17 +180,9 @@ impl File for SimFile {
                 let wall_ms = inner.wall_ms(runtime.node());
                 let disk = runtime.writable_disk(inner)?;
                 disk.with_blocks(self.handle.inode, |file, free| {
-                    if allocation == Allocation::Reserve {
-                        let pages = pages_of(0..len);
-                        if file.missing_blocks(pages.clone()) > *free {
-                            return Err(PageFault::NoSpace);
-                        }
-                        for page in pages {
-                            file.allocate(page, free)?;
-                        }
-                    }
+                    file.grow(len, allocation, free)?;
                     file.modified_ms = wall_ms;
-                    file.set_len(len)
+                    Ok(())
                 })
                 .map_err(io::Error::from)
             })

@@ -52,6 +52,7 @@ const DRAW_FLUSH: u64 = 2;
 const DRAW_WRITEBACK: u64 = 3;
 const DRAW_POWER_LOSS: u64 = 4;
 const DRAW_LANDING: u64 = 5;
+const DRAW_UNNAMED: u64 = 6;
 
 /// A disk read out: paths as the product named them (normalized).
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
@@ -150,6 +151,11 @@ impl Disk {
     fn draws(&mut self) -> Draws {
         self.steps += 1;
         self.key.with(DRAW_STEP).draws(self.steps)
+    }
+
+    /// Whether its file system has files without a name, so that one can be made whole before it is seen. Most have.
+    fn has_unnamed_files(&self) -> bool {
+        self.key.with(DRAW_UNNAMED).draws(0).chance(0.75)
     }
 
     fn free_blocks(&self) -> u64 {

@@ -10,6 +10,8 @@ use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 
+use hotfire_core::runtime::Allocation;
+
 /// Bytes of a page, the unit of the cache.
 pub const PAGE: usize = 4_096;
 /// Bytes of a sector, the unit that the platter writes whole.
@@ -279,7 +281,21 @@ impl Inode {
         Ok(())
     }
 
-    pub(super) fn missing_blocks(&self, pages: Range<usize>) -> u64 {
+    /// Sets the length, with blocks for all of it when they are to be reserved.
+    pub(super) fn grow(&mut self, len: u64, allocation: Allocation, free: &mut u64) -> Result<(), PageFault> {
+        if allocation == Allocation::Reserve {
+            let pages = pages_of(0..len);
+            if self.missing_blocks(pages.clone()) > *free {
+                return Err(PageFault::NoSpace);
+            }
+            for page in pages {
+                self.allocate(page, free)?;
+            }
+        }
+        self.set_len(len)
+    }
+
+    fn missing_blocks(&self, pages: Range<usize>) -> u64 {
         pages.filter(|page| !self.allocated.contains(*page)).count() as u64
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hotfire_core::runtime::storage::Storage;
-use hotfire_core::runtime::{Backing, DirEntry, DiskUsage, FileStat};
+use hotfire_core::runtime::{Allocation, Backing, DirEntry, DiskUsage, File, FileStat};
 
 use super::names::{Entry, normalize};
 use super::segment::SimSegmentWriter;
@@ -136,6 +136,14 @@ impl SimRuntime {
         let disk = inner.disk(self.node());
         if disk.faults.read_only { Err(read_only()) } else { Ok(disk) }
     }
+
+    /// The disk, if a file can be made there.
+    fn room_for<'a>(&self, inner: &'a mut Inner, path: &str) -> io::Result<&'a mut super::Disk> {
+        let disk = self.writable_disk(inner)?;
+        disk.names.can_create(path)?;
+        let is_full = path.rsplit_once('/').is_some_and(|(folder, _)| disk.full_folders.contains(folder));
+        if disk.free_blocks() == 0 || is_full { Err(io::ErrorKind::StorageFull.into()) } else { Ok(disk) }
+    }
 }
 
 fn path_hash(path: &str) -> u64 {
@@ -164,13 +172,39 @@ impl Storage for SimRuntime {
         let path = normalize(path);
         self.slow_step("disk.create", path_hash(&path), Cost::Change, |inner| {
             let wall_ms = inner.wall_ms(self.node());
-            let disk = self.writable_disk(inner)?;
-            disk.names.can_create(&path)?;
-            let is_full = path.rsplit_once('/').is_some_and(|(folder, _)| disk.full_folders.contains(folder));
-            if disk.free_blocks() == 0 || is_full {
-                return Err(io::ErrorKind::StorageFull.into());
-            }
+            let disk = self.room_for(inner, &path)?;
             let inode = disk.new_inode(wall_ms);
+            disk.names.add_file(&path, inode);
+            Ok(SimFile::new(Handle::new(self, inner, inode), false))
+        })
+        .await
+    }
+
+    async fn create_sized(&self, path: &str, len: u64, allocation: Allocation) -> io::Result<SimFile> {
+        if !self.world().lock().disk(self.node()).has_unnamed_files() {
+            let file = self.create_file(path).await?;
+            if let Err(error) = file.set_len(len, allocation).await {
+                let _ = self.remove(path).await;
+                return Err(error);
+            }
+            return Ok(file);
+        }
+        let path = normalize(path);
+        // The same steps, but the first makes a file without a name.
+        self.slow_step("disk.create", path_hash(&path), Cost::Change, |inner| {
+            self.room_for(inner, &path).map(drop)
+        })
+        .await?;
+        let content = hash_bytes(path_hash(&path), &len.to_le_bytes());
+        self.slow_step("disk.set_len", content, Cost::Change, |inner| {
+            let wall_ms = inner.wall_ms(self.node());
+            let disk = self.room_for(inner, &path)?;
+            let inode = disk.new_inode(wall_ms);
+            let grown = disk.with_blocks(inode, |file, free| file.grow(len, allocation, free));
+            if let Err(error) = grown {
+                disk.unlink(inode);
+                return Err(error.into());
+            }
             disk.names.add_file(&path, inode);
             Ok(SimFile::new(Handle::new(self, inner, inode), false))
         })

@@ -46,6 +46,43 @@ pub async fn create_file_never_replaces<R: Runtime>(rt: R, env: Env<R>) {
     assert!(empty.is_empty().expect("len"));
 }
 
+pub async fn a_sized_file_has_its_length<R: Runtime>(rt: R, env: Env<R>) {
+    folder(&rt, &env).await;
+    for (name, allocation) in [("sparse", Allocation::Sparse), ("reserved", Allocation::Reserve)] {
+        let path = env.path(name);
+        let file = rt.create_sized(&path, 10_000, allocation).await.expect("create");
+        assert_eq!(file.len().expect("len"), 10_000);
+        assert_eq!(rt.stat(&path).await.expect("stat").len, 10_000);
+        assert_eq!(read(&file, 4_000, 6_000), [0; 6_000]);
+        file.write_at(9_998, b"ab").expect("write");
+        let again = rt.open_file(&path, true).await.expect("open");
+        assert_eq!(read(&again, 9_997, 3), b"\0ab");
+        file.flush(0..10_000).await.expect("flush");
+        rt.remove(&path).await.expect("remove");
+    }
+    rt.sync_dir(&env.dir).await.expect("make the names durable");
+    assert_eq!(rt.list(&env.dir).await.expect("list"), []);
+}
+
+pub async fn a_sized_file_never_replaces_and_an_error_leaves_none<R: Runtime>(rt: R, env: Env<R>) {
+    folder(&rt, &env).await;
+    let file = file(&rt, &env, "new", b"kept").await;
+    for allocation in [Allocation::Sparse, Allocation::Reserve] {
+        let again = rt.create_sized(&env.path("new"), 4_096, allocation).await;
+        expect_kind(again, ErrorKind::AlreadyExists, "create twice");
+        let nowhere = rt.create_sized(&env.path("no/new"), 4_096, allocation).await;
+        expect_kind(nowhere, ErrorKind::NotFound, "create in no folder");
+    }
+    assert_eq!(read(&file, 0, 4), b"kept");
+    if !env.disk_is_bounded {
+        return;
+    }
+    let total = rt.disk_usage(&env.dir).await.expect("disk usage").total;
+    let too_long = rt.create_sized(&env.path("long"), total + (1 << 20), Allocation::Reserve).await;
+    expect_kind(too_long, ErrorKind::StorageFull, "reserve what is not there");
+    expect_kind(rt.stat(&env.path("long")).await, ErrorKind::NotFound, "look for what was not made");
+}
+
 pub async fn open_file_needs_a_file<R: Runtime>(rt: R, env: Env<R>) {
     folder(&rt, &env).await;
     for read_only in [false, true] {

@@ -208,19 +208,16 @@ impl<R: Runtime> Index<R> {
         if before == 0 {
             self.rt.create_dir_all(&self.dir).await?;
         }
-        let file = match self.rt.create_file(&path).await {
-            // Left by a try that failed and could not remove it.
+        let bytes = self.geometry.file_bytes();
+        let file = match self.rt.create_sized(&path, bytes, Allocation::Sparse).await {
+            // Left by a try that failed.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                self.rt.open_file(&path, false).await?
+                let file = self.rt.open_file(&path, false).await?;
+                file.set_len(bytes, Allocation::Sparse).await?;
+                file
             }
             created => created?,
         };
-        if let Err(error) = file.set_len(self.geometry.file_bytes(), Allocation::Sparse).await {
-            if let Err(leftover) = self.rt.remove(&path).await {
-                tracing::warn!(%path, %leftover, "a half-made index file stays");
-            }
-            return Err(error);
-        }
         self.names_unsynced.store(true, Ordering::Release);
         let file = Arc::new(IndexFile { name, path, file });
         self.rt.probe("store.index_file", name, header.end);
