@@ -303,6 +303,9 @@ impl Run {
             return Some(Broken::new("I17", detail));
         }
         let brokers = names::brokers(&self.cluster.plan.settings);
+        if let Some(unwritten) = brokers.iter().find_map(|broker| witness.unwritten(broker)) {
+            return late(unwritten);
+        }
         if let Some(unsettled) = brokers.iter().find_map(|broker| witness.unsettled(broker)) {
             return late(unsettled);
         }

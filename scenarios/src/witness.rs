@@ -24,7 +24,7 @@ use crate::oracle::consumer_offset::{self, FILES, Offsets, Written};
 use crate::oracle::no_phantom::{self, Cuts};
 use crate::oracle::tables::Table;
 use crate::oracle::{
-    Broken, Verdict, abort_marker, acked_not_lost, delay, ends, index_matches_log, position_order,
+    Broken, Verdict, abort_marker, acked_not_lost, delay, ends, index_matches_log, position_order, progress,
     queue_matches_log, refused_start, sql_filter, stable_read, tables, transaction,
 };
 use crate::plan::{Pool, Settings};
@@ -67,6 +67,8 @@ struct Watched {
     committed: Offsets,
     /// Where the first append of the present process begins.
     first_append: Option<u64>,
+    /// Where its last append begins.
+    last_append: Option<u64>,
     /// Its files lack what was durable: it must not start.
     damaged: bool,
     /// They lack what the next start that comes to its end makes again.
@@ -290,6 +292,13 @@ impl Witness {
         transaction::judge(history, broker, disk, (&image, CONFIG), terms)
     }
 
+    /// What a broker has taken that its files do not have yet.
+    #[must_use]
+    pub fn unwritten(&self, broker: &str) -> Option<String> {
+        let last_append = self.lock().brokers.get(broker)?.last_append;
+        progress::unwritten(broker, last_append, &self.cached(broker).1)
+    }
+
     /// What of a broker's transactions is not settled yet.
     #[must_use]
     pub fn unsettled(&self, broker: &str) -> Option<String> {
@@ -312,6 +321,7 @@ impl Witness {
         }
         let watched = inner.brokers.entry(broker.clone()).or_default();
         watched.first_append.get_or_insert(at);
+        watched.last_append = Some(at);
         let appends = &mut watched.appends;
         while appends.front().is_some_and(|(at_ms, _)| at_ms + filed_within_ms <= now_ms) {
             appends.pop_front();
@@ -670,7 +680,7 @@ impl Witness {
         let watched = inner.brokers.entry(broker.to_owned()).or_default();
         watched.ready = false;
         watched.committed = consumer_offset::in_file(&image, CONFIG);
-        watched.first_append = None;
+        (watched.first_append, watched.last_append) = (None, None);
         watched.used.clear();
         watched.deletions.process_begins();
         watched.cuts.saw(&disk);

@@ -30,6 +30,14 @@ pub fn unanswered(history: &History) -> Option<MessageId> {
     history.sends.iter().find(|(_, sent)| waiting(&sent.outcome)).map(|(id, _)| *id)
 }
 
+/// What a broker that is well has taken and not yet written, its last append being that. Its files do not tell before what is
+/// missing: half messages in a transient pool are to be settled too.
+#[must_use]
+pub fn unwritten(broker: &str, last_append: Option<u64>, disk: &BrokerDisk) -> Option<String> {
+    let (at, end) = (last_append?, disk.log.end);
+    (at >= end).then(|| format!("{broker} has appended a record at {at}, and its files end at {end}"))
+}
+
 /// The first message in a log that `group` asks for and has not been given, with its record.
 ///
 /// Where an asynchronous flush has lost records that consumers had read, new ones take their queue offsets, and a consumer
@@ -205,6 +213,15 @@ mod tests {
         assert!(undelivered(&history, true, "group-0", (false, |_| true), &brokers).is_none());
         history.started(MessageId(1_000_001), sent(30));
         assert_eq!(unanswered(&history), Some(MessageId(1_000_001)));
+    }
+
+    #[test]
+    fn a_record_that_is_appended_and_in_no_file_is_missing() {
+        let disk = disk(&[(1_000_000, 0)]);
+        let end = disk.log.end;
+        assert_eq!(unwritten("broker-a", None, &disk), None);
+        assert_eq!(unwritten("broker-a", Some(end - 1), &disk), None);
+        assert!(unwritten("broker-a", Some(end), &disk).is_some());
     }
 
     #[test]
