@@ -139,3 +139,101 @@ fn a_topic_is_made_looked_at_changed_and_deleted_by_commands() {
     let status = node.stop(PATIENCE).expect("it stops");
     assert!(status.success());
 }
+
+#[test]
+fn messages_are_sent_read_and_counted_by_commands() {
+    let dir = TempDir::new("admin-messages");
+    let dir = dir.path();
+    let words = ["standalone", "--listen", "127.0.0.1:0", "--namesrv-listen", "127.0.0.1:0"];
+    let node = Node::start(&hotfire_program(), "standalone", &words, dir).expect("standalone gets ready");
+    let name_server = node.address("namesrv").expect("the name server's address").to_owned();
+    let broker = node.address("broker").expect("the broker's address").to_owned();
+    let operator = Operator { dir, name_server: &name_server };
+    operator.json(&format!("updateTopic -b {broker} -t Ops -r 2 -w 2"));
+    let wait_for_route = wait_until(PATIENCE, || operator.run("topicRoute -t Ops", &[]).status.success());
+    assert!(wait_for_route, "the name server hears of the topic");
+
+    for (queue, offset, body, tag) in [(0, 0, "first", "a"), (0, 1, "second", "b"), (1, 0, "third", "a")] {
+        let sent = operator
+            .json(&format!("sendMessage -t Ops -p {body} -k key-{body} -c {tag} -b broker-a -i {queue}"));
+        let sent = &sent[0];
+        assert_eq!(
+            (&sent["sendResult"], &sent["qid"], &sent["queueOffset"]),
+            (&json!("SEND_OK"), &json!(queue), &json!(offset)),
+        );
+    }
+    operator.refused("sendMessage -t Ops -p lost -b nowhere -i 0", "nowhere");
+    let column = |command: &str, name: &str| -> Vec<Value> {
+        let rows = operator.json(command);
+        rows.as_array().expect("rows").iter().map(|row| row[name].clone()).collect()
+    };
+    assert_eq!(column("printMsg -t Ops", "body"), ["first", "second", "third"]);
+    assert_eq!(column("printMsg -t Ops -s a", "body"), ["first", "third"]);
+    assert_eq!(column("printMsg -t Ops -d false", "body"), [Value::Null, Value::Null, Value::Null]);
+    assert_eq!(column("printMsg -t Ops -e 2000-01-01", "body"), [] as [Value; 0]);
+    assert_eq!(column("printMsg -t Ops -b 2000-01-01", "keys"), ["key-first", "key-second", "key-third"]);
+    assert_eq!(column("printMsgByQueue -t Ops -a broker-a -i 1", "body"), ["third"]);
+    assert_eq!(column("consumeMessage -t Ops -c 1", "body"), ["first", "third"]);
+    assert_eq!(column("consumeMessage -t Ops -b broker-a -i 0 -o 1", "body"), ["second"]);
+    operator.refused("consumeMessage -t Ops -b broker-a -i 9", "no broker has such a queue");
+    assert_eq!(column("queryCq -t Ops -q 0 -i 0", "queueOffset"), [0, 1]);
+    assert!(column("queryCq -t Ops -q 0 -i 1 -c 1", "logOffset")[0].as_i64() > Some(0));
+
+    let timed = operator.json("checkMsgSendRT -t Ops -a 4");
+    let timed = timed.as_array().expect("rows").clone();
+    assert_eq!(timed.iter().map(|row| row["qid"].clone()).collect::<Vec<_>>(), [0, 1, 0, 1]);
+    assert!(timed.iter().all(|row| row["sendResult"] == "SEND_OK"), "{timed:?}");
+    assert_eq!(column("sendMsgStatus -b broker-a -c 2", "sendResult"), ["SEND_OK", "SEND_OK"]);
+    let stats = operator.json("statsAll -t Ops");
+    assert_eq!((&stats[0]["topic"], &stats[0]["inMsg24Hour"]), (&json!("Ops"), &json!(7)), "{stats}");
+
+    let words =
+        ["consume", "-n", &name_server, "-t", "Ops", "-g", "Readers", "--from", "earliest", "--count", "6"];
+    let mut consumer = Command::new(hotfire_program());
+    let output = consumer.args(words).current_dir(dir).output().expect("run hotfire consume");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let stats = operator.json("statsAll -t Ops -a");
+    assert_eq!(stats[0]["consumerGroup"], json!("Readers"), "{stats}");
+    assert!((0..7).contains(&stats[0]["accumulation"].as_i64().expect("a number")), "{stats}");
+    let skipped = operator.json("skipAccumulatedMessage -g Readers -t Ops");
+    let skipped = skipped.as_array().expect("rows").iter();
+    assert_eq!(skipped.map(|row| row["offset"].as_i64()).sum::<Option<i64>>(), Some(7));
+    let stats = operator.json("statsAll -t Ops");
+    assert_eq!(stats[0]["accumulation"], json!(0), "{stats}");
+    operator.refused("consumerStatus -g Readers", "Readers");
+    let mut member = Command::new(hotfire_program())
+        .args(["consume", "-n", &name_server, "-t", "Ops", "-g", "Readers"])
+        .current_dir(dir)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("run hotfire consume");
+    let mut held = Value::Null;
+    let tells = wait_until(PATIENCE, || {
+        let output = operator.run("consumerStatus -g Readers", &["--json"]);
+        held = serde_json::from_slice(&output.stdout).unwrap_or_default();
+        held.as_array().is_some_and(|rows| rows.iter().filter(|row| row["topic"] == "Ops").count() == 2)
+    });
+    member.kill().expect("it runs");
+    member.wait().expect("it ends");
+    assert!(tells, "a member tells of its queues: {held}");
+    let members = operator.json("allocateMQ -t Ops -i 10.0.0.1,10.0.0.2");
+    assert_eq!(
+        members,
+        json!([{"brokerName": "broker-a", "member": "10.0.0.1", "qid": 0},
+               {"brokerName": "broker-a", "member": "10.0.0.2", "qid": 1}])
+    );
+
+    operator.json("updateOrderConf -t Ops -m put -v broker-a:2");
+    assert_eq!(column("updateOrderConf -t Ops -m get", "orderConf"), ["broker-a:2"]);
+    operator.json("updateOrderConf -t Ops -m delete");
+    operator.refused("updateOrderConf -t Ops -m get", "Ops");
+    let ha = operator.json(&format!("haStatus -b {broker}"));
+    assert_eq!(
+        (&ha[0]["role"], &ha[0]["inSync"], &ha[0]["peer"]),
+        (&json!("master"), &json!(0), &Value::Null)
+    );
+    assert!(ha[0]["maxOffset"].as_i64() > Some(0), "{ha}");
+    let status = node.stop(PATIENCE).expect("it stops");
+    assert!(status.success());
+}

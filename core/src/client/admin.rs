@@ -39,6 +39,13 @@ pub enum AdminError {
 }
 
 impl AdminError {
+    /// `answer` of the server at `addr` as a refusal.
+    #[must_use]
+    pub fn refused(addr: &str, answer: RemotingCommand) -> AdminError {
+        let remark = answer.remark.unwrap_or_default();
+        AdminError::Refused { addr: addr.to_owned(), code: answer.code, remark }
+    }
+
     /// The code of a refusal.
     #[must_use]
     pub fn code(&self) -> Option<i32> {
@@ -93,14 +100,18 @@ impl<R: Runtime> Admin<R> {
     /// # Errors
     /// [`AdminError`]: it was not reached, or refuses.
     pub async fn ask(&self, addr: &str, request: RemotingCommand) -> Result<RemotingCommand, AdminError> {
-        let answer = self.peers.call(addr, request, self.timeout).await?;
-        match answer.code {
-            response::SUCCESS => Ok(answer),
-            code => {
-                let remark = answer.remark.unwrap_or_default();
-                Err(AdminError::Refused { addr: addr.to_owned(), code, remark })
-            }
+        match self.answer(addr, request).await? {
+            answer if answer.code == response::SUCCESS => Ok(answer),
+            answer => Err(AdminError::refused(addr, answer)),
         }
+    }
+
+    /// What the server at `addr` answers, whatever its code.
+    ///
+    /// # Errors
+    /// [`AdminError::Call`].
+    pub async fn answer(&self, addr: &str, request: RemotingCommand) -> Result<RemotingCommand, AdminError> {
+        Ok(self.peers.call(addr, request, self.timeout).await?)
     }
 
     /// Asks, and reads the answer's body by `parse`.

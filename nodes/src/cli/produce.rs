@@ -223,12 +223,7 @@ impl Sender {
 }
 
 fn line(result: &SendResult) -> String {
-    let status = match result.status {
-        SendStatus::Ok => "SEND_OK",
-        SendStatus::FlushDiskTimeout => "FLUSH_DISK_TIMEOUT",
-        SendStatus::FlushSlaveTimeout => "FLUSH_SLAVE_TIMEOUT",
-        SendStatus::SlaveNotAvailable => "SLAVE_NOT_AVAILABLE",
-    };
+    let status = result.status.name();
     let SendResult { msg_id, broker_name, queue_id, queue_offset, .. } = result;
     format!("{status} {msg_id} {broker_name} {queue_id} {queue_offset}")
 }

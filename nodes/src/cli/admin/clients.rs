@@ -1,16 +1,19 @@
 //! Commands about consumer groups and producers.
 
 use hotfire_core::client::admin::AdminError;
+use hotfire_core::client::rebalance::AllocateStrategy;
 use hotfire_core::remoting::RemotingCommand;
 use hotfire_core::remoting::body::{
-    Connection, ConsumeStats, ConsumeStatsList, ConsumerConnection, ProducerConnection, ProducerTableInfo,
-    ResetOffsetBody, SubscriptionGroupConfig, SubscriptionGroupWrapper,
+    BrokerStatsData, Connection, ConsumeStats, ConsumeStatsList, ConsumerConnection, ConsumerRunningInfo,
+    GroupList, MessageQueue, ProducerConnection, ProducerTableInfo, ResetOffsetBody, SubscriptionGroupConfig,
+    SubscriptionGroupWrapper, TopicList,
 };
 use hotfire_core::remoting::codes::{request, response};
 use hotfire_core::remoting::headers::{
     CloneGroupOffsetHeader, DeleteSubscriptionGroupHeader, GetBrokerConsumeStatsHeader,
-    GetConsumeStatsHeader, GetConsumerConnectionListHeader, GetProducerConnectionListHeader,
-    ResetOffsetHeader, SearchOffsetHeader, UpdateConsumerOffsetHeader,
+    GetConsumeStatsHeader, GetConsumerConnectionListHeader, GetConsumerRunningInfoHeader,
+    GetProducerConnectionListHeader, QueryTopicConsumeByWhoHeader, ResetOffsetHeader, SearchOffsetHeader,
+    UpdateConsumerOffsetHeader, ViewBrokerStatsHeader,
 };
 
 use super::report::Report;
@@ -18,6 +21,9 @@ use super::topics::masters;
 use super::{Operator, Target, Told, failed};
 use crate::cli::moment;
 use crate::failure::Failure;
+
+/// In the permission of a topic: may be read.
+const PERM_READ: i32 = 4;
 
 #[derive(clap::Args)]
 pub struct UpdateGroup {
@@ -73,6 +79,45 @@ pub struct Reset {
     /// Also forth, over messages that were not consumed
     #[arg(short, long, num_args = 0..=1, default_value_t = false, default_missing_value = "true", action = clap::ArgAction::Set)]
     force: bool,
+}
+
+#[derive(clap::Args)]
+pub struct Skip {
+    #[arg(short, long)]
+    group: String,
+    #[arg(short, long)]
+    topic: String,
+    /// Accepted as mqadmin has it: what is skipped always lies forth
+    #[arg(short, long, num_args = 0..=1, default_value_t = true, default_missing_value = "true", action = clap::ArgAction::Set)]
+    force: bool,
+}
+
+#[derive(clap::Args)]
+pub struct ConsumerStatus {
+    #[arg(short = 'g', long)]
+    consumer_group: String,
+    /// Only this client
+    #[arg(short = 'i', long)]
+    client_id: Option<String>,
+}
+
+#[derive(clap::Args)]
+pub struct Allocate {
+    #[arg(short, long)]
+    topic: String,
+    /// Addresses of the members, `a,b`
+    #[arg(short, long, value_delimiter = ',')]
+    ip_list: Vec<String>,
+}
+
+#[derive(clap::Args)]
+pub struct Stats {
+    /// Only this topic
+    #[arg(short, long)]
+    topic: Option<String>,
+    /// Only topics to which something came in a day
+    #[arg(short, long)]
+    active_topic: bool,
 }
 
 #[derive(clap::Args)]
@@ -291,6 +336,203 @@ pub async fn group_config(operator: &Operator, args: &Group) -> Told {
         }
     }
     Ok(report)
+}
+
+/// To the end of each queue.
+pub async fn skip(operator: &Operator, args: &Skip) -> Told {
+    let Skip { group, topic, force } = args;
+    let now = Reset { group: group.clone(), topic: topic.clone(), timestamp: -1, force: *force };
+    reset(operator, &now).await
+}
+
+/// What the members of a group say of themselves, a row for each queue that one holds.
+pub async fn consumer_status(operator: &Operator, args: &ConsumerStatus) -> Told {
+    let mut report = Report::rows(&[
+        "Client Id",
+        "Version",
+        "Topic",
+        "Broker Name",
+        "QID",
+        "Commit Offset",
+        "Cached Messages",
+        "Last Pull",
+        "Last Consume",
+        "Dropped",
+    ]);
+    let group = &args.consumer_group;
+    let header = GetConsumerConnectionListHeader { consumer_group: group.clone() };
+    let asked = RemotingCommand::request(request::GET_CONSUMER_CONNECTION_LIST).with_header(&header);
+    let mut seen = std::collections::BTreeSet::new();
+    let mut refused = None;
+    for addr in masters(operator, &retry_topic(group)).await? {
+        let connections = match operator.read(&addr, asked.clone(), ConsumerConnection::parse).await {
+            Ok(body) => body.connection_set,
+            Err(error @ AdminError::Refused { .. }) => {
+                refused = Some(error);
+                continue;
+            }
+            Err(error) => return Err(failed(error)),
+        };
+        for connection in connections {
+            let id = connection.client_id;
+            if args.client_id.as_ref().is_some_and(|only| *only != id) || !seen.insert(id.clone()) {
+                continue;
+            }
+            let header = GetConsumerRunningInfoHeader {
+                consumer_group: group.clone(),
+                client_id: id.clone(),
+                jstack_enable: false,
+            };
+            let asked = RemotingCommand::request(request::GET_CONSUMER_RUNNING_INFO).with_header(&header);
+            let info = operator.read(&addr, asked, ConsumerRunningInfo::parse).await.map_err(failed)?;
+            tell_running(&mut report, &id, connection.version, info);
+        }
+    }
+    match refused.filter(|_| seen.is_empty()) {
+        Some(error) => Err(failed(error)),
+        None => Ok(report),
+    }
+}
+
+fn tell_running(report: &mut Report, id: &str, version: i32, info: ConsumerRunningInfo) {
+    let moment = |ms: i64| if ms > 0 { moment::text(ms).into() } else { serde_json::Value::Null };
+    for (queue, held) in info.mq_table {
+        report.row([
+            id.into(),
+            version.into(),
+            queue.topic.into(),
+            queue.broker_name.into(),
+            queue.queue_id.into(),
+            held.commit_offset.into(),
+            held.cached_msg_count.into(),
+            moment(held.last_pull_timestamp),
+            moment(held.last_consume_timestamp),
+            held.dropped.into(),
+        ]);
+    }
+}
+
+/// Which queues each member would be given, by the averaging that clients use unless told otherwise.
+pub async fn allocate(operator: &Operator, args: &Allocate) -> Told {
+    let route = operator.route(&args.topic).await.map_err(failed)?;
+    let mut queues = Vec::new();
+    for of in route.queue_datas.iter().filter(|of| of.perm & PERM_READ != 0) {
+        queues.extend((0..of.read_queue_nums).map(|queue_id| MessageQueue {
+            broker_name: of.broker_name.clone(),
+            queue_id,
+            topic: args.topic.clone(),
+        }));
+    }
+    let mut report = Report::rows(&["Member", "Broker Name", "QID"]);
+    for member in &args.ip_list {
+        for queue in AllocateStrategy::Average.allocate(member, &queues, &args.ip_list) {
+            report.row([member.clone().into(), queue.broker_name.into(), queue.queue_id.into()]);
+        }
+    }
+    Ok(report)
+}
+
+/// A row for each topic and group of it; a topic without groups has one too. Rates are of the last minute, sums of the last day.
+pub async fn stats(operator: &Operator, args: &Stats) -> Told {
+    let mut report = Report::rows(&[
+        "Topic",
+        "Consumer Group",
+        "Accumulation",
+        "In TPS",
+        "Out TPS",
+        "In Msg 24 Hour",
+        "Out Msg 24 Hour",
+    ]);
+    let asked = RemotingCommand::request(request::GET_ALL_TOPIC_LIST_FROM_NAMESERVER);
+    let topics = operator.of_name_server(asked, TopicList::parse).await.map_err(failed)?.topic_list;
+    for topic in topics.into_iter().collect::<std::collections::BTreeSet<_>>() {
+        let wanted = args.topic.as_ref().is_none_or(|only| *only == topic);
+        if !wanted || topic.starts_with("%RETRY%") || topic.starts_with("%DLQ%") {
+            continue;
+        }
+        let addresses = match masters(operator, &topic).await {
+            Ok(addresses) => addresses,
+            // Deleted since the list was made.
+            Err(_) if args.topic.is_none() => continue,
+            Err(error) => return Err(error),
+        };
+        let came = sum_of(operator, &addresses, "TOPIC_PUT_NUMS", &topic).await?;
+        if args.active_topic && came.1 == 0 {
+            continue;
+        }
+        let mut groups = std::collections::BTreeSet::new();
+        for addr in &addresses {
+            let header = QueryTopicConsumeByWhoHeader { topic: topic.clone() };
+            let asked = RemotingCommand::request(request::QUERY_TOPIC_CONSUME_BY_WHO).with_header(&header);
+            groups.extend(operator.read(addr, asked, GroupList::parse).await.map_err(failed)?.group_list);
+        }
+        for group in &groups {
+            let went = sum_of(operator, &addresses, "GROUP_GET_NUMS", &format!("{topic}@{group}")).await?;
+            let behind = behind(operator, &addresses, &topic, group).await?;
+            report.row([
+                topic.clone().into(),
+                group.clone().into(),
+                behind.into(),
+                came.0.into(),
+                went.0.into(),
+                came.1.into(),
+                went.1.into(),
+            ]);
+        }
+        if groups.is_empty() {
+            let none = serde_json::Value::Null;
+            report.row([
+                topic.clone().into(),
+                none.clone(),
+                none.clone(),
+                came.0.into(),
+                none.clone(),
+                came.1.into(),
+                none,
+            ]);
+        }
+    }
+    Ok(report)
+}
+
+/// A count over all brokers: its rate in the last minute, and how much it grew in the last day. What nobody has counted is 0.
+async fn sum_of(
+    operator: &Operator,
+    addresses: &[String],
+    stats_name: &str,
+    key: &str,
+) -> Result<(f64, i64), Failure> {
+    let header = ViewBrokerStatsHeader { stats_name: stats_name.to_owned(), stats_key: key.to_owned() };
+    let asked = RemotingCommand::request(request::VIEW_BROKER_STATS_DATA).with_header(&header);
+    let mut sum = (0.0, 0);
+    for addr in addresses {
+        match operator.read(addr, asked.clone(), BrokerStatsData::parse).await {
+            Ok(data) => {
+                sum.0 += data.stats_minute.tps;
+                sum.1 += data.stats_day.sum;
+            }
+            Err(AdminError::Refused { .. }) => {}
+            Err(error) => return Err(failed(error)),
+        }
+    }
+    Ok(sum)
+}
+
+/// Messages that a group has not consumed of a topic.
+async fn behind(operator: &Operator, addresses: &[String], topic: &str, group: &str) -> Result<i64, Failure> {
+    let header = GetConsumeStatsHeader {
+        consumer_group: group.to_owned(),
+        topic: Some(topic.to_owned()),
+        topic_list: None,
+    };
+    let asked = RemotingCommand::request(request::GET_CONSUME_STATS).with_header(&header);
+    let mut behind = 0;
+    for addr in addresses {
+        let stats = operator.read(addr, asked.clone(), ConsumeStats::parse).await.map_err(failed)?;
+        let offsets = stats.offset_table.values();
+        behind += offsets.map(|offsets| offsets.broker_offset - offsets.consumer_offset).sum::<i64>();
+    }
+    Ok(behind)
 }
 
 /// By the group's clients where some are online; else the offsets are set in the broker.

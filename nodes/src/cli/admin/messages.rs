@@ -3,7 +3,7 @@
 use anyhow::anyhow;
 use bytes::Bytes;
 use hotfire_core::client::admin::{AdminError, messages};
-use hotfire_core::message::{id, properties};
+use hotfire_core::message::{StoredMessage, id, properties};
 use hotfire_core::remoting::RemotingCommand;
 use hotfire_core::remoting::codes::{request, response};
 use hotfire_core::remoting::headers::{PullMessageHeader, QueryMessageHeader, ViewMessageHeader};
@@ -16,11 +16,11 @@ use crate::cli::moment;
 use crate::failure::Failure;
 
 /// The group that mqadmin reads with; every broker knows it.
-const TOOLS_GROUP: &str = "TOOLS_CONSUMER";
+pub(super) const TOOLS_GROUP: &str = "TOOLS_CONSUMER";
 /// Messages that a look-up by key shows, at most.
 const SHOWN_MAX: i32 = 64;
 /// In the flags of a pull: the subscription is in the request.
-const WITH_SUBSCRIPTION: i32 = 4;
+pub(super) const WITH_SUBSCRIPTION: i32 = 4;
 
 #[derive(clap::Args)]
 pub struct ById {
@@ -59,28 +59,32 @@ pub struct ByOffset {
     offset: i64,
 }
 
-fn report() -> Report {
+pub(super) fn report() -> Report {
     Report::rows(&["Offset Id", "Msg Id", "Topic", "QID", "Queue Offset", "Tags", "Keys", "Stored", "Body"])
 }
 
 /// The messages of `body`, one record behind the other.
 fn tell(report: &mut Report, body: &Bytes) -> Result<(), Failure> {
     for message in messages(body).map_err(failed)? {
-        let properties = properties::decode(&message.properties);
-        let of = |name: &str| properties.get(name).map_or(Value::Null, Value::from);
-        report.row([
-            message.offset_message_id().into(),
-            of(properties::UNIQ_KEY),
-            message.topic.clone().into(),
-            message.queue_id.into(),
-            message.queue_offset.into(),
-            of(properties::TAGS),
-            of(properties::KEYS),
-            moment::text(message.store_timestamp).into(),
-            String::from_utf8_lossy(&message.body).into(),
-        ]);
+        tell_one(report, &message, true);
     }
     Ok(())
+}
+
+pub(super) fn tell_one(report: &mut Report, message: &StoredMessage, with_body: bool) {
+    let properties = properties::decode(&message.properties);
+    let of = |name: &str| properties.get(name).map_or(Value::Null, Value::from);
+    report.row([
+        message.offset_message_id().into(),
+        of(properties::UNIQ_KEY),
+        message.topic.clone().into(),
+        message.queue_id.into(),
+        message.queue_offset.into(),
+        of(properties::TAGS),
+        of(properties::KEYS),
+        moment::text(message.store_timestamp).into(),
+        if with_body { String::from_utf8_lossy(&message.body).into() } else { Value::Null },
+    ]);
 }
 
 /// At the broker that the id names.

@@ -2,7 +2,9 @@
 
 mod clients;
 mod messages;
+mod reading;
 mod report;
+mod sending;
 mod servers;
 mod topics;
 
@@ -83,6 +85,8 @@ enum Command {
     UpdateTopic(topics::Update),
     /// Changes the permission of a topic
     UpdateTopicPerm(topics::UpdatePerm),
+    /// How many queues of which brokers an ordered topic has
+    UpdateOrderConf(topics::OrderConf),
     /// Deletes a topic and its messages
     DeleteTopic(topics::Delete),
     /// Creates or changes a consumer group
@@ -97,6 +101,15 @@ enum Command {
     ProducerConnection(clients::Producers),
     /// Sets a group back, or forth, to a time
     ResetOffsetByTime(clients::Reset),
+    /// Sets a group to the end of a topic
+    SkipAccumulatedMessage(clients::Skip),
+    /// What the members of a group do
+    ConsumerStatus(clients::ConsumerStatus),
+    /// Which queues each of these members would get
+    #[command(name = "allocateMQ")]
+    AllocateMq(clients::Allocate),
+    /// What comes into topics, and goes out to groups
+    StatsAll(clients::Stats),
     /// Gives a group what another one has committed on a topic
     CloneGroupOffset(clients::CloneOffset),
     /// The live producers of a broker
@@ -113,6 +126,23 @@ enum Command {
     QueryMsgByUniqueKey(messages::ByUniqueKey),
     /// One message by its place in a queue
     QueryMsgByOffset(messages::ByOffset),
+    /// Messages of a topic, queue by queue
+    PrintMsg(reading::Print),
+    /// Messages of a queue
+    PrintMsgByQueue(reading::PrintQueue),
+    /// Messages of a topic, without a group
+    ConsumeMessage(reading::Consume),
+    /// Entries of a ConsumeQueue
+    QueryCq(reading::QueueEntries),
+    /// Sends one message
+    SendMessage(sending::Send),
+    /// Sends to a broker, and shows how each went
+    SendMsgStatus(sending::SendStatusArgs),
+    /// Sends to each queue of a topic in turn, and shows how long that took
+    #[command(name = "checkMsgSendRT")]
+    CheckMsgSendRt(sending::CheckRt),
+    /// How replication stands
+    HaStatus(Target),
     /// The brokers, with their load
     ClusterList,
     /// The state of brokers
@@ -161,6 +191,7 @@ async fn tell(operator: &Operator, command: &Command) -> Told {
         Command::TopicClusterList(args) => topics::clusters(operator, args).await,
         Command::UpdateTopic(args) => topics::update(operator, args).await,
         Command::UpdateTopicPerm(args) => topics::update_perm(operator, args).await,
+        Command::UpdateOrderConf(args) => topics::order_conf(operator, args).await,
         Command::DeleteTopic(args) => topics::delete(operator, args).await,
         Command::UpdateSubGroup(args) => clients::update_group(operator, args).await,
         Command::DeleteSubGroup(args) => clients::delete_group(operator, args).await,
@@ -168,6 +199,10 @@ async fn tell(operator: &Operator, command: &Command) -> Told {
         Command::ConsumerConnection(args) => clients::consumers(operator, args).await,
         Command::ProducerConnection(args) => clients::producers(operator, args).await,
         Command::ResetOffsetByTime(args) => clients::reset(operator, args).await,
+        Command::SkipAccumulatedMessage(args) => clients::skip(operator, args).await,
+        Command::ConsumerStatus(args) => clients::consumer_status(operator, args).await,
+        Command::AllocateMq(args) => clients::allocate(operator, args).await,
+        Command::StatsAll(args) => clients::stats(operator, args).await,
         Command::CloneGroupOffset(args) => clients::clone_offset(operator, args).await,
         Command::Producer(args) => clients::producers_of_broker(operator, args).await,
         Command::BrokerConsumeStats(args) => clients::all_progress(operator, args).await,
@@ -176,6 +211,14 @@ async fn tell(operator: &Operator, command: &Command) -> Told {
         Command::QueryMsgByKey(args) => messages::by_key(operator, args).await,
         Command::QueryMsgByUniqueKey(args) => messages::by_unique_key(operator, args).await,
         Command::QueryMsgByOffset(args) => messages::by_offset(operator, args).await,
+        Command::PrintMsg(args) => reading::print(operator, args).await,
+        Command::PrintMsgByQueue(args) => reading::print_queue(operator, args).await,
+        Command::ConsumeMessage(args) => reading::consume(operator, args).await,
+        Command::QueryCq(args) => reading::queue_entries(operator, args).await,
+        Command::SendMessage(args) => sending::send(operator, args).await,
+        Command::SendMsgStatus(args) => sending::send_status(operator, args).await,
+        Command::CheckMsgSendRt(args) => sending::check_rt(operator, args).await,
+        Command::HaStatus(target) => servers::ha_status(operator, target).await,
         Command::ClusterList => servers::clusters(operator).await,
         Command::BrokerStatus(target) => servers::broker_status(operator, target).await,
         Command::GetBrokerConfig(target) => servers::broker_config(operator, target).await,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use hotfire_core::remoting::RemotingCommand;
-use hotfire_core::remoting::body::KvTable;
+use hotfire_core::remoting::body::{HaRuntimeInfo, KvTable};
 use hotfire_core::remoting::codes::request;
 use hotfire_core::remoting::headers::{
     AddWritePermHeader, AddWritePermResponse, DeleteKvConfigHeader, PutKvConfigHeader, WipeWritePermHeader,
@@ -12,6 +12,7 @@ use hotfire_core::remoting::headers::{
 
 use super::report::Report;
 use super::{Operator, Target, Told, failed};
+use crate::cli::moment;
 use crate::failure::Failure;
 
 #[derive(clap::Args)]
@@ -113,6 +114,61 @@ fn tell_settings(report: &mut Report, addr: &str, body: &[u8]) {
     for (key, value) in hotfire_core::config::properties(&String::from_utf8_lossy(body)) {
         report.row([addr.into(), key.into(), value.into()]);
     }
+}
+
+/// Of a slave its own view, of a master a row for each slave that has reported.
+pub async fn ha_status(operator: &Operator, target: &Target) -> Told {
+    let mut report = Report::rows(&[
+        "Addr",
+        "Role",
+        "Max Offset",
+        "In Sync",
+        "Peer",
+        "Peer Offset",
+        "Behind",
+        "Bytes In A Second",
+        "Last Heard",
+    ]);
+    for addr in target.addresses(operator).await? {
+        let asked = RemotingCommand::request(request::GET_BROKER_HA_STATUS);
+        let info = operator.read(&addr, asked, HaRuntimeInfo::parse).await.map_err(failed)?;
+        let none = || serde_json::Value::Null;
+        if !info.master {
+            let own = info.ha_client_runtime_info;
+            let heard = own.last_read_timestamp;
+            report.row([
+                addr.into(),
+                "slave".into(),
+                own.max_offset.into(),
+                own.activated.into(),
+                own.master_addr.into(),
+                none(),
+                none(),
+                own.transferred_byte_in_second.into(),
+                if heard > 0 { moment::text(heard).into() } else { none() },
+            ]);
+            continue;
+        }
+        let max = info.master_commit_log_max_offset;
+        if info.ha_connection_info.is_empty() {
+            let cells = [addr.clone().into(), "master".into(), max.into(), info.in_sync_slave_nums.into()];
+            report.row(cells.into_iter().chain(std::iter::repeat_with(none).take(5)));
+        }
+        for slave in info.ha_connection_info {
+            report.row([
+                addr.clone().into(),
+                "master".into(),
+                max.into(),
+                slave.in_sync.into(),
+                slave.addr.into(),
+                slave.slave_ack_offset.into(),
+                slave.diff.into(),
+                slave.transferred_byte_in_second.into(),
+                none(),
+            ]);
+        }
+    }
+    Ok(report)
 }
 
 pub async fn broker_config(operator: &Operator, target: &Target) -> Told {

@@ -7,8 +7,8 @@ use hotfire_core::remoting::RemotingCommand;
 use hotfire_core::remoting::body::{BrokerData, QueueData, TopicList, TopicRouteData, TopicStatsTable};
 use hotfire_core::remoting::codes::request;
 use hotfire_core::remoting::headers::{
-    CreateTopicHeader, DeleteTopicHeader, DeleteTopicInNameServerHeader, GetTopicStatsHeader,
-    GetTopicsByClusterHeader,
+    CreateTopicHeader, DeleteKvConfigHeader, DeleteTopicHeader, DeleteTopicInNameServerHeader,
+    GetKvConfigHeader, GetKvConfigResponse, GetTopicStatsHeader, GetTopicsByClusterHeader, PutKvConfigHeader,
 };
 
 use super::report::Report;
@@ -67,6 +67,52 @@ pub struct Delete {
     /// From all masters of this cluster, and from the name servers
     #[arg(short, long, value_name = "NAME")]
     cluster: String,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum OrderMethod {
+    Get,
+    Put,
+    Delete,
+}
+
+#[derive(clap::Args)]
+pub struct OrderConf {
+    #[arg(short, long)]
+    topic: String,
+    #[arg(short, long)]
+    method: OrderMethod,
+    /// Queues of each broker, `broker-a:4;broker-b:4`
+    #[arg(short = 'v', long, required_if_eq("method", "put"))]
+    order_conf: Option<String>,
+}
+
+/// How many queues of which brokers an ordered topic has: name servers give it with the topic's route.
+pub async fn order_conf(operator: &Operator, args: &OrderConf) -> Told {
+    let (namespace, key) = ("ORDER_TOPIC_CONFIG".to_owned(), args.topic.clone());
+    let asked = match (args.method, &args.order_conf) {
+        (OrderMethod::Get, _) => RemotingCommand::request(request::GET_KV_CONFIG)
+            .with_header(&GetKvConfigHeader { namespace, key }),
+        (OrderMethod::Put, Some(value)) => RemotingCommand::request(request::PUT_KV_CONFIG)
+            .with_header(&PutKvConfigHeader { namespace, key, value: value.clone() }),
+        (OrderMethod::Put, None) => return Err(Failure::Usage(anyhow!("expected -v"))),
+        (OrderMethod::Delete, _) => RemotingCommand::request(request::DELETE_KV_CONFIG)
+            .with_header(&DeleteKvConfigHeader { namespace, key }),
+    };
+    let answers = operator.every_name_server(asked).await.map_err(failed)?;
+    if args.method != OrderMethod::Get {
+        let mut report = Report::done();
+        for (addr, _) in answers {
+            report.tell(format!("order of {}: done at the name server {addr}", args.topic));
+        }
+        return Ok(report);
+    }
+    let mut report = Report::rows(&["Name Server", "Topic", "Order Conf"]);
+    for (addr, answer) in answers {
+        let told: GetKvConfigResponse = answer.header().map_err(|error| Failure::Run(error.into()))?;
+        report.row([addr.into(), args.topic.clone().into(), told.value.into()]);
+    }
+    Ok(report)
 }
 
 pub async fn list(operator: &Operator, args: &List) -> Told {
