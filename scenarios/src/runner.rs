@@ -321,8 +321,9 @@ impl Run {
         let names = names::brokers(settings).into_iter();
         let disks = names.map(|name| (name.clone(), self.cluster.witness.cached(&name).1)).collect();
         self.cluster.groups().into_iter().find_map(|group| {
+            let filters = consume::sql_of(settings, &group).is_some();
             let open = self.cluster.witness.history(|history| {
-                dead_letters::unfinished(history, settings.sync_flush, &group, terms, &disks)
+                dead_letters::unfinished(history, settings.sync_flush, (&group, filters), terms, &disks)
             });
             open.map(|id| format!("{group} has failed with message {} and was not given it again", id.0))
         })

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Broken, Verdict};
-use crate::history::History;
+use crate::history::{History, Outcome, Place};
 use crate::platter::BrokerDisk;
 use crate::platter::delayed::{DLQ_PREFIX, Part, RETRY_PREFIX, part};
 use crate::platter::properties::find;
@@ -36,12 +36,12 @@ fn dead<'a>(disk: &'a BrokerDisk, group: &str) -> impl Iterator<Item = (MessageI
 }
 
 /// The first message that `group` was given and has neither consumed nor given up; of one whose broker has lost what was not
-/// flushed, nothing is promised.
+/// flushed, nothing is promised, nor of one that stands where others stood before such a loss ([`may_be_passed`]).
 #[must_use]
 pub fn unfinished(
     history: &History,
     sync_flush: bool,
-    group: &str,
+    (group, filters): (&str, bool),
     terms: Terms<'_>,
     brokers: &BTreeMap<String, BrokerDisk>,
 ) -> Option<MessageId> {
@@ -58,9 +58,64 @@ pub fn unfinished(
         let mut power = history.power_losses.iter().map(|loss| loss.at_ms);
         !sync_flush && (power.any(|at_ms| at_ms >= started_ms) || died_ms.any(|at_ms| at_ms >= started_ms))
     };
-    let open =
-        |(id, times): &(&MessageId, &i32)| **times < (terms.fails)(**id) && !dead.contains(id) && !lost(id);
+    let open = |(id, times): &(&MessageId, &i32)| {
+        **times < (terms.fails)(**id)
+            && !dead.contains(id)
+            && !lost(id)
+            && (sync_flush || !may_be_passed(history, (group, filters), **id, brokers))
+    };
     furthest.iter().find(open).map(|(id, _)| *id)
+}
+
+/// Whether a member of `group` may go on behind a message without having looked at it: wherever the message stands now, a loss
+/// of power has taken others that stood there or further on in the queue, and the group had been given them, or told that its
+/// filter leaves them out. Who has them goes on behind them, unless the queue still ends below when it asks again.
+fn may_be_passed(
+    history: &History,
+    (group, filters): (&str, bool),
+    id: MessageId,
+    brokers: &BTreeMap<String, BrokerDisk>,
+) -> bool {
+    let retry = format!("{RETRY_PREFIX}{group}");
+    let is_for_group = |record: &Record| {
+        let goes_to = find(&record.properties, "REAL_TOPIC").unwrap_or(&record.topic);
+        goes_to == retry || ![RETRY_PREFIX, DLQ_PREFIX].iter().any(|prefix| goes_to.starts_with(prefix))
+    };
+    let is_it = |record: &Record, id| identify(&record.body) == Identity::Whole(id);
+    let mut found = Vec::new();
+    for (broker, disk) in brokers {
+        let records = disk.log.records.iter().filter(|record| is_it(record, id) && is_for_group(record));
+        found.extend(records.map(|record| (broker, disk, record)));
+    }
+    let tries = found.iter().map(|(_, _, record)| record.reconsume_times).max();
+    found.retain(|(_, _, record)| Some(record.reconsume_times) == tries);
+    let is_gone = |disk: &BrokerDisk, place: &Place, id| {
+        let stands = |record: &Record| {
+            let at = (&record.topic, record.queue, record.queue_offset);
+            at == (&place.topic, place.queue, place.queue_offset) && is_it(record, id)
+        };
+        !disk.log.records.iter().any(stands)
+    };
+    let deliveries = || {
+        let given = history.deliveries.iter().filter(|given| given.group == group || filters);
+        given.map(|given| (given.message, &given.place))
+    };
+    let sends = || {
+        let acked = history.sends.iter().filter(|_| filters);
+        acked.filter_map(|(id, sent)| match &sent.outcome {
+            Outcome::Acked { place, .. } => Some((*id, place)),
+            _ => None,
+        })
+    };
+    let is_passed = |(broker, disk, record): &(&String, &BrokerDisk, &Record)| {
+        let is_behind = |place: &Place| {
+            (&place.broker, &place.topic, place.queue) == (*broker, &record.topic, record.queue)
+                && place.queue_offset >= record.queue_offset
+        };
+        let mut behind = deliveries().chain(sends()).filter(|(_, place)| is_behind(place));
+        history.lost_power_since(broker, 0) && behind.any(|(id, place)| is_gone(disk, place, id))
+    };
+    !found.is_empty() && found.iter().all(is_passed)
 }
 
 /// # Errors
@@ -158,7 +213,7 @@ mod tests {
         ack(&mut history, ID.0, 10, place(0));
         deliver(&mut history, ID.0, 20, place(0));
         let open = |history: &History, sync, fails: i32, brokers: &BTreeMap<String, BrokerDisk>| {
-            unfinished(history, sync, "group-0", terms(&|_| fails), brokers)
+            unfinished(history, sync, ("group-0", false), terms(&|_| fails), brokers)
         };
         assert_eq!(open(&history, true, 0, &none), None);
         assert_eq!(open(&history, true, 1, &none), Some(ID));
@@ -170,6 +225,47 @@ mod tests {
             Delivery { at_ms: 40, group: "group-0".into(), message: ID, place: place(1), reconsume_times: 1 };
         history.delivered(again);
         assert_eq!(open(&history, true, 1, &none), None);
+    }
+
+    /// Seed 200654 of `replication`: a member had been given up to 78 of a queue, a loss of power cut it to 67, and it had grown
+    /// to 85 when that member asked for 78; what another one had been given of it meanwhile, and could not hand back, nobody
+    /// was given again.
+    #[test]
+    fn a_message_where_lost_ones_stood_may_be_passed_and_no_other() {
+        let (lost, kept) = (2_000_000, 2_000_001);
+        let brokers = [("broker-a".to_owned(), disk(&[(kept, 0), (ID.0, 1), (kept, 2)]))].into();
+        let open = |history: &History, sync, filters| {
+            let mut history = history.clone();
+            ack(&mut history, ID.0, 30, place(1));
+            deliver(&mut history, ID.0, 40, place(1));
+            let group = ("group-0", filters);
+            unfinished(&history, sync, group, terms(&|id| i32::from(id == ID)), &brokers)
+        };
+        let loss = PowerLoss { node: "broker-a".into(), at_ms: 15 };
+        let lossy = History { power_losses: vec![loss], ..History::default() };
+        let given = |history: &History, id, offset| {
+            let mut history = history.clone();
+            deliver(&mut history, id, 10, place(offset));
+            history
+        };
+        for offset in [1, 3] {
+            assert_eq!(open(&given(&lossy, lost, offset), false, false), None);
+            assert_eq!(open(&given(&lossy, lost, offset), true, false), Some(ID), "nothing is lost");
+            assert_eq!(
+                open(&given(&History::default(), lost, offset), false, false),
+                Some(ID),
+                "no power was"
+            );
+        }
+        assert_eq!(open(&given(&lossy, lost, 0), false, false), Some(ID), "it stood before it");
+        assert_eq!(open(&given(&lossy, kept, 2), false, false), Some(ID), "it is still there");
+        assert_eq!(open(&lossy, false, false), Some(ID));
+        // How far a filter may have gone is what anybody was told of.
+        let mut acked = lossy.clone();
+        ack(&mut acked, lost, 10, place(3));
+        assert_eq!(open(&acked, false, false), Some(ID));
+        assert_eq!(open(&acked, false, true), None);
+        assert_eq!(open(&lossy, false, true), Some(ID));
     }
 
     #[test]
