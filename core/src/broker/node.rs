@@ -427,7 +427,7 @@ fn handler<R: Runtime>(
 ) -> BrokerHandler<R> {
     let Tables { topics, groups, offsets, counts, .. } = tables;
     let is_slave = config.identity.role == Role::Slave;
-    let wait = SlaveWait::new(config, other.slaves.as_ref());
+    let wait = SlaveWait::new(rt, config, other.slaves.as_ref());
     let permission: Live<Permission> = Live::new(config.identity.permission);
     let transactions = Live::new(config.transactions.clone());
     let trace_on = Live::new(config.topics.trace_on);

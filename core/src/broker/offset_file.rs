@@ -40,7 +40,9 @@ impl<R: Runtime> OffsetFile<R> {
             let file = ConsumerOffsetWrapper::parse(&bytes)
                 .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
             if !rt.mutant(Mutant::OffsetsNotLoaded) {
-                offsets.load(file.offset_table, max_offset);
+                let uncut = rt.mutant(Mutant::OffsetsUncutAtLoad);
+                let limit = |topic: &str, queue| if uncut { i64::MAX } else { max_offset(topic, queue) };
+                offsets.load(file.offset_table, limit);
             }
         }
         let file = OffsetFile {

@@ -255,9 +255,25 @@ pub(crate) struct SlaveWait {
 }
 
 impl SlaveWait {
-    pub fn new(config: &BrokerConfig, server: Option<&Arc<Replication>>) -> Option<SlaveWait> {
+    pub fn new<R: Runtime>(
+        rt: &R,
+        config: &BrokerConfig,
+        server: Option<&Arc<Replication>>,
+    ) -> Option<SlaveWait> {
         let replication = server.filter(|_| config.identity.role == Role::SyncMaster)?.clone();
-        Some(SlaveWait { replication, rule: rule(config), timeout_ms: config.ha.slave_timeout_ms })
+        let rule = match rule(config) {
+            Rule::InSync(in_sync) if rt.mutant(Mutant::AllInSyncIgnored) => {
+                Rule::InSync(InSync { all: false, ..in_sync })
+            }
+            Rule::InSync(in_sync) if rt.mutant(Mutant::FarSlaveCounts) => {
+                Rule::InSync(InSync { gap_max: u64::MAX, ..in_sync })
+            }
+            Rule::OneSlave { .. } if rt.mutant(Mutant::FarSlaveCounts) => {
+                Rule::OneSlave { fall_behind_max: u64::MAX }
+            }
+            rule => rule,
+        };
+        Some(SlaveWait { replication, rule, timeout_ms: config.ha.slave_timeout_ms })
     }
 
     /// What a send will wait for that is to be stored in a log which ends at `end`.

@@ -248,12 +248,14 @@ impl<R: Runtime> HaServer<R> {
 pub async fn begin_life<R: Runtime>(rt: &R, file: &str, end: u64) -> io::Result<Lives> {
     let good = |bytes: &[u8]| Lives::parse(bytes).is_some();
     let mut lives = match ConfigFile::load_checked(rt, file, good).await? {
-        Some((bytes, _)) => Lives::parse(&bytes).ok_or(io::ErrorKind::InvalidData)?,
-        None => Lives::default(),
+        Some((bytes, _)) if !rt.mutant(Mutant::LivesForgotten) => {
+            Lives::parse(&bytes).ok_or(io::ErrorKind::InvalidData)?
+        }
+        Some(_) | None => Lives::default(),
     };
     let before = lives.clone();
     lives.begin(end);
-    if lives != before {
+    if lives != before && !rt.mutant(Mutant::LivesUnkept) {
         ConfigFile::save(rt, file, &lives.to_json()).await?;
     }
     Ok(lives)

@@ -40,6 +40,8 @@ mutants! {
     RetryFailedFlush = "S-06",
     /// After a slow flush the flushed position is read anew, so that it covers what was appended meanwhile.
     FlushWatermarkRace = "store: flush",
+    /// With ASYNC_FLUSH a few dirty pages wait for more of them, however long.
+    ThoroughFlushForgotten = "S-20",
     /// Recovery takes records by length and magic only.
     RecoverWithoutCrc = "S-01",
     /// A log that ends below what was durable is taken as it is.
@@ -50,6 +52,12 @@ mutants! {
     RecoverByRewrite = "store: recovery",
     /// Queue entries behind the recovered end of the log are kept.
     RecoverKeepsQueueTail = "S-01",
+    /// What stands behind a hole behind the last queue entry stays there.
+    QueueResidueStays = "store: recovery",
+    /// The names of queue files that recovery has removed or made are not durable when the store opens.
+    QueueFilesUnsynced = "S-44",
+    /// A queue entry that the disk has not kept is served as it is.
+    EntryUnhealed = "store: queue rot",
     /// A cut moves positions only; the cut bytes stay on disk.
     TruncateInMemory = "S-04",
     /// Dispatch goes up to the written position in SYNC_FLUSH mode.
@@ -90,6 +98,8 @@ mutants! {
     IndexRefiles = "S-12",
     /// Index entries of records that the log has lost are kept.
     IndexKeepsTail = "S-05",
+    /// Index files are taken as they are.
+    IndexDamageBelieved = "store: index",
     /// The index takes what dispatch has handed over wherever that begins, and leaves out what lies before.
     IndexSkipsUnhanded = "S-24",
     /// The checkpoint claims the index without a flush of it.
@@ -122,10 +132,16 @@ mutants! {
     SlaveAheadGoesOn = "H-02",
     /// A slave that is ahead of a restarted master follows once that has grown past it.
     GrownPastIsBehind = "H-02",
+    /// What an earlier life of the master has learned of its slaves is not read.
+    LivesForgotten = "H-02",
+    /// Where a life begins is not kept before a slave is fed.
+    LivesUnkept = "H-02",
     /// A slave that refuses its master's log copies its tables all the same, as Java does.
     TablesOfAnyMaster = "H-06",
     /// A slave copies everything of its master but what groups have committed.
     SlaveOffsetsUncopied = "ha: tables",
+    /// The store times of copied records are not looked at.
+    CopyTimeForgotten = "ha: slave",
     /// A SYNC_FLUSH master pushes what it has not flushed.
     PushUnflushed = "H-02",
     /// A SYNC_FLUSH slave reports what it has not flushed.
@@ -136,6 +152,10 @@ mutants! {
     PartKeptOverReconnect = "H-09",
     /// A wait for a slave ends when a part of its time is over.
     SlaveWaitEndsEarly = "H-04",
+    /// `allAckInSyncStateSet` is not looked at.
+    AllInSyncIgnored = "ha: acks",
+    /// A slave counts however many bytes it is behind.
+    FarSlaveCounts = "ha: acks",
     /// Slaves are counted by connection, so that one and what its last life has left behind are two.
     SlaveCountsTwice = "ha: acks",
     /// The end of a connection does not take its slave from those that are counted.
@@ -180,6 +200,8 @@ mutants! {
     ConfigFolderNotSynced = "S-44",
     /// A broker begins without the offsets that its file holds.
     OffsetsNotLoaded = "broker: offsets",
+    /// Committed offsets beyond the end of their queues are loaded as they are.
+    OffsetsUncutAtLoad = "broker: offsets",
     /// A commit beyond the end of its queue is kept as it comes.
     CommitUncut = "broker: offsets",
     /// A group that an operator has moved is not told, and goes on where it was.
@@ -210,6 +232,8 @@ mutants! {
     OneMoreThanAsked = "broker: pull",
     /// Configuration files are overwritten in place, and flushed afterwards.
     ConfigInPlace = "S-22",
+    /// Where a configuration file is damaged its backup is not looked at.
+    BackupUntaken = "S-22",
     /// A look-up by key does not look at the time that was asked for.
     QueryOfAnyTime = "store: index",
     /// A search by time takes the message behind those of that time for the first of them.

@@ -45,6 +45,7 @@ impl ConfigFile {
                     make_durable(rt, &path, bytes.len() as u64).await?;
                     return Ok(Some((bytes, version)));
                 }
+                Some(_) if rt.mutant(Mutant::BackupUntaken) => return Ok(None),
                 Some(_) => {
                     rt.mark(Mark::ConfigDamaged);
                     tracing::warn!(%path, "the file cannot be decoded");

@@ -69,7 +69,10 @@ impl<R: Runtime> Flush<R> {
                 _ = paces.wait_for(|now| *now != pace) => continue,
                 () = rt.sleep(Duration::from_millis(pace.flush_interval_ms)) => {}
             }
-            let least_pages = least_pages(begun, &mut thorough, pace);
+            let least_pages = match rt.mutant(Mutant::ThoroughFlushForgotten) {
+                true => pace.flush_least_pages,
+                false => least_pages(begun, &mut thorough, pace),
+            };
             let (end, durable) = (self.log.written().get(), self.log.durable().get());
             let pages = end / PAGE_BYTES - durable / PAGE_BYTES;
             if end > durable && pages >= least_pages && !self.flush_all().await {

@@ -16,7 +16,7 @@ use super::MessageStore;
 use super::consume_queue::ConsumeQueue;
 use super::queue_entry::{Entry, SCHEDULE_TOPIC, Unit, light_queues};
 use crate::message::codec::{self, BLANK_BYTES, Check, Head, Record};
-use crate::runtime::{Mark, Runtime};
+use crate::runtime::{Mark, Mutant, Runtime};
 
 /// Between two rests of a search.
 const SEARCH_BYTES: u64 = 1 << 20;
@@ -62,7 +62,7 @@ impl<R: Runtime> MessageStore<R> {
             let n = first + index as i64;
             let next = units.get(index + 1).copied();
             let fit = match unit.entry() {
-                Some(entry) if !checked(&entry) => Fit::Unknown,
+                Some(entry) if !checked(&entry) || self.rt.mutant(Mutant::EntryUnhealed) => Fit::Unknown,
                 _ => self.fit(queue, n, *unit),
             };
             let entry = match (fit, unit.entry()) {

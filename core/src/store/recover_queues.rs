@@ -288,6 +288,9 @@ impl RecoveringQueues {
                 queue.raise_min(min);
             }
         }
+        if rt.mutant(Mutant::QueueFilesUnsynced) {
+            return Ok(());
+        }
         for folder in folders {
             rt.sync_dir(&folder).await.map_err(RecoverError::repair(&folder))?;
         }
@@ -607,7 +610,8 @@ impl<R: Runtime> Repair<'_, R> {
         let known = self.queues.add(topic, queue_id, extent);
         let new = queue.found.get(same..).unwrap_or(&[]);
         let write_at = first + (same / ENTRY_BYTES) as i64;
-        let cut = queue.tail.len() > same || queue.residue;
+        let residue = queue.residue && !rt.mutant(Mutant::QueueResidueStays);
+        let cut = queue.tail.len() > same || residue;
         if cut && !(rt.mutant(Mutant::TruncateInMemory)) {
             self.zero_behind(&known, write_at).await?;
         }
@@ -643,7 +647,7 @@ impl<R: Runtime> Repair<'_, R> {
             queue.files.pop();
             removed = true;
         }
-        if removed {
+        if removed && !self.rt.mutant(Mutant::QueueFilesUnsynced) {
             self.rt.sync_dir(self.dir).await?;
         }
         Ok(removed)

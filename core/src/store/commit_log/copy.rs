@@ -6,7 +6,7 @@
 
 use super::{CommitLog, POOL_BYTES_MAX};
 use crate::message::codec::BLANK_BYTES;
-use crate::runtime::{Runtime, SegmentWriter};
+use crate::runtime::{Mutant, Runtime, SegmentWriter};
 use crate::store::error::{PutError, WhyNot};
 
 /// What a slave has received, checked and whole.
@@ -108,7 +108,9 @@ impl<R: Runtime> CommitLog<R> {
                     return Err(CopyError::AcrossFiles { at, bytes: bytes.len() });
                 }
                 writer.append(bytes.len(), |into| into.copy_from_slice(bytes)).expect("the room was checked");
-                tail.last_timestamp = tail.last_timestamp.max(timestamp);
+                if !self.rt.mutant(Mutant::CopyTimeForgotten) {
+                    tail.last_timestamp = tail.last_timestamp.max(timestamp);
+                }
             }
             Piece::FileEnd { blank } => {
                 if room < BLANK_BYTES {
