@@ -345,6 +345,9 @@ pub fn broker_config(settings: &Settings, name: &str) -> BrokerConfig {
         config.ha.heartbeat_ms = replication.heartbeat_ms;
         config.ha.housekeeping_ms = replication.housekeeping_ms;
         config.ha.slave_timeout_ms = replication.slave_timeout_ms;
+        if let Some(bytes) = replication.behind_max {
+            (config.ha.fall_behind_max, config.ha.in_sync_gap_max) = (bytes, bytes);
+        }
         if let Some(in_sync) = &replication.in_sync {
             config.ha.in_sync_replicas = in_sync.replicas;
             config.ha.in_sync_min = in_sync.min;

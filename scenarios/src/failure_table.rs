@@ -226,6 +226,7 @@ fn plan(row: &Row, master: usize) -> Plan {
         heartbeat_ms: 500,
         housekeeping_ms: 2_000,
         slave_timeout_ms: 500,
+        behind_max: None,
     });
     let workload = &mut plan.workload;
     (workload.messages, workload.in_flight, workload.gap_ms) = (240, 4, 600);

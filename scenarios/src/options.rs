@@ -218,6 +218,9 @@ fn replication(profile: &Profile, sync_flush: bool, knob: &impl Fn(&str) -> Key)
         heartbeat_ms,
         housekeeping_ms: 4 * heartbeat_ms,
         slave_timeout_ms: knob("slave_timeout_ms").pick(timeouts_ms),
+        // More than a few sends at once make of it on a cluster that is well.
+        behind_max: (sync_master && knob("ha_behind").percent(40))
+            .then(|| knob("ha_behind_max").pick(&[16, 32, 64]) * 1_024),
     }
 }
 

@@ -153,6 +153,9 @@ pub struct Replication {
     pub heartbeat_ms: u64,
     pub housekeeping_ms: u64,
     pub slave_timeout_ms: u64,
+    /// Bytes that a slave may be behind that is waited for, or counts as in sync; none: Java's, which no run comes to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub behind_max: Option<u64>,
 }
 
 /// Java's `inSyncReplicas`, `minInSyncReplicas` and `allAckInSyncStateSet`.

@@ -260,7 +260,8 @@ async fn send(cluster: &Cluster, producers: &Producers, operation: Operation) {
     for (nth, draft) in operation.drafts.iter().enumerate() {
         match &outcome {
             Some(SendOutcome::Sent(result)) if result.status == SendStatus::FlushSlaveTimeout => {
-                witness.slave_timed_out(draft);
+                let id = result.offset_msg_id.split(',').nth(nth).unwrap_or_default();
+                witness.slave_timed_out(draft, &result.broker_name, physical_offset(id));
             }
             Some(SendOutcome::Sent(result)) if result.status == SendStatus::SlaveNotAvailable => {
                 witness.slave_not_available(draft);

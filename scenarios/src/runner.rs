@@ -31,16 +31,16 @@ use crate::look_ups;
 use crate::oracle::dead_letters::Terms;
 use crate::oracle::{
     Broken, Final, Verdict, bounds, consumer_offset, dead_letters, delay, group_offsets, index_matches_log,
-    judge, progress, queue_matches_log, queue_order, replica, search, sql_filter, tables,
+    judge, position_order, progress, queue_matches_log, queue_order, replica, search, sql_filter, tables,
 };
-use crate::plan::{Plan, Pool, Settings, names};
+use crate::plan::{Plan, Pool, names};
 use crate::platter::BrokerDisk;
 use crate::report::{Failure, Outcome, VerdictKind};
 use crate::restarted;
 use crate::routes::RouteWatch;
 use crate::scenario::{self, operators, promote_by_hand};
 use crate::shares::shares;
-use crate::witness::CONFIG;
+use crate::witness::{CONFIG, flushed_within_ms};
 use crate::workload;
 
 /// The healed cluster has so long to finish its work: a dead consumer's queues are given away after 120 s at most.
@@ -55,6 +55,8 @@ const RECONNECT_MS: u64 = 6_000;
 const PROOF_MS: u64 = 60_000;
 /// What is dispatched is in the index within this, on a disk that is well.
 const INDEXED_MS: u64 = 3_000;
+/// How much further slaves are away while the last messages are sent, where each that is in sync is waited for.
+const FAR_AWAY_NS: u64 = 40_000_000;
 /// Between two looks at a cluster that rests.
 const REST_LOOK_MS: u64 = 2_000;
 /// A broker recovers, or stops in order, within this.
@@ -181,6 +183,7 @@ async fn drive(world: World, plan: Plan) -> Ended {
         "broker.half_discarded" => witness.half_discarded(event.node, event.a),
         "broker.handed_back" => witness.handed_back(event.node, event.a..event.b),
         "ha.accepted" => witness.slave_accepted(event.node, event.a, event.b),
+        "ha.reported" => witness.slave_reported(event.node, event.a, event.b),
         "ha.ahead" => witness.refused_as_ahead(event.node, event.a, event.b),
         "ha.diverged" => witness.found_diverged(event.node, event.a),
         "ha.connected" => witness.slave_follows(event.node),
@@ -217,6 +220,7 @@ impl Run {
             return Ok(());
         }
         self.striker.heal();
+        self.cluster.witness.is_healed();
         let healed_ms = self.cluster.world.now_ms();
         let mut routes = RouteWatch::start(&self.cluster);
         self.healed(&mut routes).await?;
@@ -246,6 +250,7 @@ impl Run {
     /// Whether the witness has seen a broken promise.
     fn check(&self) -> Phase {
         self.cluster.witness.judge_ends();
+        self.cluster.witness.note(self.cluster.witness.judge_unflushed());
         match self.cluster.witness.first_broken() {
             Some((at_ms, broken)) => Err(self.at(at_ms, broken)),
             None => Ok(()),
@@ -399,6 +404,7 @@ impl Run {
         self.cluster.witness.is_well();
         self.cluster.progress(|progress| progress.proofs = 1);
         let expected = self.cluster.plan.workload.proof_messages * self.cluster.plan.settings.producers;
+        self.slaves_far_away(FAR_AWAY_NS);
         loop {
             self.cluster.world.sleep(Duration::from_millis(LOOK_MS)).await;
             self.check()?;
@@ -417,6 +423,7 @@ impl Run {
                 return Err(self.broken(missing));
             }
         }
+        self.slaves_far_away(0);
         let lacks_slaves = self.cluster.witness.lacks_slaves();
         let healthy = |history: &History| progress::healthy(history, begun_ms, lacks_slaves);
         let verdict = self.cluster.witness.history(healthy);
@@ -434,6 +441,23 @@ impl Run {
         let verdict = verdict.and_then(|()| given());
         let verdict = verdict.and_then(|()| self.cluster.witness.judge_confirming(begun_ms));
         verdict.map(|()| begun_ms).map_err(|broken| self.broken(broken))
+    }
+
+    /// Slaves that a send is to wait for are so much further away than clients: an answer that does not wait comes first.
+    fn slaves_far_away(&self, further_ns: u64) {
+        let settings = &self.cluster.plan.settings;
+        let in_sync = settings.replication.as_ref().and_then(|replication| replication.in_sync);
+        if !in_sync.is_some_and(|in_sync| in_sync.all) {
+            return;
+        }
+        let usual_ns = settings.network_latency_us * 1_000;
+        for slave in names::slaves(settings) {
+            let (node, master) = (self.cluster.node(&slave), self.cluster.node(&names::master_of(&slave)));
+            for (from, to) in [(node, master), (master, node)] {
+                let network = self.cluster.world.network();
+                network.change(from, to, |link| link.latency_ns = usual_ns + further_ns);
+            }
+        }
     }
 
     /// What brokers have not settled of the transactions that were begun on the healed cluster.
@@ -778,6 +802,7 @@ impl Run {
             let deaths = deaths.unwrap_or(0);
             self.cluster.witness.lost(&name, &disk);
             consumer_offset::at_end(&name, &image, CONFIG, &disk)
+                .and_then(|()| position_order::stopped(&name, &disk))
                 .and_then(|()| self.cluster.witness.judge_transactions(&name, &disk))
                 .and_then(|()| delay::offsets(&name, &image, CONFIG, &disk, deaths))
                 .and_then(|()| self.judge_dead_letters(&name, &disk))
@@ -788,7 +813,7 @@ impl Run {
         self.cluster.witness.judge_replicas(true).map_err(|broken| self.broken(broken))?;
         self.cluster.witness.judge_asked(&disks).map_err(|broken| self.broken(broken))?;
         let verdict = self.cluster.witness.history(|history| {
-            let flushed_within_ms = flushed_within_ms(settings);
+            let flushed_within_ms = flushed_within_ms(settings, settings.sync_flush);
             judge(Final {
                 history,
                 sync_flush: settings.sync_flush,
@@ -799,17 +824,6 @@ impl Run {
         });
         verdict.map_err(|broken| self.broken(broken))
     }
-}
-
-/// Bytes that nobody waits for are flushed at once by group commit, and else at the thorough interval at the latest, which
-/// is looked at once per interval; with room for the flush itself and for those before it.
-fn flushed_within_ms(settings: &Settings) -> u64 {
-    let interval_ms = if settings.sync_flush {
-        0
-    } else {
-        settings.flush_thorough_interval_ms + 3 * settings.flush_interval_ms
-    };
-    interval_ms + 3_000
 }
 
 #[cfg(test)]

@@ -4,9 +4,12 @@
 //! thread; the lock is held for a moment at a time.
 
 mod deletion;
+mod in_time;
 mod passing;
 mod slave;
 mod turns;
+
+pub use in_time::flushed_within_ms;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Range;
@@ -86,10 +89,17 @@ struct Inner {
     /// Of masters: who is at the other end.
     connections: BTreeMap<(NodeId, u64), String>,
     turns: turns::Watched,
+    unflushed: BTreeMap<NodeId, in_time::Unflushed>,
+    /// Connections of which a report has counted.
+    reported: BTreeSet<(NodeId, u64)>,
+    /// The highest end that slaves have reported to each broker, in any of its lives.
+    reported_max: BTreeMap<String, u64>,
     /// The cluster is well and idle.
     resting: bool,
     /// An operator has asked for the deletion of what is old, whatever the hour.
     asked_to_delete: bool,
+    /// Nothing is wrong with the world, since then.
+    healed_ms: Option<u64>,
     /// The cluster is well, since then.
     well_from_ms: Option<u64>,
     first: Option<(u64, Broken)>,
@@ -113,8 +123,12 @@ impl Witness {
             slaves: BTreeMap::new(),
             connections: BTreeMap::new(),
             turns: turns::Watched::default(),
+            unflushed: BTreeMap::new(),
+            reported: BTreeSet::new(),
+            reported_max: BTreeMap::new(),
             resting: false,
             asked_to_delete: false,
+            healed_ms: None,
             well_from_ms: None,
             first: None,
         };
@@ -309,6 +323,7 @@ impl Witness {
 
     /// A broker has taken an append that begins at `at` of its log.
     pub fn appended(&self, node: NodeId, at: u64) {
+        self.waits_for_flush(node, at);
         let Some(broker) = &self.nodes.name_of(node) else { return };
         let marker = self.world.platter_read(node, &format!("{STORE}/abort"), 0..1);
         self.note(abort_marker::at_append(broker, at, marker.as_deref()));
@@ -345,6 +360,7 @@ impl Witness {
 
     /// A broker counts the bytes from `start` to `end` of its log as flushed.
     pub fn flushed(&self, node: NodeId, start: u64, end: u64) {
+        self.needs_no_flush(node, end);
         let Some(broker) = &self.nodes.name_of(node) else { return };
         let file_bytes = self.settings.commit_log_file_bytes;
         let mut at = start;
@@ -714,6 +730,7 @@ impl Witness {
         if to_be_made || image.files.contains_key(&format!("{STORE}/abort")) {
             return Ok(());
         }
+        position_order::stopped(broker, &disk)?;
         queue_matches_log::judge(broker, &disk)
     }
 

@@ -34,6 +34,38 @@ pub fn flushed(broker: &str, at: u64, cached: &[u8], durable: Option<&[u8]>) -> 
     ))
 }
 
+/// What begins at `at` was appended so long ago and is not counted as flushed yet, by a process that runs, on a disk that is
+/// well.
+///
+/// # Errors
+/// When that is too long: a loss of power would take more than the flush mode says.
+pub fn in_time(broker: &str, at: u64, waits_ms: u64, within_ms: u64) -> Verdict {
+    if waits_ms <= within_ms {
+        return Ok(());
+    }
+    let detail = format!(
+        "{broker} has not flushed its log from {at} on for {waits_ms} ms, longer than {within_ms} ms"
+    );
+    Err(Broken::new("I9", detail))
+}
+
+/// The broker has stopped in order: what its checkpoint says of its log's newest store time.
+///
+/// # Errors
+/// When it has a newer record below what is durable: the next life could give store times that run backwards.
+pub fn stopped(broker: &str, disk: &BrokerDisk) -> Verdict {
+    let Some(Checkpoint { physic_ms, own: Some(own), .. }) = disk.checkpoint else { return Ok(()) };
+    match disk.log.records.iter().find(|record| record.at < own.durable && record.store_ms > physic_ms) {
+        None => Ok(()),
+        Some(Record { at, store_ms, .. }) => Err(Broken::new(
+            "I10",
+            format!(
+                "{broker} has stopped with a checkpoint of {physic_ms} ms, and its log has at {at} a record of {store_ms} ms"
+            ),
+        )),
+    }
+}
+
 /// The store says that the bytes of one file from log offset `at` on are in it, `len` of them; `cached` is what the kernel
 /// shows from there to the file's end.
 ///
@@ -189,6 +221,24 @@ mod tests {
         assert!(judged((later, now, record.at), (true, false)));
         assert!(!judged((later, later, record.at), (true, false)));
         assert!(!judged((now, now, end), (true, false)));
+    }
+
+    #[test]
+    fn bytes_that_wait_too_long_for_a_flush_are_rejected() {
+        assert_eq!(in_time("broker-a", 100, 4_000, 4_000), Ok(()));
+        assert!(in_time("broker-a", 100, 4_001, 4_000).is_err());
+    }
+
+    #[test]
+    fn a_stop_whose_checkpoint_is_older_than_its_newest_record_is_rejected() {
+        let disk = |physic_ms, durable| {
+            let own = Some(Own { scan_from: 0, durable });
+            let checkpoint = Checkpoint { physic_ms, own, ..Checkpoint::default() };
+            BrokerDisk { checkpoint: Some(checkpoint), ..disk(&[(1_000_000, 0), (1_000_001, 1)]) }
+        };
+        assert_eq!(stopped("broker-a", &disk(1_001, 10_000)), Ok(()));
+        assert!(stopped("broker-a", &disk(1_000, 10_000)).is_err());
+        assert_eq!(stopped("broker-a", &disk(1_000, 1)), Ok(()), "what was not durable is not spoken of");
     }
 
     fn at(physic_ms: i64, logic_ms: i64) -> BrokerDisk {

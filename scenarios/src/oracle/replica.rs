@@ -230,12 +230,83 @@ pub fn same(slave: &str, own: (&Image, &Log), master: (&Image, &Log), folder: &s
     Ok(())
 }
 
+/// A master counts what its slave says that it has. Both logs end there, or before.
+///
+/// # Errors
+/// I6: the first byte that differs, or what the master lacks.
+pub fn followed(slave: &str, own: (&Image, &Log), master: (&Image, &Log), folder: &str) -> Verdict {
+    if own.1.end > master.1.end {
+        let (own, master) = (own.1.end, master.1.end);
+        let detail = format!("{slave} is fed from {own} on by a master whose log ends at {master}");
+        return Err(Broken::new("I6", detail));
+    }
+    same(slave, own, master, folder).map_err(|broken| {
+        let detail = format!("{}, and it is fed", broken.detail);
+        Broken { detail, ..broken }
+    })
+}
+
+/// A slave that flushes before it reports has said that it has its master's log up to `end`.
+///
+/// # Errors
+/// I11: its disk's surface has less.
+pub fn reported(slave: &str, end: u64, durable: u64) -> Verdict {
+    if durable >= end {
+        return Ok(());
+    }
+    let detail = format!("{slave} says that it has {end}, and its disk has {durable}");
+    Err(Broken::new("I11", detail))
+}
+
+/// A send was answered FLUSH_SLAVE_TIMEOUT whose record ends behind `end`; slaves had never said that they have more than
+/// `reported`. Java 4.x's setting says how far behind one may be that is waited for.
+///
+/// # Errors
+/// I20: it was waited for one that was too far behind.
+pub fn too_far(id: MessageId, end: u64, reported: u64, behind_max: Option<u64>) -> Verdict {
+    match behind_max {
+        Some(max) if end.saturating_sub(reported) > max => {
+            let detail = format!(
+                "message {} at {end} has waited for a slave that had {reported}, more than {max} bytes behind",
+                id.0
+            );
+            Err(Broken::new("I20", detail))
+        }
+        _ => Ok(()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::history::tests::{ack, place, sent};
     use crate::platter::commit_log::scan;
     use crate::platter::commit_log::tests::{FOLDER, image};
+
+    #[test]
+    fn a_slave_that_is_fed_with_another_history_is_rejected() {
+        let log = |messages| (image(messages), scan(&image(messages), FOLDER));
+        let (one, other) = (log(&[(1_000_000, 0), (1_000_001, 1)]), log(&[(1_000_000, 0), (1_000_002, 1)]));
+        let fed = |own: &(Image, Log), master: &(Image, Log)| {
+            followed("slave-a", (&own.0, &own.1), (&master.0, &master.1), FOLDER).is_ok()
+        };
+        assert!(fed(&one, &one) && !fed(&one, &other));
+        let short = log(&[(1_000_000, 0)]);
+        assert!(fed(&short, &one) && !fed(&one, &short));
+    }
+
+    #[test]
+    fn a_report_of_what_is_not_flushed_is_rejected() {
+        assert_eq!(reported("slave-a", 100, 100), Ok(()));
+        assert!(reported("slave-a", 101, 100).is_err());
+    }
+
+    #[test]
+    fn a_wait_for_a_slave_that_is_too_far_behind_is_rejected() {
+        assert_eq!(too_far(MessageId(1), 200, 100, Some(100)), Ok(()));
+        assert!(too_far(MessageId(1), 201, 100, Some(100)).is_err());
+        assert_eq!(too_far(MessageId(1), 201, 100, None), Ok(()));
+    }
 
     #[test]
     fn a_confirmed_record_must_be_on_the_slave() {

@@ -10,9 +10,12 @@ use crate::cluster::address;
 use crate::history::{Place, PowerLoss};
 use crate::oracle::consumer_offset::FILES;
 use crate::oracle::tables::Table;
-use crate::oracle::{Broken, Verdict, consumer_offset, delay, queue_matches_log, replica, tables};
+use crate::oracle::{
+    Broken, Verdict, consumer_offset, delay, position_order, queue_matches_log, replica, tables,
+};
 use crate::plan::Replication;
 use crate::plan::names::{self, master_of};
+use crate::platter::commit_log::Log;
 use crate::platter::config::{Version, consumer_offsets, delay_offsets, load};
 use crate::platter::{BrokerDisk, Image};
 use crate::workload::{Draft, MessageId};
@@ -158,13 +161,17 @@ impl Witness {
         });
     }
 
-    /// A send was answered FLUSH_SLAVE_TIMEOUT.
-    pub fn slave_timed_out(&self, draft: &Draft) {
+    /// A send to that broker was answered FLUSH_SLAVE_TIMEOUT; its record begins at `at`.
+    pub fn slave_timed_out(&self, draft: &Draft, broker: &str, at: Option<u64>) {
         let Some(replication) = &self.settings.replication else { return };
         self.lock().history.slave_timeouts += 1;
         let started_ms = self.lock().history.sends.get(&draft.id).map_or(0, |sent| sent.started_ms);
         let took_ms = self.world.now_ms().saturating_sub(started_ms);
         self.note(replica::timeout(draft.id, took_ms, replication.slave_timeout_ms));
+        if let Some(at) = at.filter(|_| replication.in_sync.is_none()) {
+            let reported = self.lock().reported_max.get(broker).copied().unwrap_or(0);
+            self.note(replica::too_far(draft.id, at, reported, replication.behind_max));
+        }
         let least = replication.in_sync.map(|in_sync| in_sync.min);
         self.note(replica::waited(draft.id, self.slaves_dead_for(started_ms), least));
     }
@@ -230,6 +237,35 @@ impl Witness {
         let slave = slaves.find(|slave| u64::from(u32::from(address(&self.nodes.machine(slave)))) == host);
         if let Some(slave) = slave {
             self.lock().connections.insert((node, connection), slave);
+        }
+    }
+
+    /// A master counts that its slave has its log up to `end`: as it says for the first time over a connection, held against
+    /// both disks.
+    pub fn slave_reported(&self, node: NodeId, connection: u64, end: u64) {
+        let (slave, is_first) = {
+            let mut inner = self.lock();
+            let Some(slave) = inner.connections.get(&(node, connection)).cloned() else { return };
+            let max = inner.reported_max.entry(master_of(&slave)).or_default();
+            *max = end.max(*max);
+            (slave, inner.reported.insert((node, connection)))
+        };
+        // On its way may be what its slave has said and is not any more.
+        let is_master = self.nodes.get(&master_of(&slave)) == Some(node);
+        if !is_first || !is_master || end == 0 {
+            return;
+        }
+        let folder = format!("{STORE}/commitlog");
+        let ((image, disk), (masters, master)) = (self.cached(&slave), self.cached(&master_of(&slave)));
+        // It may have died, and lost it, since it said so.
+        if disk.log.end < end {
+            return;
+        }
+        let upto = |log: Log| Log { end: log.end.min(end), ..log };
+        let (own, of_master) = (upto(disk.log), upto(master.log));
+        self.note(replica::followed(&slave, (&image, &own), (&masters, &of_master), &folder));
+        if self.settings.slaves_sync_flush() {
+            self.note(replica::reported(&slave, end, self.durable(&slave).1.log.end));
         }
     }
 
@@ -434,6 +470,7 @@ impl Witness {
             if durable {
                 // While it runs its queues may be a moment behind.
                 queue_matches_log::judge(&slave, &disk)?;
+                position_order::stopped(&slave, &disk)?;
             }
             if self.has_diverged(&slave) {
                 continue;
