@@ -27,6 +27,7 @@ use crate::draw::{Draw, Key};
 use crate::oracle::bounds::{ByPlace, Few, OfQueue, Told};
 use crate::oracle::group_offsets::{self, OfGroup, Target};
 use crate::oracle::index_matches_log::{ANSWER_MAX, Answer, questions};
+use crate::oracle::queue_matches_log::ReadBack;
 use crate::oracle::search::{ByTags, ByTime, End, TAGS};
 use crate::plan::names;
 use crate::platter::record::Record;
@@ -61,11 +62,12 @@ pub struct LookUps {
 pub struct Questions {
     pub by_key: Vec<Answer>,
     pub by_time: Vec<ByTime>,
-    /// Where there is a network; so are those below.
+    /// Where there is a network; so are those below, but for the last.
     pub by_tags: Vec<ByTags>,
     pub of_queues: Vec<OfQueue>,
     pub of_groups: Vec<OfGroup>,
     pub by_place: Vec<ByPlace>,
+    pub rotten: Vec<ReadBack>,
 }
 
 /// Begins to ask for keys of the records that brokers have now.
@@ -89,6 +91,7 @@ pub fn start(cluster: &Cluster) {
                 found: Vec::new(),
             });
         }
+        asked.rotten.extend(cluster.witness.to_be_read(&broker));
         let step = disk.log.records.len().div_ceil(PLACES).max(1);
         let some = disk.log.records.iter().rev().step_by(step);
         asked.by_place.extend(some.map(|record| ByPlace {
@@ -254,6 +257,21 @@ async fn ask_brokers(rt: SimRuntime, cluster: Cluster) {
     for question in &mut answers.by_place {
         let header = ViewMessageHeader { offset: question.at.cast_signed(), ..ViewMessageHeader::default() };
         let command = RemotingCommand::request(request::VIEW_MESSAGE_BY_ID).with_header(&header);
+        let Ok(answer) = peers.call(&at(&question.broker), command, TIMEOUT).await else { return };
+        question.found = positions(answer.body.to_bytes());
+    }
+    for question in &mut answers.rotten {
+        let header = PullMessageHeader {
+            consumer_group: "observers".to_owned(),
+            topic: question.topic.clone(),
+            queue_id: question.queue,
+            queue_offset: question.n,
+            max_msg_nums: 1,
+            sys_flag: pull::SUBSCRIPTION,
+            subscription: Some("*".to_owned()),
+            ..PullMessageHeader::default()
+        };
+        let command = RemotingCommand::request(request::PULL_MESSAGE).with_header(&header);
         let Ok(answer) = peers.call(&at(&question.broker), command, TIMEOUT).await else { return };
         question.found = positions(answer.body.to_bytes());
     }
@@ -433,6 +451,11 @@ pub async fn ask_store(rt: SimRuntime, cluster: Cluster, store: Arc<MessageStore
         };
         let ByTime { topic, queue, time_ms, .. } = &*question;
         question.found = store.offset_by_time(topic, *queue, *time_ms, boundary).await;
+    }
+    for question in &mut answers.rotten {
+        let ReadBack { topic, queue, n, .. } = &*question;
+        let read = store.get(topic, *queue, *n, 1, &|_| true).await;
+        question.found = read.messages.into_iter().flat_map(positions).collect();
     }
     answers.by_tags.clear();
     answers.of_queues.clear();

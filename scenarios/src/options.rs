@@ -219,19 +219,23 @@ fn replication(profile: &Profile, sync_flush: bool, knob: &impl Fn(&str) -> Key)
         housekeeping_ms: 4 * heartbeat_ms,
         slave_timeout_ms: knob("slave_timeout_ms").pick(timeouts_ms),
         // More than a few sends at once make of it on a cluster that is well.
-        behind_max: (sync_master && knob("ha_behind").percent(40))
-            .then(|| knob("ha_behind_max").pick(&[16, 32, 64]) * 1_024),
+        behind_max: (sync_master && knob("ha_behind").percent(50))
+            .then(|| knob("ha_behind_max").pick(&[16, 16, 32]) * 1_024),
     }
 }
 
 /// No more copies than there are: else no send would ever be answered SEND_OK.
 fn in_sync(slaves: u32, knob: &impl Fn(&str) -> Key) -> InSync {
     let copies = u64::from(1 + slaves);
+    let all = knob("in_sync_all").percent(30);
+    if all && knob("in_sync_all_alone").percent(70) {
+        return InSync { replicas: 1, min: 1, all };
+    }
     InSync {
         // To wait for all is the case in which one that is counted twice shows.
         replicas: knob("in_sync_replicas").pick(&[1, 2, copies, copies]) as u32,
         min: knob("in_sync_min").pick(&[1, 1, 1, 2, copies]) as u32,
-        all: knob("in_sync_all").percent(30),
+        all,
     }
 }
 

@@ -390,6 +390,13 @@ pub enum Fault {
         pick: u64,
         down_ms: u64,
     },
+    /// The machine loses power, and while it is off a bit turns in what can be made again.
+    Rot {
+        node: String,
+        of: Rotten,
+        pick: u64,
+        down_ms: u64,
+    },
     /// Every broker and name server loses power at the same moment.
     PowerLossAll {
         down_ms: u64,
@@ -488,6 +495,16 @@ pub enum Loss {
     IndexFile,
 }
 
+/// What a bit turns in with [`Fault::Rot`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Rotten {
+    /// A durable queue entry of a record that the log has.
+    QueueEntry,
+    /// The header of an index file.
+    IndexFile,
+}
+
 /// What a run came to.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Record {
@@ -518,6 +535,7 @@ impl Fault {
             Fault::Restart { .. } => "restart",
             Fault::LostFile { .. } => "lost_file",
             Fault::BitRot { .. } => "bit_rot",
+            Fault::Rot { .. } => "rot",
             Fault::PowerLossAll { .. } => "power_loss_all",
             Fault::Partition { .. } => "partition",
             Fault::Latency { .. } => "latency",
@@ -547,6 +565,7 @@ impl Fault {
             | Fault::PowerLossInStep { node, .. }
             | Fault::LostFile { node, .. }
             | Fault::BitRot { node, .. }
+            | Fault::Rot { node, .. }
             | Fault::Restart { node, .. }
             | Fault::SlowDisk { node, .. }
             | Fault::StalledDisk { node, .. }
@@ -590,6 +609,7 @@ impl Fault {
             | Fault::DiskLoss { .. }
             | Fault::LostFile { .. }
             | Fault::BitRot { .. }
+            | Fault::Rot { .. }
             | Fault::Restart { .. }
             | Fault::PowerLossAll { .. }
             | Fault::SlowReader { .. }
@@ -608,6 +628,7 @@ impl Fault {
             | Fault::PowerLossInStep { down_ms, .. }
             | Fault::LostFile { down_ms, .. }
             | Fault::BitRot { down_ms, .. }
+            | Fault::Rot { down_ms, .. }
             | Fault::Restart { down_ms, .. }
             | Fault::PowerLossAll { down_ms } => down_ms,
             Fault::Partition { for_ms, .. }

@@ -34,7 +34,7 @@ use crate::oracle::{
     judge, position_order, progress, queue_matches_log, queue_order, replica, search, sql_filter, tables,
 };
 use crate::plan::{Plan, Pool, names};
-use crate::platter::BrokerDisk;
+use crate::platter::{BrokerDisk, config};
 use crate::report::{Failure, Outcome, VerdictKind};
 use crate::restarted;
 use crate::routes::RouteWatch;
@@ -57,6 +57,8 @@ const PROOF_MS: u64 = 60_000;
 const INDEXED_MS: u64 = 3_000;
 /// How much further slaves are away while the last messages are sent, where each that is in sync is waited for.
 const FAR_AWAY_NS: u64 = 40_000_000;
+/// Runs that end by a loss of power in which a bit turns in what groups had committed.
+const OFFSETS_ROT_PERCENT: u64 = 30;
 /// Between two looks at a cluster that rests.
 const REST_LOOK_MS: u64 = 2_000;
 /// A broker recovers, or stops in order, within this.
@@ -562,6 +564,9 @@ impl Run {
                 self.cluster.witness.before_crash(name);
                 world.crash(node);
             }
+            if power && !settings.undisturbed {
+                self.offsets_rot(name);
+            }
             // The next process is not ready because the last one was.
             self.cluster.witness.process_ended(name);
             world.restart(node);
@@ -581,6 +586,18 @@ impl Run {
         let slaves = names::slaves(&settings);
         slaves.iter().for_each(|name| world.stop(self.cluster.node(name)));
         self.wait_stopped(&slaves).await
+    }
+
+    /// In some runs a bit turns in the file of committed offsets, whose backup is whole.
+    fn offsets_rot(&self, broker: &str) {
+        let key = Draw::new(self.cluster.plan.seed).key("offsets rot", 0).branch(broker);
+        let path = format!("{CONFIG}/consumerOffset.json");
+        let image = self.cluster.witness.durable(broker).0;
+        let has = |path: &str| matches!(config::load(&image, path), config::Version::Whole(_));
+        if key.percent(OFFSETS_ROT_PERCENT) && image.files.contains_key(&path) && has(&format!("{path}.bak"))
+        {
+            self.cluster.world.disk(self.cluster.node(broker)).rot(&path, 0, 0);
+        }
     }
 
     /// What the brokers know of groups after their start is what they knew before, and consumers go on there.
@@ -755,6 +772,7 @@ impl Run {
             let mut of_queues = answers.of_queues.iter().filter(|answer| answer.broker == name);
             let mut of_groups = answers.of_groups.iter().filter(|answer| answer.broker == name);
             let mut by_place = answers.by_place.iter().filter(|answer| answer.broker == name);
+            let mut rotten = answers.rotten.iter().filter(|answer| answer.broker == name);
             let deletes = self.cluster.plan.settings.deletion.is_some();
             by_key
                 .try_for_each(|answer| index_matches_log::answer(answer, &disk))
@@ -767,6 +785,8 @@ impl Run {
                 .and_then(|()| of_queues.try_for_each(|answer| bounds::judge(answer, &disk, !deletes)))
                 .and_then(|()| of_groups.try_for_each(|answer| group_offsets::judge(answer, &disk)))
                 .and_then(|()| by_place.try_for_each(|answer| bounds::by_place(answer, &disk)))
+                .and_then(|()| rotten.try_for_each(queue_matches_log::read_back))
+                .and_then(|()| self.cluster.witness.judge_turned(&name))
                 .map_err(|broken| self.broken(broken))?;
         }
         Ok(())

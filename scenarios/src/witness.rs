@@ -6,6 +6,7 @@
 mod deletion;
 mod in_time;
 mod passing;
+mod rot;
 mod slave;
 mod turns;
 
@@ -18,6 +19,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use hotfire_sim::{NodeId, World};
 
 use crate::consume;
+use crate::faults::damage::Turned;
 use crate::history::{
     ClockJump, Death, Decision, Delivery, History, Outcome, Place, PowerLoss, Promise, Sent, Status, Trouble,
     promise,
@@ -39,6 +41,8 @@ use crate::workload::{Draft, Kind, MessageId};
 
 /// A broker's store, below its node's data folder.
 pub const STORE: &str = "store";
+/// Its queues.
+const QUEUES: &str = "store/consumequeue";
 /// A broker's configuration files.
 pub const CONFIG: &str = "store/config";
 /// Longer than any record of the workload.
@@ -76,6 +80,8 @@ struct Watched {
     damaged: bool,
     /// They lack what the next start that comes to its end makes again.
     to_be_made: bool,
+    /// Bytes in which bits have turned, of what is made again when it is read.
+    turned: Vec<Turned>,
     /// Topics and groups that clients have used since the present process began.
     used: BTreeSet<(Table, String)>,
     /// Appends that may not have been filed: when each was, and where it begins.
@@ -527,7 +533,7 @@ impl Witness {
     /// The broker as its kernel shows it.
     #[must_use]
     pub fn cached(&self, broker: &str) -> (Image, BrokerDisk) {
-        let image = self.world.cache_image(self.nodes.of(broker)).into();
+        let image = self.as_made_again(broker, self.world.cache_image(self.nodes.of(broker)).into());
         let disk = self.read(broker, &image);
         (image, disk)
     }
@@ -535,7 +541,7 @@ impl Witness {
     /// The broker as the surface of its disk has it.
     #[must_use]
     pub fn durable(&self, broker: &str) -> (Image, BrokerDisk) {
-        let image = self.world.platter(self.nodes.of(broker)).into();
+        let image = self.as_made_again(broker, self.world.platter(self.nodes.of(broker)).into());
         let disk = self.read(broker, &image);
         (image, disk)
     }
@@ -739,7 +745,7 @@ impl Witness {
         if self.is_damaged(broker) {
             return self.note(refused_start::serves(broker));
         }
-        let (_, disk) = self.cached(broker);
+        let (image, disk) = self.cached(broker);
         self.world.mark("recovered", disk.log.end, disk.log.records.len() as u64);
         let verdict = {
             let mut inner = self.lock();
@@ -753,6 +759,8 @@ impl Witness {
             verdict
         };
         self.deletion_begins(broker, disk.log.end);
+        self.note(consumer_offset::at_end(broker, &image, CONFIG, &disk));
+        self.note(queue_matches_log::removed(broker, &self.durable(broker).0, &image, QUEUES));
         self.note(self.judge_deleted(broker, &disk));
         self.note(verdict);
         self.note(queue_matches_log::entries(broker, &disk).map(drop));

@@ -8,11 +8,17 @@
 use hotfire_sim::disk::LostFile;
 use hotfire_sim::{NodeId, World};
 
-use crate::plan::{Fault, Loss};
+use crate::plan::{Fault, Loss, Rotten};
 use crate::platter::checkpoint::{Checkpoint, Own};
+use crate::platter::delayed::DELAY_TOPIC;
+use crate::platter::queue::{ENTRY_BYTES, Entry};
 use crate::platter::record::{Found, Record, decode};
-use crate::platter::{BrokerDisk, Image};
+use crate::platter::{BrokerDisk, Image, QueueKey};
 use crate::witness::STORE;
+use crate::workload::PASSING;
+
+/// With it a number is too large, or negative.
+const HIGH_BIT: u8 = 6;
 
 /// What was done to a machine that is off.
 #[derive(Debug)]
@@ -23,6 +29,22 @@ pub enum Damage {
     Turned { path: String, offset: u64, bit: u8 },
     /// The start makes it again.
     Repairable,
+    /// The start does, or whoever reads it.
+    Rotten(Turned),
+}
+
+/// A queue entry: of which queue, and its number there.
+pub type EntryAt = (QueueKey, i64, Entry);
+
+/// A byte in which a bit has turned, of what can be made again.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Turned {
+    pub path: String,
+    pub offset: u64,
+    pub was: u8,
+    pub is: u8,
+    /// The queue entry that it belongs to.
+    pub entry: Option<EntryAt>,
 }
 
 /// Does `fault` to the machine, if it has what the fault needs.
@@ -31,8 +53,8 @@ pub fn strike(
     world: &World,
     node: NodeId,
     fault: &Fault,
-    image: &Image,
-    disk: &BrokerDisk,
+    (image, disk): (&Image, &BrokerDisk),
+    queue_file_bytes: u64,
 ) -> Option<Damage> {
     let control = world.disk(node);
     let own =
@@ -68,8 +90,55 @@ pub fn strike(
             let bit = (pick % 8) as u8;
             control.rot(&path, offset, bit).then_some(Damage::Turned { path, offset, bit })
         }
+        Fault::Rot { of, pick, .. } => {
+            let (path, offset, entry) = match of {
+                Rotten::QueueEntry => entry_byte(disk, queue_file_bytes, *pick)?,
+                Rotten::IndexFile => index_byte(image, *pick)?,
+            };
+            let was = *image.files.get(&path)?.get(usize::try_from(offset).ok()?)?;
+            let bit = if entry.is_some() { (pick >> 40) as u8 % 8 } else { HIGH_BIT };
+            let is = was ^ (1 << bit);
+            control.rot(&path, offset, bit).then_some(Damage::Rotten(Turned { path, offset, was, is, entry }))
+        }
         _ => None,
     }
+}
+
+/// A byte of a queue entry whose record the log has. The entries of delayed messages state times that no record has; topics of
+/// brokers' own are read by these alone, and others may go. A tag's hash has four bytes: with a bit in the others it is taken for
+/// the address of an extension, and says nothing.
+fn entry_byte(disk: &BrokerDisk, queue_file_bytes: u64, pick: u64) -> Option<(String, u64, Option<EntryAt>)> {
+    let queues = disk.queues.iter().filter(|((topic, _), _)| is_usual(topic));
+    let entries = queues.flat_map(|(key, queue)| {
+        let numbered = queue.entries.iter().enumerate();
+        numbered.map(move |(nth, entry)| (key.clone(), queue.min + nth as i64, *entry))
+    });
+    let known: Vec<_> = entries.filter(|(_, _, entry)| disk.log.at(entry.at).is_some()).collect();
+    let (key, n, entry) = nth(&known, pick)?;
+    let inside = match (pick >> 20) % (ENTRY_BYTES as u64 - 4) {
+        of_place @ 0..12 => of_place,
+        of_tag => of_tag + 4,
+    };
+    let at = n.unsigned_abs() * ENTRY_BYTES as u64 + inside;
+    let base = at - at % queue_file_bytes;
+    let path = format!("{STORE}/consumequeue/{}/{}/{base:020}", key.0, key.1);
+    Some((path, at - base, Some((key, n, entry))))
+}
+
+fn is_usual(topic: &str) -> bool {
+    topic != DELAY_TOPIC && ![PASSING, "RMQ_SYS_", "TRANS_CHECK_"].iter().any(|own| topic.starts_with(own))
+}
+
+/// The highest byte of what the header of an index file says of its first record's place, its last one's, or of its entries.
+fn index_byte(image: &Image, pick: u64) -> Option<(String, u64, Option<EntryAt>)> {
+    let folder = format!("{STORE}/index");
+    let files: Vec<String> = image
+        .folder(&folder)
+        .filter(|(_, bytes)| bytes.get(16..40).is_some_and(|header| header.iter().any(|byte| *byte != 0)))
+        .map(|(name, _)| format!("{folder}/{name}"))
+        .collect();
+    let fields = [16, 24, 36];
+    Some((nth(&files, pick)?, fields[(pick >> 20) as usize % fields.len()], None))
 }
 
 /// Undoes it. The machine is off, or has read only.
@@ -81,7 +150,7 @@ pub fn undo(world: &World, node: NodeId, damage: Damage) {
             control.rot(&path, offset, bit);
             control.drop_caches();
         }
-        Damage::Repairable => {}
+        Damage::Repairable | Damage::Rotten(_) => {}
     }
 }
 
@@ -156,9 +225,22 @@ fn record_bytes(image: &Image, disk: &BrokerDisk, own: Own, pick: u64) -> Vec<(S
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::oracle::queue_matches_log::tests::disk as disk_of;
 
     fn image(names: &[&str]) -> Image {
         Image { files: names.iter().map(|name| (format!("{STORE}/{name}"), vec![1])).collect() }
+    }
+
+    #[test]
+    fn a_bit_turns_only_in_entries_of_records_that_are_there() {
+        let mut disk = disk_of(&[(1_000_000, 0), (1_000_001, 1)]);
+        disk.log.records.remove(0);
+        let (path, offset, entry) = entry_byte(&disk, 20, 5 << 20).expect("one");
+        assert_eq!((path, offset), (format!("{STORE}/consumequeue/topic-0/0/{:020}", 20), 5));
+        assert_eq!(entry.map(|(_, n, _)| n), Some(1));
+        disk.log.records.clear();
+        assert_eq!(entry_byte(&disk, 20, 0), None);
+        assert_eq!(index_byte(&image(&["index/1"]), 0), None, "it has no header");
     }
 
     #[test]

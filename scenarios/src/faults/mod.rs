@@ -11,11 +11,17 @@ pub mod damage;
 pub mod strike;
 
 use crate::draw::{Draw, Key};
-use crate::plan::{Fault, Loss, Planned, Settings, Workload, names};
+use crate::plan::{Fault, Loss, Planned, Rotten, Settings, Workload, names};
 use crate::scenario::Profile;
 
 /// Nothing breaks before clients have found their brokers.
 const FIRST_FAULT_MS: u64 = 1_500;
+/// Runs in which bits turn that do, and how long a machine is off then, at most.
+const ROT_PERCENT: u64 = 40;
+const ROT_DOWN_MS: u64 = 500;
+/// Runs with Java's slaves in which their master loses something, and dies again within this.
+const TWO_LIVES_PERCENT: u64 = 70;
+const TWO_LIVES_MS: u64 = 6_000;
 /// Stands for [`in_turn`] where a kind is named.
 const IN_TURN: &str = "in_turn";
 
@@ -52,8 +58,46 @@ pub fn draw(profile: &Profile, settings: &Settings, workload: &Workload, random:
         faults.push(Planned { at_ms, fault });
         faults.extend(second.into_iter().chain(flicker));
     }
+    faults.extend(rot(profile, settings, workload, random));
+    faults.extend(two_lives(settings, workload, random));
     faults.sort_by_key(|planned| planned.at_ms);
     faults
+}
+
+/// Bits turn in queues and indexes where machines lose power and brokers have no slaves.
+fn rot(profile: &Profile, settings: &Settings, workload: &Workload, random: Draw) -> Vec<Planned> {
+    let key = random.key("rot", 0);
+    if profile.always != "power_loss" || profile.replicates() || !key.percent(ROT_PERCENT) {
+        return Vec::new();
+    }
+    let brokers = names::brokers(settings);
+    let turned = |nth: u64| {
+        let key = random.key("rot", 1 + nth);
+        let at_ms = key.branch("at").range(FIRST_FAULT_MS, workload.faults_end_ms - ROT_DOWN_MS);
+        let node = brokers[key.branch("node").range(0, brokers.len() as u64 - 1) as usize].clone();
+        let of = key.branch("of").pick(&[Rotten::QueueEntry, Rotten::QueueEntry, Rotten::IndexFile]);
+        let down_ms = key.branch("down").range(20, ROT_DOWN_MS);
+        Planned { at_ms, fault: Fault::Rot { node, of, pick: key.branch("pick").bits(), down_ms } }
+    };
+    (0..key.branch("times").range(1, 3)).map(turned).collect()
+}
+
+/// A master that does not flush loses what its slave has, and dies again when that slave, which compares nothing, has had the
+/// time to come back: what the first of its two lives has learned must hold in the second.
+fn two_lives(settings: &Settings, workload: &Workload, random: Draw) -> Vec<Planned> {
+    let key = random.key("two lives", 0);
+    let java_slaves = settings.replication.as_ref().is_some_and(|replication| replication.java_slaves);
+    if !java_slaves || settings.sync_flush || !key.percent(TWO_LIVES_PERCENT) {
+        return Vec::new();
+    }
+    let node = names::brokers(settings).swap_remove(0);
+    let left_ms = workload.faults_end_ms - FIRST_FAULT_MS - TWO_LIVES_MS;
+    let at_ms = FIRST_FAULT_MS + key.branch("at").range(left_ms / 4, left_ms);
+    let down_ms = |label: &str| key.branch(label).range(20, 300);
+    let again_ms = at_ms + key.branch("again").range(500, TWO_LIVES_MS - 300);
+    let lost = Fault::PowerLoss { node: node.clone(), down_ms: down_ms("lost") };
+    let again = Fault::Crash { node, down_ms: down_ms("down") };
+    vec![Planned { at_ms, fault: lost }, Planned { at_ms: again_ms, fault: again }]
 }
 
 /// Every server is restarted once, one after the other, in any order.

@@ -93,7 +93,9 @@ impl Striker {
             Fault::Restart { node, .. } => self.stop(node),
             Fault::PowerLoss { node, .. } => self.power_off(node),
             Fault::DiskLoss { node, .. } => self.lose_disk(node),
-            Fault::LostFile { node, .. } | Fault::BitRot { node, .. } => self.damage(node, fault),
+            Fault::LostFile { node, .. } | Fault::BitRot { node, .. } | Fault::Rot { node, .. } => {
+                self.damage(node, fault);
+            }
             Fault::PowerLossAll { .. } => self.machines().iter().for_each(|node| self.power_off(node)),
             Fault::Partition { from, to, one_way, .. } => self.for_pairs(from, to, |world, a, b| {
                 if *one_way {
@@ -156,7 +158,7 @@ impl Striker {
             Fault::Crash { node, .. } | Fault::PowerLoss { node, .. } | Fault::DiskLoss { node, .. } => {
                 self.release(node);
             }
-            Fault::LostFile { node, .. } | Fault::BitRot { node, .. } => {
+            Fault::LostFile { node, .. } | Fault::BitRot { node, .. } | Fault::Rot { node, .. } => {
                 self.mend(node);
                 self.release(node);
             }
@@ -277,9 +279,14 @@ impl Striker {
         }
         let node = self.cluster.node(name);
         let (image, disk) = self.cluster.witness.durable(name);
-        match damage::strike(self.world(), node, fault, &image, &disk) {
+        let queue_file_bytes = self.cluster.plan.settings.queue_file_bytes;
+        match damage::strike(self.world(), node, fault, (&image, &disk), queue_file_bytes) {
             None => {}
             Some(Damage::Repairable) => self.cluster.witness.to_be_made(name),
+            Some(Damage::Rotten(turned)) => {
+                self.cluster.witness.to_be_made(name);
+                self.cluster.witness.turned(name, turned);
+            }
             Some(damage) => {
                 let image = self.world().platter(node).into();
                 self.damaged.insert(name.to_owned(), (damage, image));

@@ -3,12 +3,12 @@
 //! # Source
 //! `spec/ha.md`, section 5; `spec/store.md`, section 3.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Broken, Verdict};
 use crate::platter::delayed::{DELAY_TOPIC, due_ms as due_ms_of};
 use crate::platter::properties::{find, tags_code};
-use crate::platter::{BrokerDisk, QueueKey};
+use crate::platter::{BrokerDisk, Image, QueueKey};
 
 /// Judges a broker whose log has been dispatched to its end.
 ///
@@ -90,6 +90,66 @@ pub fn entries(broker: &str, disk: &BrokerDisk) -> Result<BTreeSet<u64>, Broken>
     Ok(reached)
 }
 
+/// A broker has recovered: files behind the last of a queue, which it has removed, are off the disk's surface too.
+///
+/// # Errors
+/// I7: the first that may come back.
+pub fn removed(broker: &str, durable: &Image, cached: &Image, folder: &str) -> Verdict {
+    let queue_of = |path: &str| path.rsplit_once('/').map(|(queue, _)| queue.to_owned());
+    let mut last: BTreeMap<String, &str> = BTreeMap::new();
+    for (path, _) in cached.folder(folder) {
+        queue_of(path).map(|queue| last.insert(queue, path));
+    }
+    let comes_back = |path: &&str| {
+        let last = queue_of(path).and_then(|queue| last.get(&queue).copied());
+        last.is_some_and(|last| *path > last)
+    };
+    match durable.folder(folder).map(|(path, _)| path).find(comes_back) {
+        Some(path) => Err(Broken::new(
+            "I7",
+            format!("{broker} has removed the queue file {path}, and its name is durable"),
+        )),
+        None => Ok(()),
+    }
+}
+
+/// A queue entry in which a bit has turned, and what a reader was given for it.
+#[derive(Clone, Debug)]
+pub struct ReadBack {
+    pub broker: String,
+    pub topic: String,
+    pub queue: i32,
+    pub n: i64,
+    /// Where its record is.
+    pub at: u64,
+    pub found: Vec<u64>,
+}
+
+/// # Errors
+/// I3: the reader was given something else, or nothing.
+pub fn read_back(read: &ReadBack) -> Verdict {
+    let ReadBack { broker, topic, queue, n, at, found } = read;
+    if found.first() == Some(at) {
+        return Ok(());
+    }
+    let detail = format!(
+        "{broker}: a bit has turned in {topic} queue {queue} entry {n} (at {at}), and a reader is given {found:?}"
+    );
+    Err(Broken::new("I3", detail))
+}
+
+/// A bit had turned in a byte, which `is` so: what the broker's kernel shows there `now`, after it was read.
+///
+/// # Errors
+/// I3: it is so still.
+pub fn made_again(broker: &str, path: &str, offset: u64, is: u8, now: Option<&[u8]>) -> Verdict {
+    if now != Some(&[is]) {
+        return Ok(());
+    }
+    let detail = format!("{broker}: a bit has turned at {offset} of {path}, and it was not made again");
+    Err(Broken::new("I3", detail))
+}
+
 #[cfg(test)]
 pub mod tests {
     use super::*;
@@ -122,6 +182,27 @@ pub mod tests {
     #[test]
     fn a_queue_that_fits_its_log_is_accepted() {
         assert_eq!(broken(|_, _| {}), None);
+    }
+
+    #[test]
+    fn a_queue_file_whose_removal_is_not_durable_is_rejected() {
+        let image = |files: &[&str]| Image {
+            files: files.iter().map(|file| (format!("q/T/0/{file}"), Vec::new())).collect(),
+        };
+        let removed = |durable, cached| removed("broker-a", &image(durable), &image(cached), "q").is_ok();
+        assert!(removed(&["00", "20"], &["00", "20"]) && !removed(&["00", "20"], &["00"]));
+        assert!(removed(&["00", "20"], &["20"]), "the first go with the log's");
+    }
+
+    #[test]
+    fn an_entry_that_is_read_as_another_or_stays_as_it_is_is_rejected() {
+        let read = |found| {
+            let (broker, topic) = ("broker-a".to_owned(), "topic-0".to_owned());
+            read_back(&ReadBack { broker, topic, queue: 0, n: 1, at: 100, found }).is_ok()
+        };
+        assert!(read(vec![100]) && !read(vec![200]) && !read(Vec::new()));
+        let made = |now: Option<&[u8]>| made_again("broker-a", "index/1", 16, 64, now).is_ok();
+        assert!(made(Some(&[0])) && made(None) && !made(Some(&[64])));
     }
 
     #[test]
