@@ -337,6 +337,13 @@ impl<R: Runtime> LogFiles<R> {
         self.files.first().map_or(self.begins_at, |found| found.file.base)
     }
 
+    /// No file reaches beyond it, those that have nothing among them.
+    pub fn names_end(&self) -> u64 {
+        let unused = self.unused.iter().filter_map(|path| base_of(path));
+        let made = unused.map(|base| base.saturating_add(self.file_bytes));
+        self.files.iter().map(|found| found.file.end()).chain(made).max().unwrap_or(0)
+    }
+
     /// An empty log begins at `base`, if the file that was made for it is there.
     pub fn begin_at(&mut self, base: u64) {
         if self.is_empty() && self.is_made_at(base) {

@@ -107,7 +107,8 @@ pub(crate) struct RecoveringQueues {
 }
 
 impl RecoveringQueues {
-    /// Reads all queues below `root`, and `look_behind` their ends.
+    /// Reads all queues below `root`, and `look_behind` their ends. The scan begins at `from`; no file of the log reaches
+    /// beyond `files_end`.
     ///
     /// # Errors
     /// Of reading. Nothing was changed.
@@ -115,14 +116,13 @@ impl RecoveringQueues {
         rt: &R,
         root: &str,
         file_bytes: u64,
-        from: u64,
-        from_min: bool,
+        (from, from_min, files_end): (u64, bool, u64),
         look_behind: LookBehind,
         dropped: &DroppedTopics,
     ) -> Result<RecoveringQueues, RecoverError> {
         let mut queues: BTreeMap<String, BTreeMap<i32, Recovering>> = BTreeMap::new();
         let chunk = vec![0; CHUNK_BYTES - CHUNK_BYTES % ENTRY_BYTES];
-        let mut loader = Loader { rt, file_bytes, from, look_behind, chunk };
+        let mut loader = Loader { rt, file_bytes, from, files_end, look_behind, chunk };
         for topic in list(rt, root).await? {
             if !topic.is_dir {
                 continue;
@@ -166,6 +166,16 @@ impl RecoveringQueues {
         self.queues.iter().find_map(|(topic, queues)| {
             let torn = queues.iter().find(|(_, queue)| queue.torn_apart)?;
             Some((topic.as_str(), *torn.0))
+        })
+    }
+
+    /// A queue that ends with an entry of a place that the scan has read, where no record is of it. Its record lies before the scan,
+    /// if a bit has turned in it.
+    pub fn unexplained(&self, scan_end: u64) -> Option<(&str, i32)> {
+        self.queues.iter().find_map(|(topic, queues)| {
+            let is_it = |queue: &Recovering| queue.restart.is_none() && queue.is_unexplained(scan_end);
+            let found = queues.iter().find(|(_, queue)| is_it(queue))?;
+            Some((topic.as_str(), *found.0))
         })
     }
 
@@ -406,6 +416,7 @@ struct Loader<'a, R: Runtime> {
     rt: &'a R,
     file_bytes: u64,
     from: u64,
+    files_end: u64,
     look_behind: LookBehind,
     chunk: Vec<u8>,
 }
@@ -500,16 +511,19 @@ impl<R: Runtime> Loader<'_, R> {
             file.read_at(at, bytes)?;
             let mut taken = 0;
             if !*ended {
-                taken = units(bytes).take_while(|unit| queue.take_unit(*unit, self.from, last)).count();
+                let is_in_log =
+                    |unit: &Unit| unit.entry().is_none_or(|entry| entry.physical_offset < self.files_end);
+                let whole = units(bytes).take_while(is_in_log);
+                taken = whole.take_while(|unit| queue.take_unit(*unit, self.from, last)).count();
                 *ended = taken < bytes.len() / ENTRY_BYTES;
+                let ends_at = bytes.as_chunks::<ENTRY_BYTES>().0.get(taken);
+                queue.torn_apart |= ends_at.is_some_and(|unit| has_turned(unit, self.from, self.files_end));
             }
             let behind = bytes.get(taken * ENTRY_BYTES..).unwrap_or(&[]);
             queue.residue = *ended && ZEROS.get(..behind.len()) != Some(behind);
             if queue.residue {
-                let (kept_end, from) = (last.unwrap_or(0), self.from);
-                let is_behind = |at: u64| (kept_end..from).contains(&at);
                 let mut entries = units(behind).filter_map(Unit::entry);
-                queue.torn_apart |= entries.any(|entry| is_behind(entry.physical_offset));
+                queue.torn_apart |= entries.any(|entry| entry.physical_offset < self.from);
             }
             looked += if *ended { behind.len() as u64 } else { 0 };
             at += count as u64;
@@ -518,7 +532,25 @@ impl<R: Runtime> Loader<'_, R> {
     }
 }
 
+/// Whether `unit`, at which a queue seems to end, is what a disk has made of an entry whose record lies before the scan: it
+/// points behind all files of the log, whose names were durable before anything was appended, or to a record there, of which the
+/// rest says nothing. A loss of power leaves zeros for a part of it at most.
+fn has_turned(unit: &[u8; ENTRY_BYTES], from: u64, files_end: u64) -> bool {
+    let [a, b, c, d, e, f, g, h, ..] = *unit;
+    let physical_offset = u64::from_be_bytes([a, b, c, d, e, f, g, h]);
+    let is_none = Unit::decode(unit) == Unit::Nothing;
+    physical_offset >= files_end.max(1) || is_none && (1..from).contains(&physical_offset)
+}
+
 impl Recovering {
+    /// Whether the first entry on disk that the scan does not have points into what it has read.
+    fn is_unexplained(&self, scan_end: u64) -> bool {
+        let (old, new) = (self.tail.as_chunks::<ENTRY_BYTES>().0, self.found.as_chunks::<ENTRY_BYTES>().0);
+        let same = old.iter().zip(new).take_while(|(old, new)| old == new).count();
+        let other = old.get(same).map(Unit::decode).and_then(Unit::entry);
+        new.len() == same && other.is_some_and(|entry| entry.physical_offset < scan_end)
+    }
+
     /// Bytes of the entries in `found` of records below `position`.
     fn found_before(&self, position: u64) -> usize {
         let entries = self.found.as_chunks::<ENTRY_BYTES>().0.iter().map(Unit::decode);
@@ -719,6 +751,33 @@ mod tests {
         assert_eq!((gap.expected, gap.found), (4, 5));
         assert!(queues.take("New", 0, 3, (&entry(1_300), 0)).is_err(), "its first three are before the scan");
         assert_eq!(queues.take("New", 0, 0, (&entry(1_300), 0)), Ok(()));
+    }
+
+    #[test]
+    fn a_unit_in_which_a_bit_has_turned_is_told_from_one_that_a_loss_of_power_has_torn() {
+        let turned = |unit: [u8; ENTRY_BYTES]| has_turned(&unit, 1_000, 4_000);
+        assert!(!turned([0; ENTRY_BYTES]) && !turned(entry(900).encode()) && !turned(entry(1_100).encode()));
+        assert!(turned(entry(4_000).encode()), "no file reaches there");
+        let with = |at: u64, change: &dyn Fn(&mut [u8; ENTRY_BYTES])| {
+            let mut unit = entry(at).encode();
+            change(&mut unit);
+            unit
+        };
+        assert!(turned(with(900, &|unit| unit[0] ^= 0x80)) && turned(with(900, &|unit| unit[8] ^= 0x80)));
+        // Written behind the beginning of the scan, and half of it lost.
+        assert!(
+            !turned(with(1_100, &|unit| unit[8..].fill(0))) && !turned(with(900, &|unit| unit[..12].fill(0)))
+        );
+    }
+
+    #[test]
+    fn an_entry_of_a_place_that_the_scan_has_read_asks_for_more_of_the_log() {
+        let behind_the_log = queues(false, &[entry(1_500)]);
+        assert_eq!(behind_the_log.unexplained(1_500), None);
+        assert_eq!(behind_the_log.unexplained(1_501), Some(("T", 0)));
+        let mut known = queues(false, &[entry(1_000)]);
+        known.take("T", 0, 2, (&entry(1_000), 0)).expect("taken");
+        assert_eq!(known.unexplained(1_501), None);
     }
 
     #[test]

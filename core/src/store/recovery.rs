@@ -182,8 +182,7 @@ pub(crate) async fn look<R: Runtime>(
             rt,
             &paths.consume_queue,
             config.consume_queue_file_bytes,
-            from,
-            from_min,
+            (from, from_min, files.names_end()),
             look_behind,
             &dropped,
         )
@@ -235,6 +234,20 @@ pub(crate) async fn look<R: Runtime>(
                 if gap.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
             })
             .await?;
+        let unexplained =
+            queues.unexplained(scan.end).filter(|_| own.is_some() && !from_min && gap.is_none());
+        if let Some((topic, queue)) = unexplained {
+            rt.mark(Mark::QueueTornApart);
+            tracing::warn!(
+                topic,
+                queue,
+                from,
+                "a queue ends with an entry of no record: the whole log is read"
+            );
+            rt.probe("store.rescan", from, files.min());
+            (from, pass) = (files.min(), Pass::Again);
+            continue;
+        }
         let damaged_before = |at, found| {
             let file = files.file_at(at).map(|file| file.path.clone()).unwrap_or_default();
             RecoverError::Damaged { file, at, durable: start, found }
