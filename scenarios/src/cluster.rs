@@ -333,6 +333,10 @@ pub fn broker_config(settings: &Settings, name: &str) -> BrokerConfig {
         config.store.commit_thorough_interval_ms = pool.thorough_interval_ms;
     }
     config.store.commit_log_file_bytes = settings.commit_log_file_bytes;
+    if settings.log_folders > 1 {
+        let folders: Vec<String> = settings.log_folders().map(|folder| format!("{STORE}/{folder}")).collect();
+        config.store.commit_log_dirs = folders.join(",");
+    }
     config.store.consume_queue_file_bytes = settings.queue_file_bytes;
     (config.index.slots, config.index.entries) = settings.index_file;
     config.store.flush_interval_ms = settings.flush_interval_ms;

@@ -7,8 +7,8 @@ use crate::draw::{Draw, Key};
 use crate::faults;
 use crate::oracle::sql_filter::FORMS;
 use crate::plan::{
-    Consumption, Delays, Deletion, InSync, Passing, Plan, Pool, RecordCrc, Replication, Settings,
-    Transactions, Workload,
+    Consumption, Delays, Deletion, InSync, LOG_FOLDERS, Passing, Plan, Pool, RecordCrc, Replication,
+    Settings, Transactions, Workload,
 };
 use crate::scenario::{
     self, Profile, delay, operators, ordered, rebalance, replication as replicated, retry_dlq,
@@ -105,6 +105,10 @@ fn settings(profile: &Profile, knob: &impl Fn(&str) -> Key) -> Settings {
                 true => knob("commit_log_file_bytes").pick(&[4, 8, 12, 16]),
                 false => knob("commit_log_file_bytes").pick(&[4, 8, 12, 16, 24, 32, 64]),
             },
+        log_folders: match knob("log_folders").percent(25) && !profile.deletes {
+            true => knob("log_folders_count").range(2, LOG_FOLDERS.len() as u64) as usize,
+            false => 1,
+        },
         // A few are larger than what recovery reads at once.
         queue_file_bytes: 20
             * match knob("large_queue_files").percent(6) {

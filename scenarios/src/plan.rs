@@ -48,6 +48,9 @@ pub struct Settings {
     #[serde(default, skip_serializing_if = "RecordCrc::is_on")]
     pub record_crc: RecordCrc,
     pub commit_log_file_bytes: u64,
+    /// Folders among which the files of the log are spread.
+    #[serde(default = "one_folder", skip_serializing_if = "is_one")]
+    pub log_folders: usize,
     pub queue_file_bytes: u64,
     /// Files of queues that a store alone keeps open; none: as many as usual.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -125,6 +128,9 @@ impl RecordCrc {
     }
 }
 
+/// Below a store's folder: where the files of a log are, the first alone or spread over several.
+pub const LOG_FOLDERS: [&str; 3] = ["commitlog", "commitlog-b", "commitlog-c"];
+
 /// How the slaves of each broker follow it, and what it waits for.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Replication {
@@ -189,6 +195,15 @@ fn one_slave() -> u32 {
     1
 }
 
+/// For plans that were recorded before there could be several.
+fn one_folder() -> usize {
+    1
+}
+
+fn is_one(folders: &usize) -> bool {
+    *folders == 1
+}
+
 /// For plans that were recorded before there was an index.
 fn index_file() -> (u32, u32) {
     (16, 200)
@@ -200,6 +215,11 @@ fn sync_flush_timeout_ms() -> u64 {
 }
 
 impl Settings {
+    /// The folders with files of the log, below the store's.
+    pub fn log_folders(&self) -> impl Iterator<Item = &'static str> {
+        LOG_FOLDERS.into_iter().take(self.log_folders)
+    }
+
     /// SYNC_FLUSH on slaves.
     #[must_use]
     pub fn slaves_sync_flush(&self) -> bool {

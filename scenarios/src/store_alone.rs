@@ -88,6 +88,9 @@ fn store_config(cluster: &Cluster, name: &str) -> StoreConfig {
     let mut config = StoreConfig::new(STORE);
     config.record_crc = cluster.record_crc(name, false);
     config.commit_log_file_bytes = settings.commit_log_file_bytes;
+    if settings.log_folders > 1 {
+        config.commit_log_dirs = settings.log_folders().map(|folder| format!("{STORE}/{folder}")).collect();
+    }
     config.consume_queue_file_bytes = settings.queue_file_bytes;
     config.open_queue_files_max = settings.open_queue_files.unwrap_or(config.open_queue_files_max);
     let (slots, entries) = settings.index_file;

@@ -5,6 +5,7 @@
 
 mod deletion;
 mod in_time;
+mod log_files;
 mod passing;
 mod rot;
 mod slave;
@@ -38,6 +39,7 @@ use crate::platter::delayed::{delay_ms, levels_ms};
 use crate::platter::record::{Found, Record, decode};
 use crate::platter::{BrokerDisk, Image, index, queue, read_broker};
 use crate::workload::{Draft, Kind, MessageId};
+use log_files::Side;
 
 /// A broker's store, below its node's data folder.
 pub const STORE: &str = "store";
@@ -373,9 +375,9 @@ impl Witness {
         while at < end {
             let base = at - at % file_bytes;
             let upto = end.min(base + file_bytes);
-            let (path, range) = (format!("{STORE}/commitlog/{base:020}"), at - base..upto - base);
-            let cached = self.world.cache_read(node, &path, range.clone()).unwrap_or_default();
-            let durable = self.world.platter_read(node, &path, range);
+            let range = at - base..upto - base;
+            let cached = self.log_bytes(node, base, range.clone(), Side::Kernel).unwrap_or_default();
+            let durable = self.log_bytes(node, base, range, Side::Surface);
             self.note(position_order::flushed(broker, at, &cached, durable.as_deref()));
             at = upto;
         }
@@ -389,8 +391,7 @@ impl Witness {
         while at < end {
             let base = at - at % file_bytes;
             let upto = end.min(base + file_bytes);
-            let path = format!("{STORE}/commitlog/{base:020}");
-            let cached = self.world.cache_read(node, &path, at - base..file_bytes).unwrap_or_default();
+            let cached = self.log_bytes(node, base, at - base..file_bytes, Side::Kernel).unwrap_or_default();
             self.note(position_order::committed(broker, at, upto - at, &cached));
             at = upto;
         }
@@ -448,13 +449,12 @@ impl Witness {
         };
         let records = self.cached_records(node, before..log_end);
         let file_bytes = self.settings.commit_log_file_bytes;
-        let same = |path: &str, range: Range<u64>| {
-            let cached = self.world.cache_read(node, path, range.clone());
-            cached.is_some() && cached == self.world.platter_read(node, path, range)
+        let same = |base: u64, range: Range<u64>| {
+            let cached = self.log_bytes(node, base, range.clone(), Side::Kernel);
+            cached.is_some() && cached == self.log_bytes(node, base, range, Side::Surface)
         };
         let judged = records.iter().map(|record| {
             let base = record.at - record.at % file_bytes;
-            let log = format!("{STORE}/commitlog/{base:020}");
             let in_queue = record.queue_offset.unsigned_abs() * queue::ENTRY_BYTES as u64;
             let base_of_queue = in_queue - in_queue % self.settings.queue_file_bytes;
             let queue = format!("{STORE}/consumequeue/{}/{}/{base_of_queue:020}", record.topic, record.queue);
@@ -462,7 +462,7 @@ impl Witness {
             let entry = self.world.platter_read(node, &queue, inside..inside + queue::ENTRY_BYTES as u64);
             position_order::Claimed {
                 record,
-                in_log: same(&log, record.at - base..record.end() - base),
+                in_log: same(base, record.at - base..record.end() - base),
                 in_queue: entry.as_deref().and_then(queue::entry).is_some_and(|entry| entry.at == record.at),
             }
         });
@@ -477,8 +477,7 @@ impl Witness {
         let (mut records, mut at) = (Vec::new(), range.start);
         while at < range.end {
             let base = at - at % file_bytes;
-            let path = format!("{STORE}/commitlog/{base:020}");
-            let bytes = self.world.cache_read(node, &path, at - base..file_bytes).unwrap_or_default();
+            let bytes = self.log_bytes(node, base, at - base..file_bytes, Side::Kernel).unwrap_or_default();
             let mut rest = bytes.as_slice();
             while let Found::Record(record) = decode(rest, at) {
                 at = record.end();
@@ -493,24 +492,24 @@ impl Witness {
 
     /// What the surface of the broker's disk holds from the record's start on.
     fn durable_at(&self, place: &Place) -> Option<Vec<u8>> {
-        let (node, path, range) = self.record_at(place)?;
-        self.world.platter_read(node, &path, range)
+        let (node, base, range) = self.record_at(place)?;
+        self.log_bytes(node, base, range, Side::Surface)
     }
 
     /// What the broker's kernel shows from the record's start on.
     fn cached_at(&self, place: &Place) -> Option<Vec<u8>> {
-        let (node, path, range) = self.record_at(place)?;
-        self.world.cache_read(node, &path, range)
+        let (node, base, range) = self.record_at(place)?;
+        self.log_bytes(node, base, range, Side::Kernel)
     }
 
-    /// Where the record is: the node, the file, and enough bytes of it.
-    fn record_at(&self, place: &Place) -> Option<(NodeId, String, Range<u64>)> {
+    /// Where the record is: the node, where its file begins, and enough bytes of that.
+    fn record_at(&self, place: &Place) -> Option<(NodeId, u64, Range<u64>)> {
         let node = self.nodes.get(&place.broker)?;
         let file_bytes = self.settings.commit_log_file_bytes;
         let at = place.physical_offset?;
         let base = at - at % file_bytes;
         let end = (at - base + RECORD_BYTES_MAX).min(file_bytes);
-        Some((node, format!("{STORE}/commitlog/{base:020}"), at - base..end))
+        Some((node, base, at - base..end))
     }
 
     fn read(&self, broker: &str, image: &Image) -> BrokerDisk {
@@ -533,7 +532,7 @@ impl Witness {
     /// The broker as its kernel shows it.
     #[must_use]
     pub fn cached(&self, broker: &str) -> (Image, BrokerDisk) {
-        let image = self.as_made_again(broker, self.world.cache_image(self.nodes.of(broker)).into());
+        let image = self.as_made_again(broker, self.image(self.nodes.of(broker), Side::Kernel));
         let disk = self.read(broker, &image);
         (image, disk)
     }
@@ -541,7 +540,7 @@ impl Witness {
     /// The broker as the surface of its disk has it.
     #[must_use]
     pub fn durable(&self, broker: &str) -> (Image, BrokerDisk) {
-        let image = self.as_made_again(broker, self.world.platter(self.nodes.of(broker)).into());
+        let image = self.as_made_again(broker, self.image(self.nodes.of(broker), Side::Surface));
         let disk = self.read(broker, &image);
         (image, disk)
     }

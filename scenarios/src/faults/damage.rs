@@ -8,7 +8,7 @@
 use hotfire_sim::disk::LostFile;
 use hotfire_sim::{NodeId, World};
 
-use crate::plan::{Fault, Loss, Rotten};
+use crate::plan::{Fault, LOG_FOLDERS, Loss, Rotten};
 use crate::platter::checkpoint::{Checkpoint, Own};
 use crate::platter::delayed::DELAY_TOPIC;
 use crate::platter::queue::{ENTRY_BYTES, Entry};
@@ -62,7 +62,7 @@ pub fn strike(
     match fault {
         Fault::LostFile { of: Loss::LogFile, pick, .. } => {
             let path = nth(&log_files(image, own?), *pick)?;
-            Some(Damage::Lost(vec![control.lose(&path)?]))
+            Some(Damage::Lost(vec![in_any(&path, |path| control.lose(path))?]))
         }
         Fault::LostFile { of: Loss::Log, .. } => {
             let all = |own: &Own| own.durable > first_base(image).unwrap_or(u64::MAX);
@@ -70,7 +70,9 @@ pub fn strike(
             let folder = format!("{STORE}/commitlog");
             let paths: Vec<String> =
                 image.folder(&folder).map(|(name, _)| format!("{folder}/{name}")).collect();
-            Some(Damage::Lost(paths.iter().filter_map(|path| control.lose(path)).collect()))
+            Some(Damage::Lost(
+                paths.iter().filter_map(|path| in_any(path, |path| control.lose(path))).collect(),
+            ))
         }
         Fault::LostFile { of: Loss::QueueFile, pick, .. } => {
             // Where the end of the log says something of the queue, the gap is seen there.
@@ -88,7 +90,8 @@ pub fn strike(
         Fault::BitRot { pick, .. } => {
             let (path, offset) = nth(&record_bytes(image, disk, own?, *pick), *pick)?;
             let bit = (pick % 8) as u8;
-            control.rot(&path, offset, bit).then_some(Damage::Turned { path, offset, bit })
+            let path = in_any(&path, |path| control.rot(path, offset, bit).then(|| path.to_owned()))?;
+            Some(Damage::Turned { path, offset, bit })
         }
         Fault::Rot { of, pick, .. } => {
             let (path, offset, entry) = match of {
@@ -98,6 +101,10 @@ pub fn strike(
             let was = *image.files.get(&path)?.get(usize::try_from(offset).ok()?)?;
             let bit = if entry.is_some() { (pick >> 40) as u8 % 8 } else { HIGH_BIT };
             let is = was ^ (1 << bit);
+            let of_entry = (queue_file_bytes, entry.as_ref(), (offset, is));
+            if is_like_a_lost_one(image, disk, of_entry) {
+                return None;
+            }
             control.rot(&path, offset, bit).then_some(Damage::Rotten(Turned { path, offset, was, is, entry }))
         }
         _ => None,
@@ -123,6 +130,25 @@ fn entry_byte(disk: &BrokerDisk, queue_file_bytes: u64, pick: u64) -> Option<(St
     let base = at - at % queue_file_bytes;
     let path = format!("{STORE}/consumequeue/{}/{}/{base:020}", key.0, key.1);
     Some((path, at - base, Some((key, n, entry))))
+}
+
+/// Whether the last entry of a queue would point to where the log may have lost a record: no start can tell it from one whose
+/// record was lost.
+fn is_like_a_lost_one(
+    image: &Image,
+    disk: &BrokerDisk,
+    (queue_file_bytes, entry, (offset, is)): (u64, Option<&EntryAt>, (u64, u8)),
+) -> bool {
+    let Some((key, n, entry)) = entry else { return false };
+    let inside = (offset % queue_file_bytes) as usize % ENTRY_BYTES;
+    let mut at = entry.at.to_be_bytes();
+    let Some(byte) = at.get_mut(inside) else { return false };
+    *byte = is;
+    let log_file_bytes =
+        image.folder(&format!("{STORE}/commitlog")).map(|(_, bytes)| bytes.len() as u64).max();
+    let files_end = bases(image).last().map_or(0, |base| base + log_file_bytes.unwrap_or(0));
+    let is_last = disk.queues.get(key).is_some_and(|queue| queue.max() == n + 1);
+    is_last && (disk.log.end..files_end).contains(&u64::from_be_bytes(at))
 }
 
 fn is_usual(topic: &str) -> bool {
@@ -152,6 +178,13 @@ pub fn undo(world: &World, node: NodeId, damage: Damage) {
         }
         Damage::Repairable | Damage::Rotten(_) => {}
     }
+}
+
+/// What is done to a file of the log, which is at `path` or of the same name in another of the log's folders.
+fn in_any<T>(path: &str, act: impl FnMut(&str) -> Option<T>) -> Option<T> {
+    let name = path.rsplit('/').next().unwrap_or_default();
+    let paths: Vec<String> = LOG_FOLDERS.iter().map(|folder| format!("{STORE}/{folder}/{name}")).collect();
+    paths.iter().map(String::as_str).find_map(act)
 }
 
 fn nth<T: Clone>(of: &[T], pick: u64) -> Option<T> {

@@ -40,6 +40,28 @@ impl Image {
     }
 }
 
+impl Image {
+    /// The image with all files of a log, which may be spread over several folders below `root`, in the first of them. Where one has
+    /// an empty file of that name, the other's stays.
+    #[must_use]
+    pub fn log_in_one(mut self, root: &str, folders: &[&str]) -> Image {
+        let Some((first, others)) = folders.split_first() else { return self };
+        for folder in others {
+            let prefix = format!("{root}/{folder}/");
+            let names: Vec<String> =
+                self.folder(&format!("{root}/{folder}")).map(|(name, _)| name.to_owned()).collect();
+            for name in names {
+                let bytes = self.files.remove(&format!("{prefix}{name}")).unwrap_or_default();
+                let there = self.files.entry(format!("{root}/{first}/{name}")).or_default();
+                if there.is_empty() {
+                    *there = bytes;
+                }
+            }
+        }
+        self
+    }
+}
+
 /// A queue's identity within one broker.
 pub type QueueKey = (String, i32);
 

@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use hotfire_sim::NodeId;
 
+use super::log_files::Side;
 use super::{CONFIG, RECORD_BYTES_MAX, STORE, Watched, Witness};
 use crate::cluster::address;
 use crate::history::{Place, PowerLoss};
@@ -113,8 +114,7 @@ impl Witness {
             return;
         }
         let base = range.start - range.start % self.settings.commit_log_file_bytes;
-        let path = format!("{STORE}/commitlog/{base:020}");
-        let own = self.world.cache_read(node, &path, range.start - base..range.end - base);
+        let own = self.log_bytes(node, base, range.start - base..range.end - base, Side::Kernel);
         let own = own.unwrap_or_default();
         let waited_ms = replication.slave_timeout_ms + self.settings.sync_flush_timeout_ms;
         let from_ms = self.world.now_ms().saturating_sub(waited_ms);
@@ -143,11 +143,8 @@ impl Witness {
         let file_bytes = self.settings.commit_log_file_bytes;
         let base = at - at % file_bytes;
         let range = at - base..(at - base + RECORD_BYTES_MAX).min(file_bytes);
-        let path = format!("{STORE}/commitlog/{base:020}");
-        match self.settings.slaves_sync_flush() {
-            true => self.world.platter_read(node, &path, range),
-            false => self.world.cache_read(node, &path, range),
-        }
+        let side = if self.settings.slaves_sync_flush() { Side::Surface } else { Side::Kernel };
+        self.log_bytes(node, base, range, side)
     }
 
     /// Nothing has been wrong with the cluster for a while: slaves follow.
