@@ -84,12 +84,16 @@ impl Witness {
     /// what went with a disk.
     pub(super) fn judge_confirmed(&self, draft: &Draft, place: &Place) {
         let Some(replication) = &self.settings.replication else { return };
-        let least = replication.slaves_confirming();
+        let started_ms = self.lock().history.sends.get(&draft.id).map_or(0, |sent| sent.started_ms);
+        let slaves = names::slaves_of(&self.settings, &place.broker);
+        // On a cluster that is well all are in sync.
+        let all = replication.sync_master && replication.in_sync.is_some_and(|in_sync| in_sync.all);
+        let is_well = self.lock().well_from_ms.is_some_and(|well_ms| started_ms >= well_ms);
+        let diverged = self.lock().slaves.values().any(|followed| followed.diverged);
+        let least = if all && is_well && !diverged { slaves.len() } else { replication.slaves_confirming() };
         if least == 0 || place.physical_offset.is_none() {
             return;
         }
-        let started_ms = self.lock().history.sends.get(&draft.id).map_or(0, |sent| sent.started_ms);
-        let slaves = names::slaves_of(&self.settings, &place.broker);
         let copies = slaves.iter().map(|slave| {
             if self.may_have_lost(slave, started_ms) {
                 return Ok(());
@@ -97,11 +101,6 @@ impl Witness {
             replica::copy(draft.id, slave, place, self.log_of_slave(slave, place.physical_offset).as_deref())
         });
         let copies: Vec<Verdict> = copies.collect();
-        // On a cluster that is well all are in sync.
-        let all = replication.in_sync.is_some_and(|in_sync| in_sync.all);
-        let is_well = self.lock().well_from_ms.is_some_and(|well_ms| started_ms >= well_ms);
-        let diverged = self.lock().slaves.values().any(|followed| followed.diverged);
-        let least = if all && is_well && !diverged { slaves.len() } else { least };
         self.note(replica::at_ack(draft.id, &copies, least));
     }
 
