@@ -135,7 +135,7 @@ pub(crate) async fn recover<R: Runtime, F: Fn(u64) -> bool>(
                 recovery.rt.mark(Mark::IndexFileUnfit);
                 tracing::warn!(%path, %why, "the index file is made again");
                 recovery.whole = false;
-                recovery.remove(&path).await?;
+                recovery.remove_claimed(vec![path]).await?;
             }
         }
     }
@@ -149,9 +149,7 @@ pub(crate) async fn recover<R: Runtime, F: Fn(u64) -> bool>(
         recovery.rt.mark(Mark::IndexUnfit);
         tracing::warn!(resume, "the index does not fit the log: it is made again");
         let last = last.take().map(|loaded| loaded.last.file.path.clone());
-        for path in kept.drain(..).map(|kept| kept.file.path).chain(last) {
-            recovery.remove(&path).await?;
-        }
+        recovery.remove_claimed(kept.drain(..).map(|kept| kept.file.path).chain(last).collect()).await?;
         resume = 0;
     }
     let in_part = last.is_some().then_some(resume);
@@ -201,6 +199,16 @@ impl<R: Runtime> Recovery<'_, R> {
         self.rt.remove(path).await.map_err(RecoverError::repair(path))
     }
 
+    /// Removes files that the checkpoint may claim, of which the oldest comes first: the newest goes first, and its name durably.
+    /// A start that finds the last that is claimed takes all before it for complete.
+    async fn remove_claimed(&mut self, paths: Vec<String>) -> Result<(), RecoverError> {
+        for path in paths.iter().rev() {
+            self.remove(path).await?;
+            self.rt.sync_dir(self.dir).await.map_err(RecoverError::repair(self.dir))?;
+        }
+        Ok(())
+    }
+
     /// The files that may be believed, oldest first; the others are deleted.
     async fn candidates(&mut self, log_min: u64) -> Result<Vec<Candidate<R>>, RecoverError> {
         let mut names = Vec::new();
@@ -214,11 +222,15 @@ impl<R: Runtime> Recovery<'_, R> {
         }
         names.sort_unstable();
         let mut kept: Vec<Candidate<R>> = Vec::new();
-        let mut ended = false;
+        let mut damaged = Vec::new();
         for (name, text) in names {
             let path = format!("{}/{text}", self.dir);
-            if self.is_behind_the_claim(name) || ended {
+            if self.is_behind_the_claim(name) {
                 self.remove(&path).await?;
+                continue;
+            }
+            if !damaged.is_empty() {
+                damaged.push(path);
                 continue;
             }
             match self.candidate(name, &path, kept.last().map(|before| before.header)).await {
@@ -228,12 +240,12 @@ impl<R: Runtime> Recovery<'_, R> {
                 Err(why) => {
                     self.rt.mark(Mark::IndexFileLost);
                     tracing::warn!(%path, %why, "the index is made again from this file on");
-                    ended = true;
                     self.whole = false;
-                    self.remove(&path).await?;
+                    damaged.push(path);
                 }
             }
         }
+        self.remove_claimed(damaged).await?;
         while kept.len() > 1
             && let Some(first) = kept.first()
             && first.header.end < log_min
