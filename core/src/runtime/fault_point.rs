@@ -78,6 +78,8 @@ mutants! {
     BodyCrcOnly = "S-09",
     /// The blocks of a new CommitLog file are not reserved.
     LogFileSparse = "store: allocation",
+    /// A start reads the first of several folders of the log alone.
+    OneFolderRead = "store: folders",
     /// A second process may open a directory that is in use.
     LockNotTaken = "store: lock",
     /// The name of a new CommitLog file is not made durable before acknowledgements.

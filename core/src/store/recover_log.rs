@@ -183,7 +183,8 @@ impl<R: Runtime> LogFiles<R> {
         let mut refusals = Vec::new();
         let mut names = Vec::new();
         let mut missing_folder = None;
-        for dir in paths.log_folders() {
+        let folders = if rt.mutant(Mutant::OneFolderRead) { 1 } else { usize::MAX };
+        for dir in paths.log_folders().take(folders) {
             if dirs.len() + read_only.len() > 1 && missing_folder.is_none() && is_missing(rt, dir).await? {
                 missing_folder = Some(dir.clone());
             }

@@ -114,6 +114,11 @@ pub fn scenario_of(mutant: Mutant) -> &'static str {
         | Mutant::TimeLowerIsBehind
         | Mutant::DamageIsTheEnd
         | Mutant::TimeoutLosesPool
+        | Mutant::ThoroughFlushForgotten
+        | Mutant::OneFolderRead
+        | Mutant::QueueFilesUnsynced
+        | Mutant::EntryUnhealed
+        | Mutant::IndexDamageBelieved
         | Mutant::CommitCountsAll => "store",
         Mutant::LogFileSparse => "disk_trouble",
         Mutant::StaleFirstFile
@@ -135,10 +140,16 @@ pub fn scenario_of(mutant: Mutant) -> &'static str {
         | Mutant::HeartbeatsSilenceReports
         | Mutant::PartKeptOverReconnect
         | Mutant::SlaveWaitEndsEarly
+        | Mutant::AllInSyncIgnored
+        | Mutant::FarSlaveCounts
+        | Mutant::LivesForgotten
+        | Mutant::LivesUnkept
         | Mutant::SlaveCountsTwice
         | Mutant::SendBackOnMasterAlone => "replication",
         Mutant::EndedLinkCounts => "slave_restart",
-        Mutant::SlaveEmptyFileStays | Mutant::TopicsOfLogUnknown => "promote_by_hand",
+        Mutant::SlaveEmptyFileStays | Mutant::TopicsOfLogUnknown | Mutant::CopyTimeForgotten => {
+            "promote_by_hand"
+        }
         Mutant::EmptySlaveCounts => "disk_loss_of_one_node",
         Mutant::OneReadOneFrame | Mutant::PartialRegistrationIsWhole | Mutant::LateCloseUnregisters => {
             "partition"
@@ -216,6 +227,9 @@ pub fn seen_undisturbed(mutant: Mutant) -> Option<&'static str> {
         }
         Mutant::ConfigFolderNotSynced => Some("I18 reads the disk's surface, names included"),
         Mutant::EmptySlaveCounts => Some("a second slave begins empty while messages come"),
+        Mutant::ThoroughFlushForgotten => Some("I9 asks on any quiet cluster what was flushed"),
+        Mutant::AllInSyncIgnored => Some("the last messages are sent while slaves are far away"),
+        Mutant::OneFolderRead => Some("the brokers' last start needs no fault"),
         Mutant::LockNotTaken => Some("a second process needs no fault"),
         Mutant::OffsetsNotLoaded => Some("the brokers' last start needs no fault"),
         Mutant::EndToldAsBegin | Mutant::OneMoreThanAsked | Mutant::HeldForEver => {
