@@ -27,8 +27,13 @@ impl Draw {
     /// The `counter`th choice of what `label` names.
     #[must_use]
     pub fn key(self, label: &str, counter: u64) -> Key {
+        self.keys(label)(counter)
+    }
+
+    /// All choices of what `label` names, by their counters.
+    pub fn keys(self, label: &str) -> impl Fn(u64) -> Key {
         let named = label.bytes().fold(self.0, |hash, byte| mix(hash ^ u64::from(byte)));
-        Key(mix(named ^ counter.wrapping_mul(0xD6E8_FEB8_6659_FD93)))
+        move |counter| Key(mix(named ^ counter.wrapping_mul(0xD6E8_FEB8_6659_FD93)))
     }
 }
 

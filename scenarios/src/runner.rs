@@ -309,28 +309,31 @@ impl Run {
             let detail = routes.missing().unwrap_or_else(|| "no name server has answered".to_owned());
             return Some(Broken::new("I17", detail));
         }
-        let brokers = names::brokers(&self.cluster.plan.settings);
-        if let Some(unwritten) = brokers.iter().find_map(|broker| witness.unwritten(broker)) {
+        let brokers = names::brokers(&self.cluster.plan.settings).into_iter();
+        let disks = brokers.map(|name| (name.clone(), witness.cached(&name).1)).collect();
+        let disks: &BTreeMap<String, BrokerDisk> = &disks;
+        if let Some(unwritten) = disks.iter().find_map(|(broker, disk)| witness.unwritten(broker, disk)) {
             return late(unwritten);
         }
-        if let Some(unsettled) = brokers.iter().find_map(|broker| witness.unsettled(broker)) {
+        if let Some(unsettled) = disks.iter().find_map(|(broker, disk)| witness.unsettled(broker, disk)) {
             return late(unsettled);
         }
-        self.undelivered().or_else(|| self.unfinished()).and_then(late).or_else(|| witness.slave_behind())
+        self.undelivered(disks)
+            .or_else(|| self.unfinished(disks))
+            .and_then(late)
+            .or_else(|| witness.slave_behind())
     }
 
     /// What consumers have failed with and neither got again nor given up.
-    fn unfinished(&self) -> Option<String> {
+    fn unfinished(&self, disks: &BTreeMap<String, BrokerDisk>) -> Option<String> {
         let settings = &self.cluster.plan.settings;
         let delays = settings.delays.as_ref().filter(|delays| delays.failing_percent > 0)?;
         let fails = |id| workload::fails(&self.cluster.plan, id);
         let terms = Terms { fails: &fails, reconsume_max: delays.reconsume_max };
-        let names = names::brokers(settings).into_iter();
-        let disks = names.map(|name| (name.clone(), self.cluster.witness.cached(&name).1)).collect();
         self.cluster.groups().into_iter().find_map(|group| {
             let filters = consume::sql_of(settings, &group).is_some();
             let open = self.cluster.witness.history(|history| {
-                dead_letters::unfinished(history, settings.sync_flush, (&group, filters), terms, &disks)
+                dead_letters::unfinished(history, settings.sync_flush, (&group, filters), terms, disks)
             });
             open.map(|id| format!("{group} has failed with message {} and was not given it again", id.0))
         })
@@ -341,16 +344,13 @@ impl Run {
         all.into_iter().find(|name| !self.cluster.world.is_running(self.cluster.node(name)))
     }
 
-    fn undelivered(&self) -> Option<String> {
-        let brokers = names::brokers(&self.cluster.plan.settings);
-        let disks =
-            brokers.into_iter().map(|name| (name.clone(), self.cluster.witness.cached(&name).1)).collect();
+    fn undelivered(&self, disks: &BTreeMap<String, BrokerDisk>) -> Option<String> {
         let sync_flush = self.cluster.plan.settings.sync_flush;
         self.cluster.readers().into_iter().find_map(|group| {
             let sql = consume::sql_of(&self.cluster.plan.settings, &group);
             let found = self.cluster.witness.history(|history| {
                 let asks_for = |id| sql.is_none_or(|form| sql_filter::wants(form, id));
-                progress::undelivered(history, sync_flush, &group, (sql.is_some(), asks_for), &disks)
+                progress::undelivered(history, sync_flush, &group, (sql.is_some(), asks_for), disks)
                     .map(|(id, record)| (id, record.clone()))
             });
             found.map(|(id, record)| {

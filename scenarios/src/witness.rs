@@ -316,17 +316,17 @@ impl Witness {
 
     /// What a broker has taken that its files do not have yet.
     #[must_use]
-    pub fn unwritten(&self, broker: &str) -> Option<String> {
+    pub fn unwritten(&self, broker: &str, cached: &BrokerDisk) -> Option<String> {
         let last_append = self.lock().brokers.get(broker)?.last_append;
-        progress::unwritten(broker, last_append, &self.cached(broker).1)
+        progress::unwritten(broker, last_append, cached)
     }
 
     /// What of a broker's transactions is not settled yet.
     #[must_use]
-    pub fn unsettled(&self, broker: &str) -> Option<String> {
+    pub fn unsettled(&self, broker: &str, cached: &BrokerDisk) -> Option<String> {
         self.settings.transactions.as_ref()?;
         let image = self.cached_config(broker);
-        transaction::unsettled(broker, &self.cached(broker).1, (&image, CONFIG))
+        transaction::unsettled(broker, cached, (&image, CONFIG))
     }
 
     /// A broker has taken an append that begins at `at` of its log.

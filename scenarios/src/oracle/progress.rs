@@ -60,7 +60,8 @@ pub fn undelivered<'a>(
         let deleting = history.deleting.get(broker).copied().unwrap_or(0);
         let is_kept = |record: &&Record| record.at >= deleting && !disk.dropped.contains(&record.at);
         let wanted = disk.log.records.iter().filter(is_kept);
-        let copied: BTreeSet<_> = disk.log.records.iter().map(part).collect();
+        let copied: BTreeSet<_> =
+            disk.log.records.iter().map(part).filter(|part| matches!(part, Part::Copy(_))).collect();
         let is_own = |record: &Record| {
             record.topic.starts_with("RMQ_SYS_TRANS_") || record.topic.starts_with("TRANS_CHECK_")
         };

@@ -31,13 +31,13 @@ pub fn part(record: &Record) -> Part {
     if record.is_of_transaction() {
         return Part::Neither;
     }
-    let Identity::Whole(id) = identify(&record.body) else { return Part::Neither };
     let real = |name| find(&record.properties, name);
     let (Some(topic), Some(queue)) =
         (real("REAL_TOPIC"), real("REAL_QID").and_then(|queue| queue.parse().ok()))
     else {
         return Part::Neither;
     };
+    let Identity::Whole(id) = identify(&record.body) else { return Part::Neither };
     let key = (id, topic.to_owned(), queue, record.reconsume_times);
     if record.topic == DELAY_TOPIC {
         return Part::Waits(key);

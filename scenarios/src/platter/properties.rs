@@ -10,7 +10,8 @@ pub fn pairs(text: &str) -> impl Iterator<Item = (&str, &str)> {
 /// The value of `name`; a later duplicate wins.
 #[must_use]
 pub fn find<'a>(text: &'a str, name: &str) -> Option<&'a str> {
-    pairs(text).filter(|(found, _)| *found == name).last().map(|(_, value)| value)
+    let value_of = |segment: &'a str| segment.strip_prefix(name)?.strip_prefix('\u{1}');
+    text.rsplit('\u{2}').filter_map(value_of).find(|value| !value.is_empty())
 }
 
 /// Hash of a tag as queue entries hold it: Java's `String.hashCode`, sign-extended; 0 without a tag.
@@ -34,6 +35,8 @@ mod tests {
         assert_eq!(find("TAGS\u{1}a\u{2}KEYS\u{1}k", "KEYS"), Some("k"));
         assert_eq!(find("TAGS\u{1}a\u{2}KEYS\u{1}k\u{2}", "TAGS"), Some("a"));
         assert_eq!(find("TAGS\u{1}\u{2}", "TAGS"), None);
+        assert_eq!(find("TAGSX\u{1}a\u{2}", "TAGS"), None);
+        assert_eq!(find("TAGS\u{1}a\u{2}TAGS\u{1}b\u{2}TAGS\u{1}\u{2}", "TAGS"), Some("b"));
     }
 
     #[test]

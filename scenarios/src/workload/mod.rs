@@ -116,14 +116,17 @@ pub fn body(id: MessageId, bytes: usize) -> Bytes {
 }
 
 fn fill(text: &mut Vec<u8>, id: MessageId, bytes: usize) {
-    let mut block = 0;
-    while text.len() < bytes {
-        let word = Draw::new(id.0).key("fill", block).bits();
-        let digits = format!("{word:016x}");
-        let missing = bytes - text.len();
-        text.extend_from_slice(&digits.as_bytes()[..missing.min(digits.len())]);
-        block += 1;
-    }
+    let missing = bytes.saturating_sub(text.len());
+    text.extend(filling(id).flatten().take(missing));
+}
+
+/// What fills a message's texts, without an end: 16 hex digits of each choice.
+fn filling(id: MessageId) -> impl Iterator<Item = [u8; 16]> {
+    let key = Draw::new(id.0).keys("fill");
+    (0..).map(move |block| {
+        let word = key(block).bits();
+        std::array::from_fn(|digit| b"0123456789abcdef"[(word >> (60 - 4 * digit)) as usize & 0xF])
+    })
 }
 
 /// The value of the filler property of message `id`.
@@ -153,7 +156,12 @@ pub fn identify(read: &[u8]) -> Identity {
         .and_then(|digits| u64::from_str_radix(digits, 16).ok());
     let Some(number) = number else { return Identity::Foreign };
     let id = MessageId(number);
-    if body(id, read.len()) == read { Identity::Whole(id) } else { Identity::Damaged(id) }
+    let (blocks, rest) = read[HEAD_BYTES..].as_chunks::<16>();
+    let mut filling = filling(id);
+    let is_whole = read[..HEAD_BYTES] == *body(id, HEAD_BYTES)
+        && blocks.iter().zip(&mut filling).all(|(block, fill)| *block == fill)
+        && filling.next().is_some_and(|fill| fill.starts_with(rest));
+    if is_whole { Identity::Whole(id) } else { Identity::Damaged(id) }
 }
 
 /// The topics in use `at_ms` into the run, and where a message goes.
@@ -417,6 +425,9 @@ mod tests {
         let id = MessageId::new(1, 7);
         let mut bytes = body(id, 200).to_vec();
         assert_eq!(identify(&bytes), Identity::Whole(id));
+        let digits: String =
+            (0..3).map(|block| format!("{:016x}", Draw::new(id.0).key("fill", block).bits())).collect();
+        assert_eq!(filler(id, 41), digits[..41]);
         bytes[150] ^= 1;
         assert_eq!(identify(&bytes), Identity::Damaged(id));
         bytes[3] = b'!';
