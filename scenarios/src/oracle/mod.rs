@@ -3,19 +3,19 @@
 //! | Promise | File | Judged |
 //! |---|---|---|
 //! | I1 ACK-DURABLE | `acked_not_lost` | at each acknowledgement on the raw disk or as the kernel shows it, by what is promised, and at the end |
-//! | I2 VISIBLE, I3 CQ-MAP | `queue_matches_log` | after each stop in order on the raw disk, after each recovery (I3), on the healed cluster, at the end |
+//! | I2 VISIBLE, I3 CQ-MAP | `queue_matches_log` | after each stop in order on the raw disk, after each recovery (I3), on the healed cluster, where bits that have turned in entries are read back, at the end |
 //! | I4 CQ-DENSE, I5 OFFSET-UNIQUE | `queue_order` | at the end |
-//! | I6 PREFIX, I11 CONFIRM | `replica` | at each acknowledgement of a SYNC_MASTER on the slave's disk, on the healed cluster, at the end |
+//! | I6 PREFIX, I11 CONFIRM | `replica` | at each acknowledgement of a SYNC_MASTER on the slave's disk, at the first report of each link on both disks, on the healed cluster, at the end |
 //! | I7 NO-RESURRECT, I20 ACK-HONEST | `no_phantom` | at each delivery, after each recovery, at the end |
 //! | I8 STABLE-READ | `stable_read` | at each delivery on the raw disk, and at the end |
-//! | I9 FLUSH-TRUE | `position_order` | at each flush, on the raw disk; at each commit, as the kernel shows it |
-//! | I10 CHECKPOINT-TRUE | `position_order` | at each checkpoint on the raw disk, and after each loss of power |
+//! | I9 FLUSH-TRUE | `position_order` | at each flush, on the raw disk; at each commit, as the kernel shows it; that each comes in time, from the end of the faults on |
+//! | I10 CHECKPOINT-TRUE | `position_order` | at each checkpoint on the raw disk, after each loss of power, and after each stop in order |
 //! | I13 RETENTION | `retention` | when a log file is chosen, before each removal of a name, before each start; minima as readers are told them |
 //! | I14 TX | `transaction` | at each delivery, after each recovery, on the healed cluster, at the end |
 //! | I15 DELAY | `delay` | at each delivery, before each start, at the end |
 //! | DLQ, by README: dead exactly after too many tries | `dead_letters` | on the healed cluster, at the end |
 //! | DELETED, by README: what an operator has deleted is never seen again | `deleted_topic` | at each answer to a deletion on the raw disk, after each recovery, by pulls and deliveries after a deletion, at the end |
-//! | I16 COFFSET | `consumer_offset` | before each start, on the healed cluster after its rest, by requests and deliveries after the last start, and at the end |
+//! | I16 COFFSET | `consumer_offset` | before each start, after each recovery, on the healed cluster after its rest, by requests and deliveries after the last start, and at the end |
 //! | ORDER, by README: in order, by one member; SHARE: one holder for each queue | `in_order` | when a listener is called, and when all have settled |
 //! | I17 ROUTE | `routes_converge` | while the healed cluster rests |
 //! | I18 META, of the abort marker | `abort_marker` | at each append, on the raw disk |
