@@ -200,6 +200,7 @@ pub fn seen_undisturbed(mutant: Mutant) -> Option<&'static str> {
         Mutant::AckBeforeFlush => Some("I1 reads the disk's surface at each acknowledgement"),
         Mutant::AckInThePool => Some("I1 reads the kernel's cache at each acknowledgement"),
         Mutant::CommitCountsAll => Some("I9 reads the kernel's cache at each commit"),
+        Mutant::CommitWaitsForPages => Some("I19 asks when a message is seen, which is when it is committed"),
         Mutant::RollLosesPool => Some("the broker cannot read back what it never wrote, and stops"),
         Mutant::AckBeforeSlave => Some("I11 reads the slave's disk at each acknowledgement of a SYNC_MASTER"),
         Mutant::PushUnflushed => Some("I1 reads the master's surface when the slave's word comes first"),
