@@ -338,11 +338,11 @@ impl<R: Runtime> LogFiles<R> {
         self.files.first().map_or(self.begins_at, |found| found.file.base)
     }
 
-    /// No file reaches beyond it, those that have nothing among them.
+    /// No file reaches beyond it, those that have nothing among them; where there is no file that says nothing.
     pub fn names_end(&self) -> u64 {
         let unused = self.unused.iter().filter_map(|path| base_of(path));
         let made = unused.map(|base| base.saturating_add(self.file_bytes));
-        self.files.iter().map(|found| found.file.end()).chain(made).max().unwrap_or(0)
+        self.files.iter().map(|found| found.file.end()).chain(made).max().unwrap_or(u64::MAX)
     }
 
     /// An empty log begins at `base`, if the file that was made for it is there.

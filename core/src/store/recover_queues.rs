@@ -539,7 +539,7 @@ fn has_turned(unit: &[u8; ENTRY_BYTES], from: u64, files_end: u64) -> bool {
     let [a, b, c, d, e, f, g, h, ..] = *unit;
     let physical_offset = u64::from_be_bytes([a, b, c, d, e, f, g, h]);
     let is_none = Unit::decode(unit) == Unit::Nothing;
-    physical_offset >= files_end.max(1) || is_none && (1..from).contains(&physical_offset)
+    physical_offset >= files_end || is_none && (1..from).contains(&physical_offset)
 }
 
 impl Recovering {
