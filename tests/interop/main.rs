@@ -29,7 +29,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use hotfire_tests::malformed::{self, Memory};
-use hotfire_tests::{Node, TempDir, release_hotfire};
+use hotfire_tests::{Node, TempDir, free_ports, release_hotfire};
 
 use clients::{Client, Tools};
 
@@ -258,7 +258,9 @@ impl Cluster {
         let name_server = Node::start(program, "namesrv", &["namesrv", "--listen", "127.0.0.1:0"], dir)?;
         let address = name_server.address("namesrv").context("the name server's address")?.to_owned();
         let data = dir.join(data);
-        let broker = start_broker(program, dir, &address, &data, "127.0.0.1:0")?;
+        // One that starts again at the same port must not find there a client's end of a connection that it tries meanwhile.
+        let listen = format!("127.0.0.1:{}", free_ports()?);
+        let broker = start_broker(program, dir, &address, &data, &listen)?;
         Ok(Cluster { name_server, broker, data })
     }
 
