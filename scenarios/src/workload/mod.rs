@@ -428,8 +428,11 @@ mod tests {
         let digits: String =
             (0..3).map(|block| format!("{:016x}", Draw::new(id.0).key("fill", block).bits())).collect();
         assert_eq!(filler(id, 41), digits[..41]);
-        bytes[150] ^= 1;
-        assert_eq!(identify(&bytes), Identity::Damaged(id));
+        for at in HEAD_BYTES..bytes.len() {
+            bytes[at] ^= 1;
+            assert_eq!(identify(&bytes), Identity::Damaged(id), "byte {at}");
+            bytes[at] ^= 1;
+        }
         bytes[3] = b'!';
         assert_eq!(identify(&bytes), Identity::Foreign);
         assert_eq!(identify(&[0; 5]), Identity::Foreign);
