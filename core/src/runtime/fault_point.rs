@@ -53,7 +53,7 @@ mutants! {
     /// Queue entries behind the recovered end of the log are kept.
     RecoverKeepsQueueTail = "S-01",
     /// What stands behind a hole behind the last queue entry stays there.
-    QueueResidueStays = "store: recovery",
+    QueueResidueStays = "S-05",
     /// The names of queue files that recovery has removed or made are not durable when the store opens.
     QueueFilesUnsynced = "S-44",
     /// A queue entry that the disk has not kept is served as it is.
@@ -239,7 +239,7 @@ mutants! {
     /// A look-up by key does not look at the time that was asked for.
     QueryOfAnyTime = "store: index",
     /// A search by time takes the message behind those of that time for the first of them.
-    TimeLowerIsBehind = "store: search by time",
+    TimeLowerIsBehind = "S-30",
     /// A pull by tags is given every message.
     TagsNotAsked = "broker: filter",
     /// A message of which a filter says "unknown" is given to the consumer.

@@ -1,5 +1,6 @@
 //! The commands of `hotfire-sim`, one file each. Each answers with an exit code; an error is a wrong use of the command.
 
+pub mod matrix;
 pub mod mutants;
 pub mod run;
 pub mod shrink;

@@ -4,7 +4,7 @@
 //! Each also runs undisturbed: the same seeds without any fault ([`Plan::undisturbed`]). A bug that needs its fault must live
 //! through all of them, else it is coarser than the entry that it recreates. [`seen_undisturbed`] says which need none, and why.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result};
 use hotfire_core::runtime::Mutant;
 use serde::{Deserialize, Serialize};
 
-use super::{check_mutant, sweep};
+use super::{check_mutant, matrix, sweep};
 use crate::options;
 use crate::plan::Plan;
 use crate::report::{Outcome, VerdictKind};
@@ -32,9 +32,12 @@ pub struct Arguments {
     /// Runs the killing plans recorded in FILE (`scenarios/mutants.json`) instead of searching.
     #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "scenarios/mutants.json")]
     pub recorded: Option<PathBuf>,
-    /// Records the killing plans in FILE.
+    /// Records the killing plans in FILE, and the matrix in the Markdown file beside it. With `--only` the others in FILE stay.
     #[arg(long, value_name = "FILE", conflicts_with = "recorded")]
     pub record: Option<PathBuf>,
+    /// Runs nothing, and prints what FILE has recorded as Markdown.
+    #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "scenarios/mutants.json", conflicts_with_all = ["recorded", "record"])]
+    pub table: Option<PathBuf>,
     #[arg(long)]
     pub jobs: Option<usize>,
     #[arg(long)]
@@ -86,9 +89,38 @@ impl Undisturbed {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Matrix {
-    mutants: Vec<Entry>,
-    clean_failures: u64,
+pub struct Matrix {
+    pub mutants: Vec<Entry>,
+    pub clean_failures: u64,
+}
+
+impl Matrix {
+    fn read(file: &Path) -> Result<Matrix> {
+        let text = std::fs::read_to_string(file).with_context(|| format!("read {}", file.display()))?;
+        serde_json::from_str(&text).with_context(|| format!("parse {}", file.display()))
+    }
+
+    /// As JSON in `file`, as Markdown beside it.
+    fn write(&self, file: &Path) -> Result<()> {
+        let json = serde_json::to_string_pretty(self).context("write the matrix")? + "\n";
+        for (file, text) in [(file.to_owned(), json), (file.with_extension("md"), matrix::markdown(self))] {
+            std::fs::write(&file, text).with_context(|| format!("write {}", file.display()))?;
+        }
+        Ok(())
+    }
+
+    /// What `other` has in the place of what this one has of the same planted bugs.
+    fn with(mut self, other: &[Entry]) -> Matrix {
+        self.mutants.retain(|entry| other.iter().all(|new| new.name != entry.name));
+        self.mutants.extend_from_slice(other);
+        self.mutants.sort_by_key(place);
+        self
+    }
+}
+
+/// In the order of the list.
+fn place(entry: &Entry) -> Option<usize> {
+    Mutant::ALL.iter().position(|mutant| mutant.name() == entry.name)
 }
 
 /// The scenario whose faults bring the bug out.
@@ -263,13 +295,12 @@ pub fn seen_undisturbed(mutant: Mutant) -> Option<&'static str> {
 /// # Errors
 /// An unknown planted bug; a record that cannot be read or written.
 pub fn mutants(arguments: &Arguments) -> Result<u8> {
+    if let Some(file) = &arguments.table {
+        print!("{}", matrix::markdown(&Matrix::read(file)?));
+        return Ok(0);
+    }
     let recorded = match &arguments.recorded {
-        Some(file) => {
-            let text = std::fs::read_to_string(file).with_context(|| format!("read {}", file.display()))?;
-            let matrix: Matrix =
-                serde_json::from_str(&text).with_context(|| format!("parse {}", file.display()))?;
-            Some(matrix.mutants)
-        }
+        Some(file) => Some(Matrix::read(file)?.mutants),
         None => None,
     };
     let chosen: Vec<Mutant> = match &arguments.only {
@@ -291,8 +322,10 @@ pub fn mutants(arguments: &Arguments) -> Result<u8> {
         matrix.clean_failures
     );
     if let Some(file) = &arguments.record {
-        let text = serde_json::to_string_pretty(&matrix).context("write the matrix")?;
-        std::fs::write(file, text + "\n").with_context(|| format!("write {}", file.display()))?;
+        match &arguments.only {
+            Some(_) if file.exists() => Matrix::read(file)?.with(&matrix.mutants).write(file)?,
+            _ => matrix.write(file)?,
+        }
     }
     if arguments.json {
         let mutants: Vec<Entry> =
@@ -325,7 +358,7 @@ fn run_all(chosen: &[Mutant], arguments: &Arguments, recorded: Option<&[Entry]>)
         }
     });
     let mut results = results.into_inner().expect("no panic while it is held");
-    results.sort_by_key(|(entry, _)| Mutant::ALL.iter().position(|mutant| mutant.name() == entry.name));
+    results.sort_by_key(|(entry, _)| place(entry));
     let clean_failures = results.iter().map(|(_, clean_failures)| clean_failures).sum();
     Matrix { mutants: results.into_iter().map(|(entry, _)| entry).collect(), clean_failures }
 }
