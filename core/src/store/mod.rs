@@ -225,9 +225,9 @@ impl<R: Runtime> MessageStore<R> {
             }));
         }
         let (dispatch, stop) = (self.dispatch.clone(), self.stop.subscribe());
-        tasks.push(self.rt.spawn("store.dispatch", async move { dispatch.run(stop).await }));
+        tasks.push(self.rt.spawn_on_thread("store.dispatch", async move { dispatch.run(stop).await }));
         let (index, stop) = (self.index.clone(), self.stop.subscribe());
-        tasks.push(self.rt.spawn("store.index", async move { index.run(stop).await }));
+        tasks.push(self.rt.spawn_on_thread("store.index", async move { index.run(stop).await }));
         let (store, stop) = (self.clone(), self.stop.subscribe());
         tasks.push(self.rt.spawn("store.queue_flush", async move {
             store.queue_flush.run(store.pace.subscribe(), stop).await;
