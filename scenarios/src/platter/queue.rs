@@ -22,7 +22,7 @@ pub struct Queue {
     pub min: i64,
     /// Dense from `min` up to the first empty one.
     pub entries: Vec<Entry>,
-    /// Queue offsets of entries that stand behind an empty one or behind a missing file.
+    /// Queue offsets of entries that stand behind an empty one or behind a file that is missing, or has no bytes.
     pub strays: Vec<i64>,
 }
 
@@ -82,6 +82,8 @@ fn read(files: &[(u64, &[u8])], file_bytes: u64) -> Queue {
                 None => {}
             }
         }
+        // A loss of power can keep a file's name alone: what comes behind is no nearer to the queue's start for that.
+        ended |= (bytes.len() as u64) < file_bytes;
     }
     queue
 }
@@ -146,6 +148,12 @@ pub mod tests {
         assert_eq!((queue.max(), queue.strays.as_slice()), (1, [2].as_slice()));
         let queue = only(&image(&[(0, encode(&[ENTRY; 5])), (200, encode(&[ENTRY]))]));
         assert_eq!((queue.max(), queue.strays.as_slice()), (5, [10].as_slice()));
+        let queue = only(&image(&[(0, encode(&[ENTRY; 5])), (100, Vec::new()), (200, encode(&[ENTRY]))]));
+        assert_eq!(
+            (queue.max(), queue.strays.as_slice()),
+            (5, [10].as_slice()),
+            "the second has lost its bytes"
+        );
     }
 
     #[test]
