@@ -18,7 +18,7 @@ pub struct Entry {
 
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
 pub struct Queue {
-    /// Queue offset of the first entry.
+    /// Queue offset of the first entry, or of the next one where there are only fillers.
     pub min: i64,
     /// Dense from `min` up to the first empty one.
     pub entries: Vec<Entry>,
@@ -78,8 +78,9 @@ fn read(files: &[(u64, &[u8])], file_bytes: u64) -> Queue {
                     }
                     queue.entries.push(entry);
                 }
-                None if started || !is_filler(unit) => ended = true,
-                None => {}
+                None if started || ended || !is_filler(unit) => ended = true,
+                // With fillers alone it begins, and ends, behind them.
+                None => queue.min = queue_offset + 1,
             }
         }
         // A loss of power can keep a file's name alone: what comes behind is no nearer to the queue's start for that.
@@ -160,5 +161,7 @@ pub mod tests {
     fn fillers_before_the_first_entry_only_move_the_minimum() {
         let queue = only(&image(&[(100, encode(&[FILLER, FILLER, ENTRY, EMPTY]))]));
         assert_eq!((queue.min, queue.max()), (7, 8));
+        let queue = only(&image(&[(100, encode(&[FILLER, FILLER, EMPTY, EMPTY]))]));
+        assert_eq!((queue.min, queue.max()), (7, 7), "the first entry was lost");
     }
 }
