@@ -442,6 +442,7 @@ pub async fn ask_store(rt: SimRuntime, cluster: Cluster, store: Arc<MessageStore
     for question in &mut answers.by_key {
         let by = if question.unique { By::UniqueKey } else { By::Key };
         let found = store.query(by, &question.topic, &question.key, question.times, question.max).await;
+        let found = found.unwrap_or_default();
         question.found = found.records.into_iter().rev().flat_map(positions).collect();
     }
     for question in &mut answers.by_time {
@@ -450,7 +451,7 @@ pub async fn ask_store(rt: SimRuntime, cluster: Cluster, store: Arc<MessageStore
             End::Last => Boundary::Upper,
         };
         let ByTime { topic, queue, time_ms, .. } = &*question;
-        question.found = store.offset_by_time(topic, *queue, *time_ms, boundary).await;
+        question.found = store.offset_by_time(topic, *queue, *time_ms, boundary).await.unwrap_or(-1);
     }
     for question in &mut answers.rotten {
         let ReadBack { topic, queue, n, .. } = &*question;

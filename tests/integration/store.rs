@@ -228,11 +228,11 @@ fn reads_answer_as_java_does() {
         assert_eq!(store.message_at(message.physical_offset), Some(first.messages[0].clone()));
         assert_eq!(store.message_at(message.physical_offset + 1), None);
         let time = store.store_time("T", 0, 50).await.expect("stored");
-        assert!(store.offset_by_time("T", 0, time, Boundary::Lower).await <= 50);
-        assert!(store.offset_by_time("T", 0, time, Boundary::Upper).await >= 50);
-        assert_eq!(store.offset_by_time("T", 0, i64::MAX, Boundary::Lower).await, 100);
-        assert_eq!(store.offset_by_time("T", 0, i64::MAX, Boundary::Upper).await, 99);
-        assert_eq!(store.offset_by_time("T", 0, 0, Boundary::Upper).await, 0);
+        assert!(store.offset_by_time("T", 0, time, Boundary::Lower).await.expect("readable") <= 50);
+        assert!(store.offset_by_time("T", 0, time, Boundary::Upper).await.expect("readable") >= 50);
+        assert_eq!(store.offset_by_time("T", 0, i64::MAX, Boundary::Lower).await.expect("readable"), 100);
+        assert_eq!(store.offset_by_time("T", 0, i64::MAX, Boundary::Upper).await.expect("readable"), 99);
+        assert_eq!(store.offset_by_time("T", 0, 0, Boundary::Upper).await.expect("readable"), 0);
         store.stop().await.expect("stop");
     });
 }

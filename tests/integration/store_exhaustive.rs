@@ -348,7 +348,7 @@ async fn check_keys(store: &Store, shared: &Shared, found: &BTreeMap<(i32, i64),
     let tried: Vec<u64> = shared.lock().tried.keys().copied().collect();
     for number in tried {
         for (by, key) in [(By::UniqueKey, format!("u{number}")), (By::Key, format!("k{number}"))] {
-            let answer = store.query(by, TOPIC, &key, (0, i64::MAX), 64).await;
+            let answer = store.query(by, TOPIC, &key, (0, i64::MAX), 64).await.expect("readable");
             let decode = |bytes| StoredMessage::decode(bytes).expect("a whole record").physical_offset;
             let answer: Vec<u64> = answer.records.iter().map(decode).collect();
             let expected: Vec<u64> = positions.get(&number).copied().into_iter().collect();

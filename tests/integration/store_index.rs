@@ -46,7 +46,7 @@ async fn settle(store: &Store) {
 }
 
 async fn find(store: &Store, by: By, topic: &str, key: &str) -> Vec<u64> {
-    let found = store.query(by, topic, key, ALL_TIMES, 64).await;
+    let found = store.query(by, topic, key, ALL_TIMES, 64).await.expect("readable");
     let position = |bytes| StoredMessage::decode(bytes).expect("a record").physical_offset;
     found.records.iter().map(position).collect()
 }
@@ -132,15 +132,15 @@ fn a_look_up_gives_what_has_the_key_the_topic_and_the_time() {
             ((positions[2].1 + 1, i64::MAX), vec![]),
             ((i64::MAX, 0), vec![]),
         ] {
-            let found = store.query(By::Key, "T", "Aa", times, 64).await;
+            let found = store.query(By::Key, "T", "Aa", times, 64).await.expect("readable");
             let found =
                 found.records.iter().map(|bytes| StoredMessage::decode(bytes).expect("one").physical_offset);
             assert_eq!(found.collect::<Vec<_>>(), expected, "{times:?}");
         }
-        let one = store.query(By::Key, "T", "Aa", ALL_TIMES, 1).await;
+        let one = store.query(By::Key, "T", "Aa", ALL_TIMES, 1).await.expect("readable");
         assert_eq!(one.records.len(), 1);
         assert_eq!((one.last_update, one.last_update_ms), positions[4]);
-        assert_eq!(store.query(By::Key, "T", "Aa", ALL_TIMES, 0).await.records.len(), 0);
+        assert_eq!(store.query(By::Key, "T", "Aa", ALL_TIMES, 0).await.expect("readable").records.len(), 0);
         store.stop().await.expect("stop");
     });
 }

@@ -232,7 +232,7 @@ fn times_are_found_at_both_boundaries() {
         let end = fill(&store, 220).await;
         wait("all but the last file are gone", || store.commit_log_min() == end - end % (16 << 10));
         wait("queues begin behind", || (0..5).all(|queue| store.min_offset("T", queue) > 30));
-        assert_eq!(store.offset_by_time("None", 0, 5, Boundary::Lower).await, 0);
+        assert_eq!(store.offset_by_time("None", 0, 5, Boundary::Lower).await.expect("readable"), 0);
         for queue in 0..5 {
             let messages = read_all(&store, "T", queue).await;
             let times: Vec<(i64, i64)> =
@@ -242,9 +242,9 @@ fn times_are_found_at_both_boundaries() {
             for time in (first - 2..=last + 2).chain([i64::MIN, 0, i64::MAX]) {
                 let lower = times.iter().find(|(_, stored)| *stored >= time).map_or(max, |(n, _)| *n);
                 let upper = times.iter().rev().find(|(_, stored)| *stored <= time).map_or(0, |(n, _)| *n);
-                let ours = store.offset_by_time("T", queue, time, Boundary::Lower).await;
+                let ours = store.offset_by_time("T", queue, time, Boundary::Lower).await.expect("readable");
                 assert_eq!(ours, lower, "first at or after {time} of {min}..{max}");
-                let ours = store.offset_by_time("T", queue, time, Boundary::Upper).await;
+                let ours = store.offset_by_time("T", queue, time, Boundary::Upper).await.expect("readable");
                 assert_eq!(ours, upper, "last at or before {time} of {min}..{max}");
             }
         }

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use hotfire_core::message::MessageToStore;
 use hotfire_core::runtime::Runtime;
 use hotfire_core::store::check::{Verdict, check, repair};
-use hotfire_core::store::{Boundary, FlushMode, MessageStore, StoreConfig};
+use hotfire_core::store::index::By;
+use hotfire_core::store::{Boundary, FlushMode, GetStatus, MessageStore, StoreConfig};
 use hotfire_runtime::TokioRuntime;
 use hotfire_sim::{Limits, SimRuntime, World, run_seed};
 use hotfire_tests::TempDir;
@@ -42,7 +44,8 @@ async fn live(world: World, seed: u64) {
         world.disk(node).drop_caches();
         if rt.random_u64().is_multiple_of(3) {
             let time = stored[queue][n as usize].store_timestamp;
-            let found = store.offset_by_time("T", queue as i32, time, Boundary::Lower).await;
+            let found =
+                store.offset_by_time("T", queue as i32, time, Boundary::Lower).await.expect("readable");
             let first = stored[queue].iter().position(|message| message.store_timestamp >= time);
             assert_eq!(found, first.expect("itself") as i64, "seed {seed}: by time");
         }
@@ -59,6 +62,45 @@ async fn live(world: World, seed: u64) {
         }
     }
     store.stop().await.expect("stops");
+}
+
+/// While a queue cannot be read nobody is sent elsewhere in it, and afterwards it is as it was.
+async fn unreadable(world: World) {
+    let node = world.add_node("broker", [10, 0, 0, 1]);
+    world.boot(node, |_rt: SimRuntime| std::future::pending::<()>());
+    let rt = world.runtime(node).expect("the node runs");
+    let config = StoreConfig { queue_flush_thorough_interval_ms: 100, ..config(FlushMode::Sync) };
+    let store = MessageStore::open(rt.clone(), config).await.expect("opens");
+    store.start();
+    for n in 0..30_u8 {
+        let (body, properties) = ([n; 100], format!("KEYS\u{1}k{n}\u{2}"));
+        let keyed = MessageToStore { properties: &properties, ..message("T", 0, &body) };
+        store.put(&keyed).await.expect("put");
+        rt.sleep(Duration::from_millis(10)).await;
+    }
+    store.dispatched().reached(store.commit_log_max()).await.expect("dispatched");
+    rt.sleep(Duration::from_secs(5)).await;
+    let stored = read_all(&store, "T", 0).await;
+    let time = stored[3].store_timestamp;
+    world.disk(node).change(|faults| faults.read_error = 1.0);
+    let read = store.get("T", 0, 3, 1, &|_| true).await;
+    assert_eq!((read.status, read.next_begin), (GetStatus::Unreadable, 3));
+    for boundary in [Boundary::Lower, Boundary::Upper] {
+        assert!(store.offset_by_time("T", 0, time, boundary).await.is_err());
+    }
+    let by_key = || store.query(By::Key, "T", "k3", (0, i64::MAX), 32);
+    assert!(by_key().await.is_err());
+    world.disk(node).change(|faults| faults.read_error = 0.0);
+    assert!(read_all(&store, "T", 0).await == stored);
+    assert_eq!(store.offset_by_time("T", 0, time, Boundary::Lower).await.expect("readable"), 3);
+    assert_eq!(by_key().await.expect("readable").records.len(), 1);
+    store.stop().await.expect("stops");
+}
+
+#[test]
+fn a_queue_that_cannot_be_read_sends_nobody_elsewhere() {
+    run_seed(1, Limits { simulated: Duration::from_secs(60), ..Limits::default() }, unreadable)
+        .expect_finished();
 }
 
 /// Java's `hashCode` of text in ASCII.

@@ -15,7 +15,7 @@ use crate::store::{Boundary, GetStatus, MessageStore};
 
 use super::committed_offsets::{CommittedOffsets, QueueOffsets};
 use super::names;
-use super::refusal::{Refusal, answer};
+use super::refusal::{Refusal, answer, unsearched};
 use super::subscription_group::SubscriptionGroups;
 use super::topic_config::Topics;
 
@@ -164,7 +164,8 @@ impl<R: Runtime> OffsetRequests<R> {
             headers::Boundary::Upper => Boundary::Upper,
         };
         let (topic, queue) = (&header.topic, header.queue_id);
-        Ok(offset_answer(self.store.offset_by_time(topic, queue, header.timestamp, boundary).await))
+        let found = self.store.offset_by_time(topic, queue, header.timestamp, boundary).await;
+        Ok(offset_answer(found.map_err(|error| unsearched(topic, queue, &error))?))
     }
 
     pub async fn earliest_store_time(&self, request: &RemotingCommand) -> Result<RemotingCommand> {

@@ -52,6 +52,11 @@ pub(crate) fn answer(code: i32) -> RemotingCommand {
     RemotingCommand::response_to(&RemotingCommand::default(), code)
 }
 
+/// A queue could not be searched: its disk gives no answer, and no offset would be true.
+pub(crate) fn unsearched(topic: &str, queue: i32, error: &std::io::Error) -> Refusal {
+    Refusal::new(response::SYSTEM_ERROR, format!("search queue {queue} of {topic}: {error}"))
+}
+
 /// Either way an answer.
 pub(crate) fn answer_of(result: Result<RemotingCommand, Refusal>) -> RemotingCommand {
     result.unwrap_or_else(Refusal::answer)

@@ -48,7 +48,9 @@ impl<R: Runtime> ViewMessage<R> {
             false => (By::Key, usize::try_from(header.max_num).unwrap_or(0)),
         };
         let times = (header.begin_timestamp, header.end_timestamp);
-        let mut found = self.store.query(by, &header.topic, &header.key, times, count_max).await;
+        let found = self.store.query(by, &header.topic, &header.key, times, count_max).await;
+        let mut found = found
+            .map_err(|error| Refusal::new(response::SYSTEM_ERROR, format!("read the index: {error}")))?;
         if found.records.is_empty() {
             let nothing =
                 QueryMessageResponse { index_last_update_timestamp: 0, index_last_update_phyoffset: 0 };

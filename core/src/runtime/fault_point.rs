@@ -58,6 +58,8 @@ mutants! {
     QueueFilesUnsynced = "S-44",
     /// A queue entry that the disk has not kept is served as it is.
     EntryUnhealed = "store: queue rot",
+    /// Where a queue cannot be read its consumers are told that there is a hole, and go on behind it.
+    UnreadableIsHole = "store: read errors",
     /// A cut moves positions only; the cut bytes stay on disk.
     TruncateInMemory = "S-04",
     /// Dispatch goes up to the written position in SYNC_FLUSH mode.
@@ -102,6 +104,8 @@ mutants! {
     IndexKeepsTail = "S-05",
     /// Index files are taken as they are.
     IndexDamageBelieved = "store: index",
+    /// Where a claimed entry of the index points behind the log all before the claim counts as filed.
+    IndexCutIsWhole = "store: index",
     /// The index takes what dispatch has handed over wherever that begins, and leaves out what lies before.
     IndexSkipsUnhanded = "S-24",
     /// The checkpoint claims the index without a flush of it.
@@ -176,6 +180,8 @@ mutants! {
     DelayOffsetUnsaved = "D-05",
     /// A delay level that was idle looks again as late as one that could not be read.
     DelayLevelDozes = "D-12",
+    /// Messages of a delay level whose queue cannot be read are passed.
+    UnreadableLevelPassed = "broker: delay",
     /// A pull that is held is never told that its time is over.
     HeldForEver = "broker: long polling",
     /// A message wakes no held pull: it is found by the look at all of them every five seconds.

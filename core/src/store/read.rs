@@ -132,7 +132,10 @@ impl<R: Runtime> MessageStore<R> {
                 Ok(entries) if !entries.is_empty() => entries,
                 // What was found stands.
                 _ if from > offset => break,
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(error)
+                    if error.kind() != io::ErrorKind::NotFound
+                        && !self.rt.mutant(Mutant::UnreadableIsHole) =>
+                {
                     self.rt.mark(Mark::QueueUnreadable);
                     tracing::error!(topic, queue = queue.queue_id, offset, %error, "read queue entries");
                     return empty(GetStatus::Unreadable, offset, min, max);
@@ -295,6 +298,9 @@ impl<R: Runtime> MessageStore<R> {
     }
 
     /// The newest messages of `topic` that have `key` and were stored from `begin_ms` to `end_ms`, at most `count_max` of them.
+    ///
+    /// # Errors
+    /// Of reading the index: there may be messages that were not found.
     pub async fn query(
         &self,
         by: By,
@@ -302,7 +308,7 @@ impl<R: Runtime> MessageStore<R> {
         key: &str,
         (begin_ms, end_ms): (i64, i64),
         count_max: usize,
-    ) -> Found {
+    ) -> io::Result<Found> {
         let wanted = Wanted {
             by,
             topic,
@@ -336,25 +342,41 @@ impl<R: Runtime> MessageStore<R> {
     /// When the message at `offset` was stored; `None` when it cannot be read.
     pub async fn store_time(&self, topic: &str, queue: i32, offset: i64) -> Option<i64> {
         let queue = self.queues.find(topic, queue)?;
-        self.entry_time(&queue, offset).await
+        self.entry_time(&queue, offset).await.ok().flatten()
     }
 
-    async fn entry_time(&self, queue: &ConsumeQueue, offset: i64) -> Option<i64> {
-        let entries = self.entries_of(queue, offset, 1, &|_| true).await.ok()?;
-        let entry = entries.first()?;
-        let view = self.log.files().view(entry.physical_offset, entry.size as usize)?.ok()?;
-        codec::decode(view.as_ref(), Check::Lengths).ok().map(|record| record.store_timestamp)
+    /// `None` when the message is deleted.
+    async fn entry_time(&self, queue: &ConsumeQueue, offset: i64) -> io::Result<Option<i64>> {
+        let entries = match self.entries_of(queue, offset, 1, &|_| true).await {
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidData) => {
+                return Ok(None);
+            }
+            entries => entries?,
+        };
+        let Some(entry) = entries.first() else { return Ok(None) };
+        let view = self.log.files().view(entry.physical_offset, entry.size as usize).transpose()?;
+        let record = view.as_ref().and_then(|view| codec::decode(view.as_ref(), Check::Lengths).ok());
+        Ok(record.map(|record| record.store_timestamp))
     }
 
     /// The queue offset that answers for a time, see [`Boundary`]; 0 for an empty queue.
-    pub async fn offset_by_time(&self, topic: &str, queue: i32, ms: i64, boundary: Boundary) -> i64 {
-        let Some(queue) = self.queues.find(topic, queue) else { return 0 };
+    ///
+    /// # Errors
+    /// Of reading: whoever goes on at another offset misses messages, or is given them again.
+    pub async fn offset_by_time(
+        &self,
+        topic: &str,
+        queue: i32,
+        ms: i64,
+        boundary: Boundary,
+    ) -> io::Result<i64> {
+        let Some(queue) = self.queues.find(topic, queue) else { return Ok(0) };
         let (min, max) = (queue.min(), queue.max());
         // The first message that is later than what the boundary asks for.
         let (mut low, mut high) = (min, max);
         while low < high {
             let middle = low + (high - low) / 2;
-            let Some(time) = self.entry_time(&queue, middle).await else {
+            let Some(time) = self.entry_time(&queue, middle).await? else {
                 // Deleted meanwhile: what can be read lies behind.
                 low = middle + 1;
                 continue;
@@ -370,11 +392,11 @@ impl<R: Runtime> MessageStore<R> {
                 low = middle + 1;
             }
         }
-        match boundary {
+        Ok(match boundary {
             Boundary::Lower => low,
             Boundary::Upper if low == min => 0,
             Boundary::Upper => low - 1,
-        }
+        })
     }
 }
 

@@ -16,6 +16,9 @@ pub struct DiskFaults {
     pub fail_flushes: u32,
     /// Probability that background writeback fails; the next flush of the file reports it, once.
     pub writeback_error: f64,
+    /// Probability that a read of a file fails which meets a page that may have left memory: any that is not dirty. Segments are
+    /// mapped, see [`DiskControl::spoil`] for these.
+    pub read_error: f64,
     /// Probability that a flush takes `stall_ns` longer.
     pub stall: f64,
     pub stall_ns: u64,
@@ -46,6 +49,7 @@ impl Default for DiskFaults {
             flush_error: 0.0,
             fail_flushes: 0,
             writeback_error: 0.0,
+            read_error: 0.0,
             stall: 0.0,
             stall_ns: 2_000_000_000,
             slowness: 1.0,

@@ -136,6 +136,14 @@ impl File for SimFile {
         if end > self.len()? {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
+        let runtime = &self.handle.runtime;
+        let mut inner = runtime.world().lock();
+        if inner.disk(runtime.node()).read_fails(self.handle.inode, offset..end) {
+            inner.trace("disk.read_failed", runtime.node(), self.handle.inode, offset);
+            inner.count("disk.read_failed");
+            return Err(io::Error::other("input/output error"));
+        }
+        drop(inner);
         read(&self.handle, offset, into)
     }
 

@@ -53,6 +53,7 @@ const DRAW_WRITEBACK: u64 = 3;
 const DRAW_POWER_LOSS: u64 = 4;
 const DRAW_LANDING: u64 = 5;
 const DRAW_UNNAMED: u64 = 6;
+const DRAW_READ: u64 = 7;
 
 /// A disk read out: paths as the product named them (normalized).
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
@@ -96,6 +97,8 @@ pub(crate) struct Disk {
     locks: BTreeMap<String, u32>,
     power_losses: u64,
     steps: u64,
+    /// Reads that could have failed.
+    reads: u64,
     stalled_until_ns: u64,
 }
 
@@ -119,6 +122,7 @@ impl Disk {
             locks: BTreeMap::new(),
             power_losses: 0,
             steps: 0,
+            reads: 0,
             stalled_until_ns: 0,
         }
     }
@@ -140,6 +144,7 @@ impl Disk {
             writebacks: lost.writebacks,
             power_losses: lost.power_losses,
             steps: lost.steps,
+            reads: lost.reads,
             ..Disk::new(self.node, self.key)
         };
     }
@@ -151,6 +156,19 @@ impl Disk {
     fn draws(&mut self) -> Draws {
         self.steps += 1;
         self.key.with(DRAW_STEP).draws(self.steps)
+    }
+
+    /// Whether a read of these bytes fails, see [`DiskFaults::read_error`].
+    fn read_fails(&mut self, inode: u64, range: Range<u64>) -> bool {
+        if self.faults.read_error == 0.0 {
+            return false;
+        }
+        let file = self.inode(inode);
+        if pages_of(range).all(|page| file.dirty.contains(page)) {
+            return false;
+        }
+        self.reads += 1;
+        self.key.with(DRAW_READ).draws(self.reads).chance(self.faults.read_error)
     }
 
     /// Whether its file system has files without a name, so that one can be made whole before it is seen. Most have.

@@ -11,7 +11,7 @@ use crate::runtime::Runtime;
 use crate::store::Boundary;
 
 use super::super::client_table::{Kind, Member};
-use super::super::refusal::{Refusal, of_batches};
+use super::super::refusal::{Refusal, of_batches, unsearched};
 use super::clients::RESETTABLE_FROM;
 use super::{AdminRequests, Result, done, no_topic};
 
@@ -122,7 +122,10 @@ impl<R: Runtime> AdminRequests<R> {
         }
         Ok(match header.timestamp {
             -1 => max,
-            ms => self.store.offset_by_time(topic, queue, ms, Boundary::Lower).await,
+            ms => {
+                let found = self.store.offset_by_time(topic, queue, ms, Boundary::Lower).await;
+                found.map_err(|error| unsearched(topic, queue, &error))?
+            }
         })
     }
 

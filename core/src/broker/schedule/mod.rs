@@ -250,6 +250,9 @@ impl<R: Runtime> Schedule<R> {
             Err(error) => {
                 self.rt.mark(Mark::DelayUnreadable);
                 tracing::error!(level, next, %error, "read the queue of a delay level");
+                if self.rt.mutant(Mutant::UnreadableLevelPassed) {
+                    self.offsets.pass(level, max, 0);
+                }
                 return READ_AGAIN;
             }
         };

@@ -98,7 +98,14 @@ impl<R: Runtime> Index<R> {
         };
         assert!(end > from, "dispatched bytes at {from} are read");
         if self.in_part.is_some_and(|in_part| (from..end).contains(&in_part)) {
-            self.leave_out_filed(keys)?;
+            while let Err(error) = self.leave_out_filed(keys) {
+                tracing::warn!(from, %error, "read the index");
+                if self.stopping.load(Ordering::Acquire) {
+                    self.gave_up.store(true, Ordering::Release);
+                    return Ok(false);
+                }
+                self.rt.sleep(RETRY).await;
+            }
         }
         let mut keys = keys.as_slice();
         while !keys.is_empty() {
@@ -119,12 +126,13 @@ impl<R: Runtime> Index<R> {
 
     /// Of the record that may be in the index in part, only what is missing; after a crash Java files all of it again.
     fn leave_out_filed(&self, keys: &mut Vec<Key>) -> io::Result<()> {
-        let all = std::mem::take(keys);
-        for key in all {
+        let mut missing = Vec::with_capacity(keys.len());
+        for key in keys.iter() {
             if self.in_part != Some(key.position) || !self.has(key.hash, key.position)? {
-                keys.push(key);
+                missing.push(*key);
             }
         }
+        *keys = missing;
         Ok(())
     }
 

@@ -63,7 +63,14 @@ struct Looked<R: Runtime> {
 
 impl<R: Runtime> Index<R> {
     /// The newest records that are `wanted`. `record_at` gives the record at a position of the log, if there is one.
-    pub async fn query(&self, wanted: &Wanted<'_>, record_at: impl Fn(u64) -> Option<Bytes>) -> Found {
+    ///
+    /// # Errors
+    /// Of reading: what was found is not all, and may be nothing.
+    pub async fn query(
+        &self,
+        wanted: &Wanted<'_>,
+        record_at: impl Fn(u64) -> Option<Bytes>,
+    ) -> io::Result<Found> {
         if self.enabled {
             // What is in its queue may be asked for. An index that is far behind is not waited for.
             let _ = self.rt.timeout(PATIENCE, self.indexed.reached(self.dispatched.get())).await;
@@ -79,27 +86,17 @@ impl<R: Runtime> Index<R> {
         let (begin_ms, end_ms) = wanted.times;
         let (mut seen, mut bytes) = (Vec::new(), 0);
         for looked in files.iter().filter(|looked| looked.header.meets(begin_ms, end_ms)) {
-            let mut chain = match Chain::of(looked, self.geometry, hash) {
-                Ok(chain) => chain,
-                Err(error) => {
-                    tracing::error!(path = %looked.file.path, %error, "read a slot of the index");
-                    continue;
-                }
-            };
+            if found.records.len() >= wanted.count_max {
+                break;
+            }
+            let mut chain = Chain::of(looked, self.geometry, hash)?;
             let mut looks: u32 = 0;
             while found.records.len() < wanted.count_max {
                 looks = looks.wrapping_add(1);
                 if looks.is_multiple_of(TURN_ENTRIES) {
                     self.rt.yield_now().await;
                 }
-                let (number, entry) = match chain.next(&looked.file) {
-                    Ok(Some(entry)) => entry,
-                    Ok(None) => break,
-                    Err(error) => {
-                        tracing::error!(path = %looked.file.path, %error, "read an entry of the index");
-                        break;
-                    }
-                };
+                let Some((number, entry)) = chain.next(&looked.file)? else { break };
                 if entry.hash != hash
                     || seen.contains(&entry.position)
                     || !entry.may_be_within(number, &looked.header, begin_ms, end_ms)
@@ -110,14 +107,14 @@ impl<R: Runtime> Index<R> {
                     continue;
                 };
                 if bytes + record.len() > wanted.bytes_max && !found.records.is_empty() {
-                    return found;
+                    return Ok(found);
                 }
                 bytes += record.len();
                 seen.push(entry.position);
                 found.records.push(record);
             }
         }
-        found
+        Ok(found)
     }
 
     /// The files, newest first, with what is in memory of the slot of `hash`.
