@@ -195,8 +195,10 @@ fn damaged_index_files_are_made_again() {
         ];
         // After a clean stop slots and header are held against each other; after a crash each entry is read.
         let damages = damages.into_iter().flat_map(|damage| [(damage, false), (damage, true)]);
-        let entry_damages: [(&str, &dyn Fn()); 2] = [
+        let entry_damages: [(&str, &dyn Fn()); 4] = [
             ("an entry is gone", &|| write(last, &[0; 20], entries + 20)),
+            ("the first entry points behind the log", &|| write(last, &[0x40], entries + 20 + 4)),
+            ("an entry points behind the log", &|| write(last, &[0x40], entries + 3 * 20 + 4)),
             ("a chain is a circle", &|| write(last, &[0, 0, 0, 9], entries + 3 * 20 + 16)),
         ];
         for ((what, damage), crashed) in damages.chain(entry_damages.map(|damage| (damage, true))) {

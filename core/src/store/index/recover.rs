@@ -78,6 +78,8 @@ struct Loaded<R: Runtime> {
     last: Last<R>,
     /// Slots and header in the file are those in memory.
     as_in_file: bool,
+    /// Some of what was believed is left out: it points behind the log, which has lost its end, or a bit has turned there.
+    is_cut: bool,
 }
 
 /// A file whose header looks well.
@@ -127,10 +129,14 @@ pub(crate) async fn recover<R: Runtime, F: Fn(u64) -> bool>(
         let path = candidate.file.path.clone();
         match recovery.load(candidate, limit).await {
             Ok(Some(loaded)) => {
+                recovery.whole &= !loaded.is_cut || rt.mutant(Mutant::IndexCutIsWhole);
                 last = Some(loaded);
                 break;
             }
-            Ok(None) => recovery.remove(&path).await?,
+            Ok(None) => {
+                recovery.whole = false;
+                recovery.remove_claimed(vec![path]).await?;
+            }
             Err(why) => {
                 recovery.rt.mark(Mark::IndexFileUnfit);
                 tracing::warn!(%path, %why, "the index file is made again");
@@ -156,7 +162,7 @@ pub(crate) async fn recover<R: Runtime, F: Fn(u64) -> bool>(
     let refile = rt.mutant(Mutant::IndexRefiles) && !log.clean;
     let resume = if refile { log.min } else { resume.max(log.min) };
     let last = match last {
-        Some(Loaded { mut last, as_in_file }) => {
+        Some(Loaded { mut last, as_in_file, .. }) => {
             if !as_in_file {
                 recovery.repair(&mut last).await.map_err(RecoverError::repair(&last.file.path))?;
             }
@@ -315,7 +321,8 @@ impl<R: Runtime> Recovery<'_, R> {
             && header.end < limit
             && let Some(table) = self.load_slots(&file, header)?
         {
-            return Ok(Some(Loaded { last: Last { file: Arc::new(file), table }, as_in_file: true }));
+            let last = Last { file: Arc::new(file), table };
+            return Ok(Some(Loaded { last, as_in_file: true, is_cut: false }));
         }
         let mut table = Table::new(self.geometry, Header { end: 0, ..header });
         let mut newest = None;
@@ -342,7 +349,8 @@ impl<R: Runtime> Recovery<'_, R> {
         let about = header.begin_ms.saturating_add(i64::from(newest.seconds).saturating_mul(1_000) + 999);
         let end_ms = if whole { header.end_ms } else { about.min(header.end_ms) };
         table.set_header(Header { begin: header.begin, begin_ms: header.begin_ms, end_ms, ..taken });
-        Ok(Some(Loaded { last: Last { file: Arc::new(file), table }, as_in_file: false }))
+        let is_cut = taken.next < believed;
+        Ok(Some(Loaded { last: Last { file: Arc::new(file), table }, as_in_file: false, is_cut }))
     }
 
     /// The slots as they are in the file; `None` when they are not those of the header.
