@@ -465,6 +465,12 @@ pub enum Fault {
         free_bytes: u64,
         for_ms: u64,
     },
+    /// Files, but for what is mapped, cannot be read where they may have left memory.
+    ReadError {
+        node: String,
+        permille: u32,
+        for_ms: u64,
+    },
     /// Pages that the kernel writes by itself get lost, and the next flush of their file says so, once; afterwards the
     /// operator restarts the broker.
     WritebackError {
@@ -523,6 +529,8 @@ pub enum Rotten {
     QueueEntry,
     /// The header of an index file.
     IndexFile,
+    /// An entry that the checkpoint claims of the index file that is added to.
+    IndexEntry,
 }
 
 /// What a run came to.
@@ -565,6 +573,7 @@ impl Fault {
             Fault::FlushError { .. } => "flush_error",
             Fault::FullDisk { .. } => "full_disk",
             Fault::LittleRoom { .. } => "little_room",
+            Fault::ReadError { .. } => "read_error",
             Fault::WritebackError { .. } => "writeback_error",
             Fault::ReadOnlyDisk { .. } => "read_only_disk",
             Fault::TightDisk { .. } => "tight_disk",
@@ -592,6 +601,7 @@ impl Fault {
             | Fault::FlushError { node, .. }
             | Fault::FullDisk { node, .. }
             | Fault::LittleRoom { node, .. }
+            | Fault::ReadError { node, .. }
             | Fault::WritebackError { node, .. }
             | Fault::ReadOnlyDisk { node, .. }
             | Fault::Pause { node, .. } => Some(node),
@@ -618,6 +628,7 @@ impl Fault {
             | Fault::FlushError { .. }
             | Fault::FullDisk { .. }
             | Fault::LittleRoom { .. }
+            | Fault::ReadError { .. }
             | Fault::WritebackError { .. }
             | Fault::ReadOnlyDisk { .. }
             | Fault::TightDisk { .. }
@@ -659,6 +670,7 @@ impl Fault {
             | Fault::FlushError { for_ms, .. }
             | Fault::FullDisk { for_ms, .. }
             | Fault::LittleRoom { for_ms, .. }
+            | Fault::ReadError { for_ms, .. }
             | Fault::WritebackError { for_ms, .. }
             | Fault::ReadOnlyDisk { for_ms, .. }
             | Fault::TightDisk { for_ms, .. }

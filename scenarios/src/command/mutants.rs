@@ -151,6 +151,7 @@ pub fn scenario_of(mutant: Mutant) -> &'static str {
         | Mutant::QueueFilesUnsynced
         | Mutant::EntryUnhealed
         | Mutant::IndexDamageBelieved
+        | Mutant::IndexCutIsWhole
         | Mutant::CommitCountsAll => "store",
         Mutant::LogFileSparse => "disk_trouble",
         Mutant::StaleFirstFile
@@ -200,6 +201,7 @@ pub fn scenario_of(mutant: Mutant) -> &'static str {
         | Mutant::DelayOffsetOneFurther
         | Mutant::DelayOffsetUnsaved
         | Mutant::DelayLevelDozes
+        | Mutant::UnreadableLevelPassed
         | Mutant::RecoverForgetsDueTime => "delay",
         Mutant::SendBackUnflushed | Mutant::RetryLevelLower => "retry_dlq",
         Mutant::OrderlyUnlocksEarly | Mutant::OrderlyIgnoresLocks => "ordered",

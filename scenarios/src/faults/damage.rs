@@ -13,7 +13,7 @@ use crate::platter::checkpoint::{Checkpoint, Own};
 use crate::platter::delayed::DELAY_TOPIC;
 use crate::platter::queue::{ENTRY_BYTES, Entry};
 use crate::platter::record::{Found, Record, decode};
-use crate::platter::{BrokerDisk, Image, QueueKey};
+use crate::platter::{BrokerDisk, Image, QueueKey, index};
 use crate::witness::STORE;
 use crate::workload::PASSING;
 
@@ -54,7 +54,7 @@ pub fn strike(
     node: NodeId,
     fault: &Fault,
     (image, disk): (&Image, &BrokerDisk),
-    queue_file_bytes: u64,
+    (queue_file_bytes, index_slots): (u64, u32),
 ) -> Option<Damage> {
     let control = world.disk(node);
     let own =
@@ -97,6 +97,7 @@ pub fn strike(
             let (path, offset, entry) = match of {
                 Rotten::QueueEntry => entry_byte(disk, queue_file_bytes, *pick)?,
                 Rotten::IndexFile => index_byte(image, *pick)?,
+                Rotten::IndexEntry => index_entry_byte(image, index_slots, *pick)?,
             };
             let was = *image.files.get(&path)?.get(usize::try_from(offset).ok()?)?;
             let bit = if entry.is_some() { (pick >> 40) as u8 % 8 } else { HIGH_BIT };
@@ -165,6 +166,17 @@ fn index_byte(image: &Image, pick: u64) -> Option<(String, u64, Option<EntryAt>)
         .collect();
     let fields = [16, 24, 36];
     Some((nth(&files, pick)?, fields[(pick >> 20) as usize % fields.len()], None))
+}
+
+/// The highest byte of where an entry's record is, or of the older entry that it follows. Entries are read at a start that
+/// follows no stop in order, and what a start does not rely on is not looked at.
+fn index_entry_byte(image: &Image, slots: u32, pick: u64) -> Option<(String, u64, Option<EntryAt>)> {
+    let claim = Checkpoint::decode(image.files.get(&format!("{STORE}/checkpoint"))?)?.index?;
+    let claimed = u64::from(claim.next).checked_sub(1).filter(|claimed| *claimed > 0)?;
+    image.files.get(&format!("{STORE}/abort"))?;
+    let at = index::entry_at(slots, 1 + pick / 8 % claimed);
+    let inside = [4, 16][(pick >> 20) as usize % 2];
+    Some((format!("{STORE}/index/{:017}", claim.file), at + inside, None))
 }
 
 /// Undoes it. The machine is off, or has read only.
@@ -274,6 +286,7 @@ mod tests {
         disk.log.records.clear();
         assert_eq!(entry_byte(&disk, 20, 0), None);
         assert_eq!(index_byte(&image(&["index/1"]), 0), None, "it has no header");
+        assert_eq!(index_entry_byte(&image(&["index/1", "abort"]), 7, 0), None, "none is claimed");
     }
 
     #[test]

@@ -19,6 +19,8 @@ const FIRST_FAULT_MS: u64 = 1_500;
 /// Runs in which bits turn that do, and how long a machine is off then, at most.
 const ROT_PERCENT: u64 = 40;
 const ROT_DOWN_MS: u64 = 500;
+/// Runs in which files cannot be read for a time.
+const UNREADABLE_PERCENT: u64 = 35;
 /// Runs with Java's slaves in which their master loses something, and dies again within this.
 const TWO_LIVES_PERCENT: u64 = 70;
 const TWO_LIVES_MS: u64 = 6_000;
@@ -59,6 +61,7 @@ pub fn draw(profile: &Profile, settings: &Settings, workload: &Workload, random:
         faults.extend(second.into_iter().chain(flicker));
     }
     faults.extend(rot(profile, settings, workload, random));
+    faults.extend(unreadable(profile, settings, workload, random));
     faults.extend(two_lives(settings, workload, random));
     faults.sort_by_key(|planned| planned.at_ms);
     faults
@@ -75,11 +78,34 @@ fn rot(profile: &Profile, settings: &Settings, workload: &Workload, random: Draw
         let key = random.key("rot", 1 + nth);
         let at_ms = key.branch("at").range(FIRST_FAULT_MS, workload.faults_end_ms - ROT_DOWN_MS);
         let node = brokers[key.branch("node").range(0, brokers.len() as u64 - 1) as usize].clone();
-        let of = key.branch("of").pick(&[Rotten::QueueEntry, Rotten::QueueEntry, Rotten::IndexFile]);
+        let of = key.branch("of").pick(&[
+            Rotten::QueueEntry,
+            Rotten::QueueEntry,
+            Rotten::IndexFile,
+            Rotten::IndexEntry,
+        ]);
         let down_ms = key.branch("down").range(20, ROT_DOWN_MS);
         Planned { at_ms, fault: Fault::Rot { node, of, pick: key.branch("pick").bits(), down_ms } }
     };
     (0..key.branch("times").range(1, 3)).map(turned).collect()
+}
+
+/// Queues, indexes and tables cannot be read for a time where machines lose power and brokers have no slaves.
+fn unreadable(profile: &Profile, settings: &Settings, workload: &Workload, random: Draw) -> Vec<Planned> {
+    let key = random.key("unreadable", 0);
+    if profile.always != "power_loss" || profile.replicates() || !key.percent(UNREADABLE_PERCENT) {
+        return Vec::new();
+    }
+    let brokers = names::brokers(settings);
+    let failing = |nth: u64| {
+        let key = random.key("unreadable", 1 + nth);
+        let for_ms = key.branch("for").pick(&[200, 1_000, 3_000]);
+        let at_ms = key.branch("at").range(FIRST_FAULT_MS, workload.faults_end_ms - for_ms);
+        let node = brokers[key.branch("node").range(0, brokers.len() as u64 - 1) as usize].clone();
+        let permille = key.branch("permille").pick(&[50, 300, 1_000]);
+        Planned { at_ms, fault: Fault::ReadError { node, permille, for_ms } }
+    };
+    (0..key.branch("times").range(1, 3)).map(failing).collect()
 }
 
 /// A master that does not flush loses what its slave has, and dies again when that slave, which compares nothing, has had the

@@ -122,6 +122,10 @@ impl Striker {
             }
             Fault::FullDisk { node, .. } => self.disk(node).fill(FULL_DISK_FREE_BYTES),
             Fault::LittleRoom { node, free_bytes, .. } => self.disk(node).fill(*free_bytes),
+            Fault::ReadError { node, permille, .. } => {
+                let read_error = f64::from(*permille) / 1_000.0;
+                self.disk(node).change(|faults| faults.read_error = read_error);
+            }
             Fault::WritebackError { node, permille, .. } => {
                 let writeback_error = f64::from(*permille) / 1_000.0;
                 self.disk(node).change(|faults| faults.writeback_error = writeback_error);
@@ -191,6 +195,7 @@ impl Striker {
                 // The operator replaces the cable and starts the broker again: a store takes no writes after a failed flush.
                 self.restart(node);
             }
+            Fault::ReadError { node, .. } => self.disk(node).change(|faults| faults.read_error = 0.0),
             Fault::WritebackError { node, .. } => {
                 self.disk(node).change(|faults| faults.writeback_error = 0.0);
                 self.restart(node);
@@ -279,8 +284,9 @@ impl Striker {
         }
         let node = self.cluster.node(name);
         let (image, disk) = self.cluster.witness.durable(name);
-        let queue_file_bytes = self.cluster.plan.settings.queue_file_bytes;
-        match damage::strike(self.world(), node, fault, (&image, &disk), queue_file_bytes) {
+        let settings = &self.cluster.plan.settings;
+        let files = (settings.queue_file_bytes, settings.index_file.0);
+        match damage::strike(self.world(), node, fault, (&image, &disk), files) {
             None => {}
             Some(Damage::Repairable) => self.cluster.witness.to_be_made(name),
             Some(Damage::Rotten(turned)) => {

@@ -57,8 +57,14 @@ pub fn last(bytes: &[u8], (slots, entries): (u32, u32)) -> Option<Filed> {
     within.then(|| entry(bytes, slots as usize, number).map(|(filed, _)| filed))?
 }
 
+/// Where the entry of that number is in its file.
+#[must_use]
+pub fn entry_at(slots: u32, number: u64) -> u64 {
+    (HEADER_BYTES as u64) + u64::from(slots) * 4 + number * ENTRY_BYTES as u64
+}
+
 fn entry(bytes: &[u8], slots: usize, number: usize) -> Option<(Filed, usize)> {
-    let at = HEADER_BYTES + slots * 4 + number * ENTRY_BYTES;
+    let at = entry_at(slots as u32, number as u64) as usize;
     let filed = (u64::try_from(i64_at(bytes, at + 4)?).ok()?, i32_at(bytes, at)?);
     Some((filed, usize::try_from(i32_at(bytes, at + 16)?).unwrap_or(0)))
 }
