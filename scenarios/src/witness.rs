@@ -759,7 +759,7 @@ impl Witness {
         };
         self.deletion_begins(broker, disk.log.end);
         self.note(consumer_offset::at_end(broker, &image, CONFIG, &disk));
-        self.note(queue_matches_log::removed(broker, &self.durable(broker).0, &image, QUEUES));
+        self.note(queue_matches_log::removed(broker, (&self.durable(broker).0, &disk), &image, QUEUES));
         self.note(self.judge_deleted(broker, &disk));
         self.note(verdict);
         self.note(queue_matches_log::entries(broker, &disk).map(drop));

@@ -27,6 +27,7 @@ mod store;
 mod store_check;
 mod store_copy;
 mod store_crash;
+mod store_dies_recovering;
 mod store_dirs;
 mod store_disk;
 mod store_dropped;

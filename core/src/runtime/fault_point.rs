@@ -56,6 +56,8 @@ mutants! {
     QueueResidueStays = "S-05",
     /// The names of queue files that recovery has removed or made are not durable when the store opens.
     QueueFilesUnsynced = "S-44",
+    /// What a recovery that died has cut, written and removed is taken for durable by the next one.
+    DeathInRecoveryForgotten = "S-44",
     /// A queue entry that the disk has not kept is served as it is.
     EntryUnhealed = "store: queue rot",
     /// Where a queue cannot be read its consumers are told that there is a hole, and go on behind it.

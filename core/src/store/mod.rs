@@ -18,6 +18,7 @@
 //! Invariant: queue offsets are dense, in the order of the log, and never given twice once shown.
 //! Invariant: what was cut by a recovery never comes back (S-04, S-05).
 
+mod abort_marker;
 mod allocation;
 pub mod answer;
 mod batch_topics;

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
 
+use super::abort_marker::Unfinished;
 use super::check::{LookedQueue, QueueReport};
 use super::consume_queue::{ConsumeQueue, Extent};
 use super::consume_queues::ConsumeQueues;
@@ -179,6 +180,14 @@ impl RecoveringQueues {
         })
     }
 
+    /// The names of the queues whose files [`Self::finish`] may have to change.
+    pub fn changing(&self) -> impl Iterator<Item = String> {
+        self.queues.iter().flat_map(|(topic, queues)| {
+            let changing = queues.iter().filter(|(_, queue)| queue.may_change());
+            changing.map(|(queue_id, _)| Unfinished::name(topic, *queue_id))
+        })
+    }
+
     /// Takes out what recovery cannot repair.
     pub fn take_refusals(&mut self) -> Vec<RecoverError> {
         let queues = self.queues.values_mut().flat_map(BTreeMap::values_mut);
@@ -264,7 +273,8 @@ impl RecoveringQueues {
         }
     }
 
-    /// Brings the files in accord with the scan and gives the queues. Entries of records from `flush_from` on are then durable.
+    /// Brings the files in accord with the scan and gives the queues. Entries of records from `flush_from` on are then durable,
+    /// and so are queues `in_doubt`: nothing that was cut or removed of them comes back.
     ///
     /// # Errors
     /// `Repair`: of writing or flushing.
@@ -273,27 +283,29 @@ impl RecoveringQueues {
         rt: &R,
         queues: &ConsumeQueues<R>,
         (log_min, slave): (u64, bool),
-        flush_from: Option<u64>,
+        (flush_from, in_doubt): (Option<u64>, &BTreeSet<String>),
     ) -> Result<(), RecoverError> {
         let RecoveringQueues { root, file_bytes, from, queues: recovering, dropped, .. } = self;
         let mut folders = BTreeSet::new();
         for (topic, by_id) in recovering {
             for (queue_id, queue) in by_id {
                 let dir = format!("{root}/{topic}/{queue_id}");
+                let in_doubt = in_doubt.contains(&Unfinished::name(&topic, queue_id));
                 if dropped.contains(&topic) && queue.is_empty() {
-                    remove_dropped(rt, &dir, &queue).await.map_err(RecoverError::repair(&dir))?;
+                    let removed = remove_dropped(rt, &dir, &queue, in_doubt).await;
+                    removed.map_err(RecoverError::repair(&dir))?;
                     continue;
                 }
                 let log_min = log_min.max(dropped.before(&topic));
-                let repair = Repair { rt, queues, file_bytes, dir: &dir, flush_from, from, log_min, slave };
+                let dir = dir.as_str();
+                let repair =
+                    Repair { rt, queues, file_bytes, dir, flush_from, in_doubt, from, log_min, slave };
                 let first = queue.first.filter(|_| queue.restart.is_none());
                 let done = repair.run(&topic, queue_id, queue, &mut folders).await;
-                let queue = done.map_err(RecoverError::repair(&dir))?;
+                let queue = done.map_err(RecoverError::repair(dir))?;
                 let min = match first {
                     Some((n, offset)) if offset >= log_min && n < queue.max() => n,
-                    _ => {
-                        queue.first_kept(&queues.files, log_min).await.map_err(RecoverError::repair(&dir))?
-                    }
+                    _ => queue.first_kept(&queues.files, log_min).await.map_err(RecoverError::repair(dir))?,
                 };
                 queue.raise_min(min);
             }
@@ -302,16 +314,28 @@ impl RecoveringQueues {
             return Ok(());
         }
         for folder in folders {
-            rt.sync_dir(&folder).await.map_err(RecoverError::repair(&folder))?;
+            sync_if_there(rt, &folder).await.map_err(RecoverError::repair(&folder))?;
         }
         Ok(())
     }
 }
 
-/// Removes what is left of a queue that was dropped; a folder that stays is looked at again at the next start.
-async fn remove_dropped<R: Runtime>(rt: &R, dir: &str, queue: &Recovering) -> io::Result<()> {
+/// A folder that another recovery was about to make, or has removed, has no names.
+async fn sync_if_there<R: Runtime>(rt: &R, dir: &str) -> io::Result<()> {
+    match rt.sync_dir(dir).await {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        synced => synced,
+    }
+}
+
+/// Removes what is left of a queue that was dropped; a folder that stays is looked at again at the next start. The files are gone
+/// for good: where the log now ends before what they hold, none of them would be known as one of a queue that was dropped.
+async fn remove_dropped<R: Runtime>(rt: &R, dir: &str, queue: &Recovering, in_doubt: bool) -> io::Result<()> {
     for path in &queue.unused {
         rt.remove(path).await?;
+    }
+    if in_doubt || !queue.unused.is_empty() {
+        sync_if_there(rt, dir).await?;
     }
     let topic_dir = super::recovery::parent(dir);
     for folder in [dir, topic_dir] {
@@ -327,6 +351,13 @@ impl Recovering {
     /// Whether there are no entries, on disk or in the log.
     fn is_empty(&self) -> bool {
         self.files.is_empty() && self.found.is_empty()
+    }
+
+    /// Whether there is something to cut, write or remove. A file behind the last entry that holds nothing does not count.
+    fn may_change(&self) -> bool {
+        let holds_nothing = !self.files.is_empty() && !self.holds && self.found.is_empty();
+        let as_found = self.tail == self.found && self.unused.is_empty() && self.restart.is_none();
+        !as_found || self.residue || holds_nothing
     }
 
     /// The queue was dropped with all that its files hold.
@@ -586,6 +617,8 @@ struct Repair<'a, R: Runtime> {
     file_bytes: u64,
     dir: &'a str,
     flush_from: Option<u64>,
+    /// Another recovery has died while it was changing the queue.
+    in_doubt: bool,
     from: u64,
     log_min: u64,
     slave: bool,
@@ -643,7 +676,7 @@ impl<R: Runtime> Repair<'_, R> {
         let new = queue.found.get(same..).unwrap_or(&[]);
         let write_at = first + (same / ENTRY_BYTES) as i64;
         let residue = queue.residue && !rt.mutant(Mutant::QueueResidueStays);
-        let cut = queue.tail.len() > same || residue;
+        let cut = queue.tail.len() > same || residue || self.in_doubt;
         if cut && !(rt.mutant(Mutant::TruncateInMemory)) {
             self.zero_behind(&known, write_at).await?;
         }

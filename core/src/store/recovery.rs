@@ -5,7 +5,8 @@
 //! behind the end, on disk. When a queue does not continue where the log says, the scan begins again at the log's start.
 //!
 //! Order: everything is looked at before anything is changed; the abort marker is durable before the first change, so that a
-//! crash in the middle of a recovery is followed by another one; the checkpoint moves last.
+//! crash in the middle of a recovery is followed by another one, which goes as far back, and makes durable what the first one
+//! meant to change; the checkpoint moves last.
 //!
 //! The kernel keeps the error of pages that it could not write until somebody flushes their file: that may be this process,
 //! and the pages the last one's. So a flush of recovery that fails is tried once more, after everything that it covers was
@@ -16,6 +17,7 @@ use std::io;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use super::abort_marker::{self, LastEnd, Unfinished};
 use super::batch_topics::BatchTopics;
 use super::check;
 use super::checkpoint::{self, Checkpoint, NO_RECORD_CRC, NOT_STOPPED, Own, Positions};
@@ -33,7 +35,7 @@ use super::recover_log::{LogFiles, Scan, Trust, list};
 use super::recover_queues::{LookBehind, QueueGap, RecoveringQueues};
 use crate::message::codec::{self, BLANK_BYTES, Check, Head, Record};
 use crate::message::hash;
-use crate::runtime::storage::{Backing, File};
+use crate::runtime::storage::Backing;
 use crate::runtime::{Mark, Mutant, Runtime};
 
 /// What is told of a timer log.
@@ -99,23 +101,13 @@ pub(crate) struct Survey<R: Runtime> {
     pub dropped: DroppedTopics,
     pub batch_topics: BatchTopics,
     pub clean: bool,
+    /// What the last process was about to change when it died.
+    pub unfinished: Option<Unfinished>,
     /// Where the scan began.
     pub from: u64,
     pub scan: Scan,
     /// What recovery cannot repair.
     pub refusals: Vec<RecoverError>,
-}
-
-/// Whether the last process ended in order.
-///
-/// # Errors
-/// Of looking.
-pub(crate) async fn was_clean<R: Runtime>(rt: &R, paths: &Paths) -> Result<bool, RecoverError> {
-    match rt.stat(&paths.abort).await {
-        Ok(_) => Ok(false),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
-        Err(error) => Err(RecoverError::io("look at", &paths.abort)(error)),
-    }
 }
 
 /// Looks at everything and decides what recovery has to do.
@@ -153,7 +145,12 @@ pub(crate) async fn look<R: Runtime>(
     mut observe: impl FnMut(&Record<'_>),
 ) -> Result<Survey<R>, RecoverError> {
     let whole = look == Look::Whole;
-    let clean = was_clean(rt, paths).await?;
+    let last_end = LastEnd::look(rt, &paths.abort).await?;
+    let clean = last_end == LastEnd::InOrder;
+    let unfinished = match last_end {
+        LastEnd::InRecovery(unfinished) => Some(unfinished),
+        LastEnd::InOrder | LastEnd::Died => None,
+    };
     let mut files = LogFiles::open(rt, paths, config.commit_log_file_bytes, backing).await?;
     let read = checkpoint::load(rt, &paths.checkpoint).await;
     let checkpoint = read.map_err(RecoverError::io("read", &paths.checkpoint))?;
@@ -170,6 +167,9 @@ pub(crate) async fn look<R: Runtime>(
     let is_javas_word = checkpoint.own == Own::Absent && !clean;
     let (mut from, mut pass) =
         if is_javas_word { (files.min(), Pass::Precaution) } else { (start, Pass::First) };
+    if let Some(unfinished) = &unfinished {
+        from = from.min(unfinished.from.max(files.min()));
+    }
     loop {
         let from_min = from <= files.min();
         let look_behind = match own {
@@ -320,6 +320,7 @@ pub(crate) async fn look<R: Runtime>(
                 dropped,
                 batch_topics,
                 clean,
+                unfinished,
                 from,
                 scan,
                 refusals,
@@ -446,7 +447,16 @@ pub(crate) async fn open<R: Runtime>(
         tracing::warn!("{note}");
     }
     let Survey {
-        files, queues: recovering, checkpoint, mut dropped, batch_topics, clean, from, scan, ..
+        files,
+        queues: recovering,
+        checkpoint,
+        mut dropped,
+        batch_topics,
+        clean,
+        unfinished,
+        from,
+        scan,
+        ..
     } = survey;
     if scan.why != ScanEnd::Clean {
         rt.mark(Mark::LogCut);
@@ -457,7 +467,21 @@ pub(crate) async fn open<R: Runtime>(
         rt.mark(Mark::RecoveredAfterCrash);
     }
     tracing::info!(clean, from, end = scan.end, records = scan.records, "recovered the log");
-    mark_running(rt, paths).await.map_err(RecoverError::repair(&paths.abort))?;
+    let known_end = checkpoint.positions().map(|own| own.queues_durable);
+    // We stopped it in order, and nothing has touched it since: what lies behind the end is zero, what lies before is durable.
+    let untouched =
+        how == Look::AsRecovery && clean && scan.why == ScanEnd::Clean && known_end == Some(scan.end);
+    let in_doubt = unfinished.map(|unfinished| unfinished.queues).unwrap_or_default();
+    let changing: BTreeSet<_> = recovering.changing().chain(in_doubt.iter().cloned()).collect();
+    let as_it_is = untouched && changing.is_empty();
+    let marked = match as_it_is {
+        true => abort_marker::mark_serving(rt, &paths.abort).await,
+        false => {
+            let unfinished = Unfinished { from, queues: changing };
+            abort_marker::mark_recovering(rt, &paths.abort, &unfinished).await
+        }
+    };
+    marked.map_err(RecoverError::repair(&paths.abort))?;
     if !dropped.is_empty() {
         // Also when nothing changes: the process that wrote it may have died before it was durable.
         if !rt.mutant(Mutant::DroppedUncut) {
@@ -465,10 +489,6 @@ pub(crate) async fn open<R: Runtime>(
         }
         dropped.save(rt, &paths.dropped).await.map_err(RecoverError::repair(&paths.dropped))?;
     }
-    let known_end = checkpoint.positions().map(|own| own.queues_durable);
-    // We stopped it in order, and nothing has touched it since: what lies behind the end is zero, what lies before is durable.
-    let untouched =
-        how == Look::AsRecovery && clean && scan.why == ScanEnd::Clean && known_end == Some(scan.end);
     let log_min = files.min();
     // Below it the last life's flushes vouch for log and queues; what lies above may be in memory only.
     let durable_below = known_end.unwrap_or(from).clamp(from, scan.end);
@@ -476,7 +496,7 @@ pub(crate) async fn open<R: Runtime>(
     let open_files = QueueFiles::new(rt.clone(), config.open_queue_files_max);
     let queues = ConsumeQueues::new(paths.consume_queue.clone(), open_files, config.consume_queue_file_bytes);
     let flush_from = (!untouched).then_some(durable_below);
-    recovering.finish(rt, &queues, (log_min, config.slave), flush_from).await?;
+    recovering.finish(rt, &queues, (log_min, config.slave), (flush_from, &in_doubt)).await?;
     let index = open_index(rt, config, paths, &checkpoint, clean, &log).await?;
     // One that has stopped below the end was followed by another broker.
     let last_life = checkpoint.positions().filter(|own| own.stopped_at >= scan.end);
@@ -507,6 +527,9 @@ pub(crate) async fn open<R: Runtime>(
     let save = || checkpoint::save(rt, &paths.root, &paths.checkpoint, &checkpoint);
     if save().await.is_err() {
         save().await.map_err(RecoverError::repair(&paths.checkpoint))?;
+    }
+    if !as_it_is {
+        abort_marker::mark_serving(rt, &paths.abort).await.map_err(RecoverError::repair(&paths.abort))?;
     }
     let log = Recovered { last_timestamp: newest, ..log };
     Ok(Opened { log, queues, index, checkpoint, dropped, batch_topics: Arc::new(batch_topics) })
@@ -589,26 +612,6 @@ pub(crate) fn parent(path: &str) -> &str {
         Some((parent, _)) => parent,
         None => ".",
     }
-}
-
-/// Creates the abort marker and makes it durable: from here on a crash is known as one (S-22).
-async fn mark_running<R: Runtime>(rt: &R, paths: &Paths) -> io::Result<()> {
-    let file = match rt.create_file(&paths.abort).await {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            rt.open_file(&paths.abort, false).await?
-        }
-        created => created?,
-    };
-    // Java writes its process id; only the presence counts.
-    file.write_at(0, b"0")?;
-    if rt.mutant(Mutant::AbortNotSynced) {
-        return Ok(());
-    }
-    if file.flush(0..1).await.is_err() {
-        file.redirty(0..1)?;
-        file.flush(0..1).await?;
-    }
-    rt.sync_dir(&paths.root).await
 }
 
 #[cfg(test)]

@@ -3,11 +3,12 @@
 //! # Source
 //! `spec/ha.md`, section 5; `spec/store.md`, section 3.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use super::{Broken, Verdict};
 use crate::platter::delayed::{DELAY_TOPIC, due_ms as due_ms_of};
 use crate::platter::properties::{find, tags_code};
+use crate::platter::queue::{ENTRY_BYTES, entry};
 use crate::platter::{BrokerDisk, Image, QueueKey};
 
 /// Judges a broker whose log has been dispatched to its end.
@@ -90,27 +91,36 @@ pub fn entries(broker: &str, disk: &BrokerDisk) -> Result<BTreeSet<u64>, Broken>
     Ok(reached)
 }
 
-/// A broker has recovered: files behind the last of a queue, which it has removed, are off the disk's surface too.
+/// A broker has recovered: an entry that it has removed, by itself or with its file, is off the disk's surface too. The file's
+/// name may come back, and with the entry in it a later record would be taken for the one that the entry was of.
 ///
 /// # Errors
 /// I7: the first that may come back.
-pub fn removed(broker: &str, durable: &Image, cached: &Image, folder: &str) -> Verdict {
-    let queue_of = |path: &str| path.rsplit_once('/').map(|(queue, _)| queue.to_owned());
-    let mut last: BTreeMap<String, &str> = BTreeMap::new();
-    for (path, _) in cached.folder(folder) {
-        queue_of(path).map(|queue| last.insert(queue, path));
+pub fn removed(
+    broker: &str,
+    (durable, disk): (&Image, &BrokerDisk),
+    cached: &Image,
+    folder: &str,
+) -> Verdict {
+    // Those before go with the log's files, and a deleted topic's are known to be of one.
+    let matters = |at: u64| at >= disk.log.min && !disk.dropped.contains(&at);
+    for (name, bytes) in durable.folder(folder) {
+        let path = format!("{folder}/{name}");
+        let seen = cached.files.get(&path);
+        for (index, unit) in bytes.chunks_exact(ENTRY_BYTES).enumerate() {
+            let Some(entry) = entry(unit).filter(|entry| matters(entry.at)) else { continue };
+            let now = seen.and_then(|seen| seen.chunks_exact(ENTRY_BYTES).nth(index));
+            if now.and_then(self::entry).is_none() {
+                let at = entry.at;
+                let what = if seen.is_none() { "queue file" } else { "entry in the queue file" };
+                let detail = format!(
+                    "{broker} has removed the {what} {path}, and its entry {index} (at {at}) may come back"
+                );
+                return Err(Broken::new("I7", detail));
+            }
+        }
     }
-    let comes_back = |path: &&str| {
-        let last = queue_of(path).and_then(|queue| last.get(&queue).copied());
-        last.is_some_and(|last| *path > last)
-    };
-    match durable.folder(folder).map(|(path, _)| path).find(comes_back) {
-        Some(path) => Err(Broken::new(
-            "I7",
-            format!("{broker} has removed the queue file {path}, and its name is durable"),
-        )),
-        None => Ok(()),
-    }
+    Ok(())
 }
 
 /// A queue entry in which a bit has turned, and what a reader was given for it.
@@ -154,6 +164,7 @@ pub fn made_again(broker: &str, path: &str, offset: u64, is: u8, now: Option<&[u
 pub mod tests {
     use super::*;
     use crate::platter::commit_log::{scan, tests};
+    use crate::platter::queue::tests::encode;
     use crate::platter::queue::{Entry, Queue};
 
     /// A broker whose log holds those messages at those offsets of queue 0 of `topic-0`, and whose queue fits.
@@ -185,13 +196,30 @@ pub mod tests {
     }
 
     #[test]
-    fn a_queue_file_whose_removal_is_not_durable_is_rejected() {
-        let image = |files: &[&str]| Image {
-            files: files.iter().map(|file| (format!("q/T/0/{file}"), Vec::new())).collect(),
+    fn an_entry_that_was_removed_and_may_come_back_is_rejected() {
+        let entry = |at: u64| encode(&[Entry { at, bytes: 100, tags_code: 7 }]);
+        let nothing = || vec![0; ENTRY_BYTES];
+        let image = |files: &[(&str, Vec<u8>)]| Image {
+            files: files.iter().map(|(file, bytes)| (format!("q/T/0/{file}"), bytes.clone())).collect(),
         };
-        let removed = |durable, cached| removed("broker-a", &image(durable), &image(cached), "q").is_ok();
-        assert!(removed(&["00", "20"], &["00", "20"]) && !removed(&["00", "20"], &["00"]));
-        assert!(removed(&["00", "20"], &["20"]), "the first go with the log's");
+        let mut disk = disk(&[]);
+        (disk.log.min, disk.dropped) = (50, [70].into());
+        let removed = |durable: &[_], cached: &[_]| {
+            removed("broker-a", (&image(durable), &disk), &image(cached), "q").is_ok()
+        };
+        let (first, second) = (("00", entry(60)), ("20", entry(80)));
+        assert!(removed(&[first.clone(), second.clone()], &[first.clone(), second.clone()]));
+        assert!(!removed(&[first.clone(), second.clone()], std::slice::from_ref(&first)));
+        assert!(!removed(&[first.clone(), second.clone()], std::slice::from_ref(&second)));
+        assert!(
+            removed(&[first.clone(), ("20", nothing())], std::slice::from_ref(&first)),
+            "it holds nothing"
+        );
+        assert!(!removed(std::slice::from_ref(&first), &[]), "all of the queue");
+        assert!(!removed(std::slice::from_ref(&first), &[("00", nothing())]), "a new one of its name");
+        assert!(removed(&[("00", nothing())], std::slice::from_ref(&first)), "not flushed yet");
+        assert!(removed(&[("00", entry(40)), second.clone()], &[second]), "the first go with the log's");
+        assert!(removed(&[("00", entry(70))], &[]), "its topic was deleted");
     }
 
     #[test]
