@@ -149,6 +149,7 @@ pub fn scenario_of(mutant: Mutant) -> &'static str {
         | Mutant::ThoroughFlushForgotten
         | Mutant::OneFolderRead
         | Mutant::QueueFilesUnsynced
+        | Mutant::DeathInRecoveryForgotten
         | Mutant::EntryUnhealed
         | Mutant::IndexDamageBelieved
         | Mutant::IndexCutIsWhole

@@ -24,6 +24,9 @@ const UNREADABLE_PERCENT: u64 = 35;
 /// Runs with Java's slaves in which their master loses something, and dies again within this.
 const TWO_LIVES_PERCENT: u64 = 70;
 const TWO_LIVES_MS: u64 = 6_000;
+/// Runs with losses of power in which a recovery dies, and within what all of it comes to pass.
+const DIES_RECOVERING_PERCENT: u64 = 40;
+const DIES_RECOVERING_MS: u64 = 3_000;
 /// Stands for [`in_turn`] where a kind is named.
 const IN_TURN: &str = "in_turn";
 
@@ -63,6 +66,7 @@ pub fn draw(profile: &Profile, settings: &Settings, workload: &Workload, random:
     faults.extend(rot(profile, settings, workload, random));
     faults.extend(unreadable(profile, settings, workload, random));
     faults.extend(two_lives(settings, workload, random));
+    faults.extend(dies_recovering(profile, settings, workload, random));
     faults.sort_by_key(|planned| planned.at_ms);
     faults
 }
@@ -124,6 +128,33 @@ fn two_lives(settings: &Settings, workload: &Workload, random: Draw) -> Vec<Plan
     let lost = Fault::PowerLoss { node: node.clone(), down_ms: down_ms("lost") };
     let again = Fault::Crash { node, down_ms: down_ms("down") };
     vec![Planned { at_ms, fault: lost }, Planned { at_ms: again_ms, fault: again }]
+}
+
+/// A machine loses power, its process dies while it recovers, when it has looked at what there is, and the next one serves for
+/// a while only: what the first has cut, written and removed must be as durable as if it had come to its end.
+fn dies_recovering(
+    profile: &Profile,
+    settings: &Settings,
+    workload: &Workload,
+    random: Draw,
+) -> Vec<Planned> {
+    let key = random.key("dies recovering", 0);
+    let power = profile.always == "power_loss" && !profile.replicates();
+    if !power || !key.percent(DIES_RECOVERING_PERCENT) {
+        return Vec::new();
+    }
+    let brokers = names::brokers(settings);
+    let node = brokers[key.branch("node").range(0, brokers.len() as u64 - 1) as usize].clone();
+    let down_ms = |label: &str| key.branch(label).range(20, 300);
+    let lost_ms = key.branch("at").range(FIRST_FAULT_MS, workload.faults_end_ms - DIES_RECOVERING_MS);
+    let recovers_ms = lost_ms + down_ms("lost");
+    let again_ms = recovers_ms + down_ms("dead") + key.branch("serves").range(50, DIES_RECOVERING_MS - 900);
+    let step = key.branch("step").range(20, 160);
+    let lost = Fault::PowerLoss { node: node.clone(), down_ms: down_ms("lost") };
+    let dies = Fault::CrashInStep { node: node.clone(), step, down_ms: down_ms("dead") };
+    let again = Fault::PowerLoss { node, down_ms: down_ms("again") };
+    let planned = |at_ms, fault| Planned { at_ms, fault };
+    vec![planned(lost_ms, lost), planned(recovers_ms, dies), planned(again_ms, again)]
 }
 
 /// Every server is restarted once, one after the other, in any order.
