@@ -101,9 +101,11 @@ fn unreadable(profile: &Profile, settings: &Settings, workload: &Workload, rando
         return Vec::new();
     }
     let brokers = names::brokers(settings);
+    // Some loads are short.
+    let longest_ms = (workload.faults_end_ms - FIRST_FAULT_MS) / 2;
     let failing = |nth: u64| {
         let key = random.key("unreadable", 1 + nth);
-        let for_ms = key.branch("for").pick(&[200, 1_000, 3_000]);
+        let for_ms = key.branch("for").pick(&[200, 1_000, 3_000]).min(longest_ms);
         let at_ms = key.branch("at").range(FIRST_FAULT_MS, workload.faults_end_ms - for_ms);
         let node = brokers[key.branch("node").range(0, brokers.len() as u64 - 1) as usize].clone();
         let permille = key.branch("permille").pick(&[50, 300, 1_000]);
