@@ -58,6 +58,8 @@ mutants! {
     QueueFilesUnsynced = "S-44",
     /// What a recovery that died has cut, written and removed is taken for durable by the next one.
     DeathInRecoveryForgotten = "S-44",
+    /// A queue that recovery leaves counts as flushed to the end of its last file.
+    CutQueueUnflushed = "S-45",
     /// A queue entry that the disk has not kept is served as it is.
     EntryUnhealed = "store: queue rot",
     /// Where a queue cannot be read its consumers are told that there is a hole, and go on behind it.
@@ -76,6 +78,8 @@ mutants! {
     CommitWaitsForPages = "S-20",
     /// A commit writes one file and counts what was appended to all.
     CommitCountsAll = "S-20",
+    /// A message for which no file can be made takes its queue offset all the same.
+    RejectedTakesOffset = "S-19",
     /// Redispatch appends an entry that the queue already has, of a record that the checkpoint does not cover.
     RedispatchRepeats = "S-12",
     /// Recovery checks the body alone, not header, topic and properties.

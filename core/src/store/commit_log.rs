@@ -386,7 +386,13 @@ impl<R: Runtime> CommitLog<R> {
             if self.next_is_there() {
                 continue;
             }
-            self.allocation.wait(&self.rt, tries, base, self.segment_timeout_ms).await?;
+            let waited = self.allocation.wait(&self.rt, tries, base, self.segment_timeout_ms).await;
+            if let Some(next) = next_offset.filter(|_| waited.is_err())
+                && self.rt.mutant(Mutant::RejectedTakesOffset)
+            {
+                next.fetch_add(records.len() as i64, Ordering::Relaxed);
+            }
+            waited?;
         }
     }
 

@@ -388,6 +388,12 @@ impl ConsumeQueue {
         Ok(())
     }
 
+    /// To the end of its last file: a planted bug.
+    pub fn counts_as_flushed(&self) {
+        let entries = i64::try_from(self.files_end() / ENTRY).unwrap_or(i64::MAX);
+        self.durable.store(entries, Ordering::Release);
+    }
+
     /// First byte behind the last file.
     pub fn files_end(&self) -> u64 {
         self.files.1.load(Ordering::Acquire)

@@ -497,6 +497,9 @@ pub(crate) async fn open<R: Runtime>(
     let queues = ConsumeQueues::new(paths.consume_queue.clone(), open_files, config.consume_queue_file_bytes);
     let flush_from = (!untouched).then_some(durable_below);
     recovering.finish(rt, &queues, (log_min, config.slave), (flush_from, &in_doubt)).await?;
+    if !clean && rt.mutant(Mutant::CutQueueUnflushed) {
+        queues.all().iter().for_each(|queue| queue.counts_as_flushed());
+    }
     let index = open_index(rt, config, paths, &checkpoint, clean, &log).await?;
     // One that has stopped below the end was followed by another broker.
     let last_life = checkpoint.positions().filter(|own| own.stopped_at >= scan.end);
