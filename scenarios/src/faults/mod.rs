@@ -142,7 +142,8 @@ fn dies_recovering(
 ) -> Vec<Planned> {
     let key = random.key("dies recovering", 0);
     let power = profile.always == "power_loss" && !profile.replicates();
-    if !power || !key.percent(DIES_RECOVERING_PERCENT) {
+    let has_time = workload.faults_end_ms >= FIRST_FAULT_MS + DIES_RECOVERING_MS;
+    if !power || !has_time || !key.percent(DIES_RECOVERING_PERCENT) {
         return Vec::new();
     }
     let brokers = names::brokers(settings);
