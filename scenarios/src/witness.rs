@@ -753,6 +753,7 @@ impl Witness {
             (watched.ready, watched.to_be_made) = (true, false);
             let recovered = watched.first_append.unwrap_or(disk.log.end);
             consumer_offset::cut(&mut watched.committed, &disk, recovered);
+            rot::forget_cut(&mut watched.turned, recovered);
             let verdict = watched.cuts.recovered(broker, &disk, deleted);
             inner.history.log_was_cut(broker, recovered);
             verdict

@@ -61,3 +61,29 @@ impl Witness {
         Ok(())
     }
 }
+
+/// A recovery has cut the log at `end`. Entries of what lay behind are gone with it, whole though it may have looked: of a
+/// record's properties the broker has a checksum, and the reader of the disk has none.
+pub(super) fn forget_cut(turned: &mut Vec<Turned>, end: u64) {
+    turned.retain(|turned| turned.entry.as_ref().is_none_or(|(_, _, entry)| entry.at < end));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::platter::queue::Entry;
+
+    #[test]
+    fn entries_behind_a_cut_are_not_read_any_more() {
+        let turned = |at: Option<u64>| Turned {
+            path: "q".to_owned(),
+            offset: 20,
+            was: 0,
+            is: 1,
+            entry: at.map(|at| (("topic-0".to_owned(), 0), 1, Entry { at, bytes: 100, tags_code: 0 })),
+        };
+        let mut all = vec![turned(Some(100)), turned(None), turned(Some(200)), turned(Some(300))];
+        forget_cut(&mut all, 200);
+        assert_eq!(all, [turned(Some(100)), turned(None)]);
+    }
+}
