@@ -41,6 +41,8 @@ pub struct Replication {
     /// Held while that is written.
     writing: tokio::sync::Mutex<()>,
     next_connection: AtomicU64,
+    /// Waits are looked at when the slave that has most has more: a planted bug.
+    hears_most_alone: bool,
 }
 
 /// Who is at the other end of a connection, and what goes over it.
@@ -78,6 +80,7 @@ impl Replication {
             lives_file,
             writing: tokio::sync::Mutex::default(),
             next_connection: AtomicU64::new(1),
+            hears_most_alone: false,
         }
     }
 
@@ -143,7 +146,8 @@ impl Replication {
         self.slaves.store(replicas.slaves(), Ordering::Release);
         let confirmed: [u64; SLAVES_MAX] = std::array::from_fn(|nth| replicas.confirmed(nth + 1));
         drop(replicas);
-        for (mark, position) in self.confirmed.iter().zip(confirmed) {
+        let unheard = self.hears_most_alone && confirmed[0] <= self.confirmed[0].get();
+        for (mark, position) in self.confirmed.iter().zip(confirmed).filter(|_| !unheard) {
             mark.advance(position);
         }
         answer
@@ -216,7 +220,8 @@ impl<R: Runtime> HaServer<R> {
         let lives = begun.await?;
         let local_addr = listener.local_addr();
         let (stop, stopping) = watch(false);
-        let replication = Arc::new(Replication::new(lives, lives_file));
+        let hears_most_alone = rt.mutant(Mutant::SecondSlaveUnheard);
+        let replication = Arc::new(Replication { hears_most_alone, ..Replication::new(lives, lives_file) });
         let feeder = Feeder { rt: rt.clone(), store, settings, replication: replication.clone() };
         let accepting = rt.spawn("ha: accept", accept_loop(Arc::new(feeder), listener, stopping));
         Ok(HaServer { local_addr, replication, stop, accepting })

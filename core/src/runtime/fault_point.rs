@@ -78,6 +78,8 @@ mutants! {
     CommitWaitsForPages = "S-20",
     /// A commit writes one file and counts what was appended to all.
     CommitCountsAll = "S-20",
+    /// A write of what is pooled that fails in part counts as whole.
+    ShortWriteIgnored = "S-43",
     /// A message for which no file can be made takes its queue offset all the same.
     RejectedTakesOffset = "S-19",
     /// Redispatch appends an entry that the queue already has, of a record that the checkpoint does not cover.
@@ -108,6 +110,8 @@ mutants! {
     IndexRefiles = "S-12",
     /// Index entries of records that the log has lost are kept.
     IndexKeepsTail = "S-05",
+    /// After a crash the newest index file is deleted, and the index goes on where it had come to.
+    IndexLastDeleted = "S-16",
     /// Index files are taken as they are.
     IndexDamageBelieved = "store: index",
     /// Where a claimed entry of the index points behind the log all before the claim counts as filed.
@@ -170,6 +174,8 @@ mutants! {
     FarSlaveCounts = "ha: acks",
     /// Slaves are counted by connection, so that one and what its last life has left behind are two.
     SlaveCountsTwice = "ha: acks",
+    /// Who waits for a second slave is told when the first one has more.
+    SecondSlaveUnheard = "H-08",
     /// The end of a connection does not take its slave from those that are counted.
     EndedLinkCounts = "H-05",
     /// A file that a slave has made for another place stays in its folder when its log begins elsewhere.
@@ -182,6 +188,8 @@ mutants! {
     DelayOffsetAhead = "D-09",
     /// The saved delay offsets count one message more than was delivered.
     DelayOffsetOneFurther = "D-04",
+    /// A delayed message that cannot be put when it is due is left out.
+    DelayPutDropped = "D-06",
     /// The delay offsets are not saved when the broker stops.
     DelayOffsetUnsaved = "D-05",
     /// A delay level that was idle looks again as late as one that could not be read.

@@ -153,8 +153,9 @@ pub fn scenario_of(mutant: Mutant) -> &'static str {
         | Mutant::EntryUnhealed
         | Mutant::IndexDamageBelieved
         | Mutant::IndexCutIsWhole
+        | Mutant::IndexLastDeleted
         | Mutant::CommitCountsAll => "store",
-        Mutant::LogFileSparse => "disk_trouble",
+        Mutant::LogFileSparse | Mutant::ShortWriteIgnored => "disk_trouble",
         Mutant::StaleFirstFile
         | Mutant::DeleteGoesOn
         | Mutant::DeleteForPastNeed
@@ -179,6 +180,7 @@ pub fn scenario_of(mutant: Mutant) -> &'static str {
         | Mutant::LivesForgotten
         | Mutant::LivesUnkept
         | Mutant::SlaveCountsTwice
+        | Mutant::SecondSlaveUnheard
         | Mutant::SendBackOnMasterAlone => "replication",
         Mutant::EndedLinkCounts => "slave_restart",
         Mutant::SlaveEmptyFileStays | Mutant::TopicsOfLogUnknown | Mutant::CopyTimeForgotten => {
@@ -201,6 +203,7 @@ pub fn scenario_of(mutant: Mutant) -> &'static str {
         Mutant::DelayOffsetAhead
         | Mutant::DelayOffsetOneFurther
         | Mutant::DelayOffsetUnsaved
+        | Mutant::DelayPutDropped
         | Mutant::DelayLevelDozes
         | Mutant::UnreadableLevelPassed
         | Mutant::RecoverForgetsDueTime => "delay",
@@ -239,6 +242,7 @@ pub fn seen_undisturbed(mutant: Mutant) -> Option<&'static str> {
         Mutant::RollLosesPool => Some("the broker cannot read back what it never wrote, and stops"),
         Mutant::AckBeforeSlave => Some("I11 reads the slave's disk at each acknowledgement of a SYNC_MASTER"),
         Mutant::PushUnflushed => Some("I1 reads the master's surface when the slave's word comes first"),
+        Mutant::SecondSlaveUnheard => Some("who waits for the second of two slaves waits in vain"),
         Mutant::SlaveReportsUnflushed => Some("I11 reads the surface of the slave's disk"),
         Mutant::SlaveWaitEndsEarly => Some("a slow flush of the slave outlasts a part of the wait"),
         Mutant::HeartbeatsSilenceReports => Some("an idle link is all that it needs"),

@@ -317,7 +317,10 @@ impl<R: Runtime> Schedule<R> {
             Err(error) => {
                 self.rt.mark(Mark::DelayedLater);
                 tracing::warn!(level, at, %error, "a delayed message cannot be stored now");
-                Delivery::NotNow(PUT_AGAIN)
+                match self.rt.mutant(Mutant::DelayPutDropped) {
+                    true => Delivery::Impossible,
+                    false => Delivery::NotNow(PUT_AGAIN),
+                }
             }
         }
     }

@@ -124,6 +124,12 @@ pub(crate) async fn recover<R: Runtime, F: Fn(u64) -> bool>(
         Known::Claim(claim) => log.end.min(claim.position),
         _ => log.end,
     };
+    if rt.mutant(Mutant::IndexLastDeleted)
+        && !log.clean
+        && let Some(newest) = kept.pop()
+    {
+        recovery.remove(&newest.file.path).await?;
+    }
     let mut last = None;
     while let Some(candidate) = kept.pop() {
         let path = candidate.file.path.clone();
