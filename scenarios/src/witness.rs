@@ -57,6 +57,8 @@ const DISPATCHED_MS: u64 = 1_000;
 struct Watched {
     cuts: Cuts,
     written: Written,
+    /// The delay offsets that its disk's surface had when it was started last.
+    delay_offsets: BTreeMap<i32, i64>,
     /// Every index file that was ever made, by name: where the last record filed before it begins.
     index_files: BTreeMap<u64, u64>,
     /// Ends of its processes that are accounted for.
@@ -229,13 +231,7 @@ impl Witness {
         if !is_new || self.settings.store_alone {
             return;
         }
-        let mut durable = Image::default();
-        for file in [table.file().to_owned(), format!("{}.bak", table.file())] {
-            let path = format!("{CONFIG}/{file}");
-            if let Some(bytes) = self.world.platter_read(self.nodes.of(broker), &path, 0..u64::MAX) {
-                durable.files.insert(path, bytes);
-            }
-        }
+        let durable = self.durable_config(broker, table.file());
         self.note(tables::used(broker, table, name, &durable, CONFIG));
     }
 
@@ -689,6 +685,7 @@ impl Witness {
         }
         self.deletions_end(broker);
         let (image, disk) = self.cached(broker);
+        let durable = self.durable_config(broker, "delayOffset.json");
         let ends_ms = self.world.ends_ms(self.nodes.of(broker));
         let mut inner = self.lock();
         let watched = inner.brokers.entry(broker.to_owned()).or_default();
@@ -707,6 +704,7 @@ impl Witness {
         watched.cuts.saw(&disk);
         let trapped = watched.power_trap;
         let files = watched.written.before_start(broker, &image, CONFIG);
+        let delays_before = std::mem::replace(&mut watched.delay_offsets, delay::in_file(&durable, CONFIG));
         let checkpoint = match watched.known.take() {
             Some(known) if !watched.to_be_made => position_order::checkpoint(broker, &disk, &known),
             Some(_) | None => Ok(()),
@@ -722,6 +720,7 @@ impl Witness {
         let deaths = inner.history.unclean_starts.get(broker).copied().unwrap_or(0);
         drop(inner);
         self.note(delay::offsets(broker, &image, CONFIG, &disk, deaths));
+        self.note(delay::never_back(broker, &delays_before, &delay::in_file(&image, CONFIG)));
         self.note(self.judge_left(broker));
         self.note(self.judge_stopped(broker));
         self.note(files);
@@ -784,6 +783,17 @@ impl Witness {
     #[must_use]
     pub fn cached_config(&self, broker: &str) -> Image {
         self.cached_files(broker, FILES)
+    }
+
+    /// One of them, and its backup, as the disk's surface has them.
+    fn durable_config(&self, broker: &str, file: &str) -> Image {
+        let mut image = Image::default();
+        for path in [format!("{CONFIG}/{file}"), format!("{CONFIG}/{file}.bak")] {
+            if let Some(bytes) = self.world.platter_read(self.nodes.of(broker), &path, 0..u64::MAX) {
+                image.files.insert(path, bytes);
+            }
+        }
+        image
     }
 
     fn cached_files(&self, broker: &str, files: impl IntoIterator<Item = &'static str>) -> Image {

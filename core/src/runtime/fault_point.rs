@@ -190,6 +190,8 @@ mutants! {
     DelayOffsetOneFurther = "D-04",
     /// A delayed message that cannot be put when it is due is left out.
     DelayPutDropped = "D-06",
+    /// A start writes an empty table of delay offsets over what it has read of them.
+    DelayTableEmptied = "D-03",
     /// The delay offsets are not saved when the broker stops.
     DelayOffsetUnsaved = "D-05",
     /// A delay level that was idle looks again as late as one that could not be read.

@@ -204,6 +204,7 @@ pub fn scenario_of(mutant: Mutant) -> &'static str {
         | Mutant::DelayOffsetOneFurther
         | Mutant::DelayOffsetUnsaved
         | Mutant::DelayPutDropped
+        | Mutant::DelayTableEmptied
         | Mutant::DelayLevelDozes
         | Mutant::UnreadableLevelPassed
         | Mutant::RecoverForgetsDueTime => "delay",
@@ -292,6 +293,7 @@ pub fn seen_undisturbed(mutant: Mutant) -> Option<&'static str> {
         Mutant::OrderlyIgnoresLocks => {
             Some("the last owner of a queue is still at it when the next one comes")
         }
+        Mutant::DelayTableEmptied => Some("a stop before anything more is delivered leaves the empty table"),
         Mutant::DelayLevelDozes => Some("an idle level is all that it needs"),
         Mutant::NobodyIsAsked => Some("producers that say nothing at once wait to be asked"),
         Mutant::OpOfPassedHalfStays => Some("local transactions take longer than the broker waits"),

@@ -1,9 +1,10 @@
 //! I15: a delayed message is delivered at least once, not before its time on a sane clock, and again only after a broker has
-//! died; the saved delay offsets never count a message whose copy the log does not have. On a healed cluster its copy is
-//! stored within [`LATE_MS`] of when it was due and could be seen.
+//! died; the saved delay offsets never count a message whose copy the log does not have, and do not go back: whatever dies, what
+//! they once counted is not delivered again. On a healed cluster its copy is stored within [`LATE_MS`] of when it was due and
+//! could be seen.
 //!
 //! # Source
-//! `spec/ha.md`, section 5; `spec/store.md`, 7.3; `spec/known-bugs.md`, D-01, D-04, D-05, D-09.
+//! `spec/ha.md`, section 5; `spec/store.md`, 7.3; `spec/known-bugs.md`, D-01, D-03, D-04, D-05, D-09.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -58,16 +59,37 @@ fn parts(disk: &BrokerDisk) -> (Vec<(&Record, Key)>, Vec<Key>) {
     (waiting, copies)
 }
 
+/// What the file says; nothing when there is none.
+#[must_use]
+pub fn in_file(image: &Image, folder: &str) -> BTreeMap<i32, i64> {
+    match config::load(image, &format!("{folder}/delayOffset.json")) {
+        Version::Whole(value) => config::delay_offsets(&value),
+        Version::Absent | Version::Broken => BTreeMap::new(),
+    }
+}
+
+/// Holds the delay offsets that a start finds against those that the one before had on the disk's surface.
+///
+/// # Errors
+/// The first level that has gone back, so that messages come again however long ago they were delivered.
+pub fn never_back(broker: &str, before: &BTreeMap<i32, i64>, now: &BTreeMap<i32, i64>) -> Verdict {
+    let back = before.iter().find(|(level, offset)| now.get(level).is_none_or(|now| now < offset));
+    back.map_or(Ok(()), |(level, offset)| {
+        let now = now.get(level);
+        let detail = format!(
+            "{broker}: the saved delay offset of level {level} was {offset} and is {now:?} at the next start"
+        );
+        Err(broken(detail))
+    })
+}
+
 /// Holds the delay offsets of a broker's folder against its log, before a start or at the end. As long as a broker has always
 /// been stopped in order they count all that was delivered.
 ///
 /// # Errors
 /// The first message that would never be delivered, or be delivered again after a stop in order.
 pub fn offsets(broker: &str, image: &Image, folder: &str, disk: &BrokerDisk, deaths: usize) -> Verdict {
-    let offsets = match config::load(image, &format!("{folder}/delayOffset.json")) {
-        Version::Whole(value) => config::delay_offsets(&value),
-        Version::Absent | Version::Broken => Default::default(),
-    };
+    let offsets = in_file(image, folder);
     let offset = |record: &Record| offsets.get(&(record.queue + 1)).copied().unwrap_or(0);
     let (waiting, copies) = parts(disk);
     let counted = |(record, _): &&(&Record, Key)| record.queue_offset < offset(record);
@@ -241,6 +263,21 @@ mod tests {
         let clean = |offset| offsets("broker-a", &image(offset), "store/config", &waiting(1, 2_000), 0);
         assert!(clean(0).is_err());
         assert_eq!(clean(1), Ok(()));
+    }
+
+    /// The last start found 7 of level 1 delivered, and the process died before it saved anything else.
+    #[test]
+    fn a_table_that_is_emptied_between_two_starts_is_rejected() {
+        let judged = |now: &Image| {
+            never_back("broker-a", &in_file(&image(7), "store/config"), &in_file(now, "store/config"))
+        };
+        assert_eq!(judged(&image(7)), Ok(()));
+        assert_eq!(judged(&image(8)), Ok(()));
+        assert!(judged(&image(6)).is_err());
+        let emptied = Image {
+            files: [("store/config/delayOffset.json".to_owned(), b"{\"offsetTable\":{}}".to_vec())].into(),
+        };
+        assert!(judged(&emptied).is_err());
     }
 
     #[test]

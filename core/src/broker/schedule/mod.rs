@@ -95,6 +95,10 @@ impl<R: Runtime> Schedule<R> {
         if let Some((bytes, _)) = ConfigFile::load_checked(&rt, &path, good).await? {
             let file = DelayOffsetWrapper::parse(&bytes)
                 .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+            if rt.mutant(Mutant::DelayTableEmptied) {
+                let empty = DelayOffsetWrapper { data_version: None, offset_table: BTreeMap::new() };
+                ConfigFile::save(&rt, &path, &empty.to_java_json()).await?;
+            }
             offsets.load(file.offset_table, |level| bounds(&store, level));
         }
         let schedule = Schedule {
