@@ -103,6 +103,34 @@ fn a_queue_that_cannot_be_read_sends_nobody_elsewhere() {
         .expect_finished();
 }
 
+/// No record has the entry that the first has become, and the queue begins where it did.
+async fn first(world: World) {
+    let node = world.add_node("broker", [10, 0, 0, 1]);
+    world.boot(node, |_rt: SimRuntime| std::future::pending::<()>());
+    let rt = world.runtime(node).expect("the node runs");
+    let store = MessageStore::open(rt.clone(), config(FlushMode::Sync)).await.expect("opens");
+    store.start();
+    for n in 0..10_u8 {
+        store.put(&message("T", 0, &[n; 100])).await.expect("put");
+    }
+    store.dispatched().reached(store.commit_log_max()).await.expect("dispatched");
+    let stored = read_all(&store, "T", 0).await;
+    store.stop().await.expect("stops");
+    drop(store);
+    assert!(world.disk(node).rot(&format!("store/consumequeue/T/0/{:020}", 0), 0, 7));
+    world.disk(node).drop_caches();
+    let store = MessageStore::open(rt.clone(), config(FlushMode::Sync)).await.expect("opens");
+    store.start();
+    assert_eq!(store.min_offset("T", 0), 0);
+    assert!(read_all(&store, "T", 0).await == stored);
+    store.stop().await.expect("stops");
+}
+
+#[test]
+fn a_bit_that_turns_in_the_first_entry_leaves_the_queue_its_beginning() {
+    run_seed(1, Limits { simulated: Duration::from_secs(60), ..Limits::default() }, first).expect_finished();
+}
+
 /// Java's `hashCode` of text in ASCII.
 fn tag_hash(tag: &str) -> i32 {
     tag.bytes().fold(0_i32, |hash, byte| hash.wrapping_mul(31).wrapping_add(i32::from(byte)))

@@ -13,6 +13,7 @@ use std::io;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use super::first_kept::{Seen, first_kept};
 use super::mapped_file::file_name;
 use super::queue_entry::{ENTRY_BYTES, Entry, Unit, pre_blank, units};
 use super::queue_files::QueueFiles;
@@ -297,24 +298,8 @@ impl ConsumeQueue {
     /// # Errors
     /// Of opening or reading a file.
     pub async fn first_kept<R: Runtime>(&self, files: &QueueFiles<R>, log_min: u64) -> io::Result<i64> {
-        let (mut low, mut high) = (self.min(), self.max());
-        if low == high || self.is_kept(files, low, log_min).await? {
-            return Ok(low);
-        }
-        while low < high {
-            let middle = low + (high - low) / 2;
-            if self.is_kept(files, middle, log_min).await? {
-                high = middle;
-            } else {
-                low = middle + 1;
-            }
-        }
-        Ok(low)
-    }
-
-    async fn is_kept<R: Runtime>(&self, files: &QueueFiles<R>, n: i64, log_min: u64) -> io::Result<bool> {
-        let unit = self.read_unit(files, n).await?;
-        Ok(unit.entry().is_some_and(|entry| entry.physical_offset >= log_min))
+        let look = |n| async move { Ok(Seen::of(self.read_unit(files, n).await?, log_min)) };
+        first_kept(self.min()..self.max(), look).await
     }
 
     /// Deletes the first file if none of its entries is above `min`, and a later file begins with an entry of a record

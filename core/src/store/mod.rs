@@ -4,7 +4,7 @@
 //! queue's records; the latter follow from the former, so that only the log has to be durable before an answer.
 //!
 //! Map: `commit_log` (appends), `mapped_file` and `mapped_file_queue` (its files), `allocation` (the next one, ahead), `flush`
-//! (group commit), `commit` (what the transient pool holds), `dispatch` (log to queues), `dropped` (queues of deleted topics), `consume_queue`, `consume_queues`, `queue_files`, `queue_entry`, `filing` (queues),
+//! (group commit), `commit` (what the transient pool holds), `dispatch` (log to queues), `dropped` (queues of deleted topics), `consume_queue`, `consume_queues`, `queue_files`, `queue_entry`, `first_kept`, `filing` (queues),
 //! `delay_levels` (when a delayed record is due), `index` (records by their keys), `queue_flush` and `checkpoint` (where recovery may begin), `retention` and `clean` (what is
 //! deleted, and when a full disk refuses puts), `replicate` (what slaves copy), `recovery`, `recover_log`, `recover_queues` (opening a directory), `read` (what
 //! consumers ask), `queue_heal` (entries that the disk has not kept), `check` (the same look, without changing anything), `dump` (what is in the files), `resync` (where records
@@ -37,6 +37,7 @@ mod dropped;
 pub mod dump;
 pub mod error;
 mod filing;
+mod first_kept;
 mod flush;
 pub mod index;
 mod mapped_file;
