@@ -9,6 +9,7 @@ use super::Received;
 use super::consumer::{Inner, Listener, RETRY_PAUSE};
 use super::in_order::UNLOCKED_PAUSE;
 use super::process_queue::ProcessQueue;
+use super::route_cache::MASTER_ID;
 use super::subscription::wants;
 use crate::message::codec::RecordError;
 use crate::message::sys_flag::pull::{COMMIT_OFFSET, SUSPEND};
@@ -153,7 +154,11 @@ impl<R: Runtime, L: Listener> Pull<'_, R, L> {
                 | response::PULL_RETRY_IMMEDIATELY
                 | response::PULL_OFFSET_MOVED
         ) {
-            return self.refused(addr, answer);
+            let pause = self.refused(addr, answer);
+            // What a slave does not know, its master may.
+            self.broker_id = MASTER_ID;
+            self.find_member().await;
+            return pause;
         }
         let header = match answer.header::<PullMessageResponse>() {
             Ok(header) => header,
@@ -196,6 +201,11 @@ impl<R: Runtime, L: Listener> Pull<'_, R, L> {
                 self.next = next;
                 self.inner.reset(self.queue, next).await;
             }
+            response::PULL_RETRY_IMMEDIATELY => {
+                self.next = next;
+                // Who sends us to a member may know of it before our route does, and gives nothing meanwhile.
+                self.find_member().await;
+            }
             _ => self.next = next,
         }
         if answer.code != response::PULL_OFFSET_MOVED && process.is_empty() {
@@ -203,6 +213,14 @@ impl<R: Runtime, L: Listener> Pull<'_, R, L> {
             process.finish(&[], |_| self.inner.offsets.raise(self.queue, next));
         }
         if next > asked { Duration::ZERO } else { BROKER_PAUSE }
+    }
+
+    /// Asks for the route if it lacks the member to pull from: another is pulled from as long.
+    async fn find_member(&self) {
+        let shared = &self.inner.shared;
+        if shared.routes.is_missing(&self.queue.broker_name, self.broker_id) {
+            let _ = shared.routes.refresh(&self.queue.topic).await;
+        }
     }
 
     fn refused(&self, addr: &str, answer: &RemotingCommand) -> Duration {

@@ -17,7 +17,7 @@ use crate::runtime::Runtime;
 
 const PERM_READ: i32 = 4;
 const PERM_WRITE: i32 = 2;
-const MASTER_ID: i64 = 0;
+pub(super) const MASTER_ID: i64 = 0;
 /// Queues of a topic that is created by its first message.
 const DEFAULT_TOPIC_QUEUES_MAX: i32 = 4;
 /// The topic whose route a new topic takes over.
@@ -202,6 +202,12 @@ impl<R: Runtime> RouteCache<R> {
         let next = wanted_id.checked_add(1).filter(|_| wanted_id != MASTER_ID);
         let found = addrs.get(&wanted_id).or_else(|| addrs.get(&next?));
         found.or_else(|| addrs.values().next()).cloned()
+    }
+
+    /// Whether no address of that member of the broker's name is known.
+    #[must_use]
+    pub fn is_missing(&self, broker_name: &str, id: i64) -> bool {
+        self.tables().brokers.get(broker_name).is_none_or(|addrs| !addrs.contains_key(&id))
     }
 
     /// Addresses of every known broker, masters first to last name.
