@@ -18,7 +18,7 @@ pub struct Entry {
 
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
 pub struct Queue {
-    /// Queue offset of the first entry, or of the next one where there are only fillers.
+    /// Queue offset of the first entry, or of the next one where there is none.
     pub min: i64,
     /// Dense from `min` up to the first empty one.
     pub entries: Vec<Entry>,
@@ -64,6 +64,8 @@ fn read(files: &[(u64, &[u8])], file_bytes: u64) -> Queue {
     let mut started = false;
     let mut ended = false;
     let mut expected = None;
+    // Where nothing else says it, the first file does: it may have begun with the entry that was lost.
+    queue.min = files.first().map_or(0, |(base, _)| (base / ENTRY_BYTES as u64) as i64);
     for &(base, bytes) in files {
         ended |= expected.is_some_and(|expected| expected != base);
         expected = Some(base + file_bytes);
@@ -163,5 +165,7 @@ pub mod tests {
         assert_eq!((queue.min, queue.max()), (7, 8));
         let queue = only(&image(&[(100, encode(&[FILLER, FILLER, EMPTY, EMPTY]))]));
         assert_eq!((queue.min, queue.max()), (7, 7), "the first entry was lost");
+        let queue = only(&image(&[(200, encode(&[EMPTY; 5]))]));
+        assert_eq!((queue.min, queue.max()), (10, 10), "it was a file's first");
     }
 }
