@@ -508,6 +508,8 @@ func (a *application) rebalance() int {
 	}
 	until("100 messages of the group", func() bool { return first.size()+second.size() >= 100 })
 	check(first.size() > 0 && second.size() > 0, "both have got some: %d, %d", first.size(), second.size())
+	// Counted as consumed a moment after the listener: what is not yet is not committed at the end, and comes again.
+	second.settled()
 	must(y.Shutdown())
 	shared("four queues for the one that stays", 4, 2)
 	before := first.size()

@@ -37,10 +37,13 @@ import org.apache.rocketmq.client.consumer.listener.ConsumeConcurrentlyStatus;
 import org.apache.rocketmq.client.consumer.listener.ConsumeOrderlyStatus;
 import org.apache.rocketmq.client.consumer.listener.MessageListenerConcurrently;
 import org.apache.rocketmq.client.consumer.listener.MessageListenerOrderly;
+import org.apache.rocketmq.client.consumer.store.ReadOffsetType;
+import org.apache.rocketmq.client.consumer.store.RemoteBrokerOffsetStore;
 import org.apache.rocketmq.client.exception.MQBrokerException;
 import org.apache.rocketmq.client.exception.MQClientException;
 import org.apache.rocketmq.client.exception.RequestTimeoutException;
 import org.apache.rocketmq.client.impl.MQClientAPIImpl;
+import org.apache.rocketmq.client.impl.consumer.DefaultMQPushConsumerImpl;
 import org.apache.rocketmq.client.producer.DefaultMQProducer;
 import org.apache.rocketmq.client.producer.RequestCallback;
 import org.apache.rocketmq.client.producer.SendCallback;
@@ -719,12 +722,14 @@ class Life {
         sendRange(topic, 0, 100);
         awaitAll(100, seen);
         check(seen[0].size() > 0 && seen[1].size() > 0, "both have got some: " + seen[0].size() + ", " + seen[1].size());
+        committed(topic, a, b);
         b.shutdown();
         assigned(a, 4);
         int before = seen[0].size();
         sendRange(topic, 100, 200);
         awaitAll(200, seen);
         equal(100, seen[0].size() - before, "what came to the one that stayed");
+        committed(topic, a);
         c.start();
         assigned(a, 2);
         assigned(c, 2);
@@ -1197,6 +1202,26 @@ class Life {
             return own;
         };
         until(() -> count + " queues for " + consumer.getConsumerGroup(), () -> queues.call() == count ? true : null);
+    }
+
+    /**
+     * Waits until the broker has the end of each of their queues as consumed. A client commits every 5 s and when it gives a
+     * queue up, and the next owner may ask before that: only what is committed is not given again.
+     */
+    private static void committed(String topic, DefaultMQPushConsumer... owners) throws Exception {
+        for (DefaultMQPushConsumer owner : owners) {
+            DefaultMQPushConsumerImpl impl = owner.getDefaultMQPushConsumerImpl();
+            // With a table of its own: what is read back does not go over what the consumer has counted since.
+            RemoteBrokerOffsetStore broker = new RemoteBrokerOffsetStore(impl.getmQClientFactory(), owner.getConsumerGroup());
+            for (MessageQueue queue : impl.getRebalanceImpl().getProcessQueueTable().keySet()) {
+                if (!queue.getTopic().equals(topic)) continue;
+                long end = owner.maxOffset(queue);
+                until("the end of " + queue + " is consumed", () ->
+                    impl.getOffsetStore().readOffset(queue, ReadOffsetType.READ_FROM_MEMORY) == end ? true : null);
+                impl.persistConsumerOffset();
+                until("the commit in " + queue, () -> broker.readOffset(queue, ReadOffsetType.READ_FROM_STORE) == end ? true : null);
+            }
+        }
     }
 
     private static <T> T until(String what, Callable<T> ask) throws Exception {
