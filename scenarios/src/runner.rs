@@ -174,7 +174,7 @@ async fn drive(world: World, plan: Plan) -> Ended {
     }
     let witness = cluster.witness.clone();
     cluster.world.on_probe(move |event| match event.kind {
-        "store.append" => witness.appended(event.node, event.a),
+        "store.append" => witness.appended(event.node, &(event.a..event.b)),
         "store.committed" => witness.committed(event.node, event.a, event.b),
         "store.flushed" => witness.flushed(event.node, event.a, event.b),
         "store.taken_out" => witness.chosen(event.node, event.a),

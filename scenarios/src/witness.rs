@@ -325,14 +325,16 @@ impl Witness {
         transaction::unsettled(broker, cached, (&image, CONFIG))
     }
 
-    /// A broker has taken an append that begins at `at` of its log.
-    pub fn appended(&self, node: NodeId, at: u64) {
+    /// A broker has taken an append of these bytes of its log.
+    pub fn appended(&self, node: NodeId, range: &Range<u64>) {
+        let at = range.start;
         self.waits_for_flush(node, at);
         let Some(broker) = &self.nodes.name_of(node) else { return };
         let marker = self.world.platter_read(node, &format!("{STORE}/abort"), 0..1);
         self.note(abort_marker::at_append(broker, at, marker.as_deref()));
         let now_ms = self.world.now_ms();
         let filed_within_ms = self.filed_within_ms();
+        let wall_ms = self.world.clock(node).wall_ms();
         let mut inner = self.lock();
         if inner.brokers.get(broker).is_none_or(|watched| watched.first_append.is_none()) {
             // A broker serves before its start has come to its end, and may die meanwhile.
@@ -341,6 +343,7 @@ impl Witness {
         let watched = inner.brokers.entry(broker.clone()).or_default();
         watched.first_append.get_or_insert(at);
         watched.last_append = Some(at);
+        watched.cuts.appended(range, wall_ms);
         let appends = &mut watched.appends;
         while appends.front().is_some_and(|(at_ms, _)| at_ms + filed_within_ms <= now_ms) {
             appends.pop_front();

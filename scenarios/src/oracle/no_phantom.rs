@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddrV4;
+use std::ops::Range;
 
 use super::{Broken, Final, Verdict};
 use crate::cluster::address;
@@ -209,6 +210,13 @@ impl Cuts {
         self.seen.extend(now);
         Ok(())
     }
+
+    /// The broker has appended these bytes of its log, at so many ms by its clock. Where that was set back the store time stands
+    /// still, and the same message may be stored once more just as it was: what no longer can be told apart is not asked for,
+    /// until a recovery cuts it off again.
+    pub fn appended(&mut self, range: &Range<u64>, wall_ms: i64) {
+        self.cut.retain(|(at, store_ms, _)| !range.contains(at) || *store_ms < wall_ms);
+    }
 }
 
 #[cfg(test)]
@@ -283,6 +291,26 @@ mod tests {
         assert_eq!(cuts.recovered("broker-a", &short, 0), Ok(()));
         assert_eq!(cuts.recovered("broker-a", &short, 0), Ok(()));
         assert!(cuts.recovered("broker-a", &long, 0).is_err());
+    }
+
+    #[test]
+    fn a_cut_record_is_appended_just_as_it_was_while_the_store_time_stands_still() {
+        let (long, short) = (disk(&[(1_000_000, 0), (1_000_001, 1)]), disk(&[(1_000_000, 0)]));
+        let (again, store_ms) = (long.log.records[1].at..long.log.end, long.log.records[1].store_ms);
+        let judge = |range: Range<u64>, wall_ms: i64| {
+            let mut cuts = Cuts::default();
+            cuts.saw(&long);
+            assert_eq!(cuts.recovered("broker-a", &short, 0), Ok(()));
+            cuts.appended(&range, wall_ms);
+            let there = cuts.recovered("broker-a", &long, 0);
+            // Whatever a recovery cuts off again must stay gone again.
+            assert_eq!(cuts.recovered("broker-a", &short, 0), Ok(()));
+            assert!(cuts.recovered("broker-a", &long, 0).is_err());
+            there
+        };
+        assert_eq!(judge(again.clone(), store_ms - 5_000), Ok(()));
+        assert!(judge(again.clone(), store_ms + 1).is_err(), "what was appended then has a later store time");
+        assert!(judge(0..again.start, store_ms - 5_000).is_err());
     }
 
     #[test]
