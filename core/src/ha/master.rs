@@ -41,8 +41,6 @@ pub struct Replication {
     /// Held while that is written.
     writing: tokio::sync::Mutex<()>,
     next_connection: AtomicU64,
-    /// Waits are looked at when the slave that has most has more: a planted bug.
-    hears_most_alone: bool,
 }
 
 /// Who is at the other end of a connection, and what goes over it.
@@ -80,7 +78,6 @@ impl Replication {
             lives_file,
             writing: tokio::sync::Mutex::default(),
             next_connection: AtomicU64::new(1),
-            hears_most_alone: false,
         }
     }
 
@@ -139,36 +136,20 @@ impl Replication {
     fn replicas(&self) -> MutexGuard<'_, Replicas> {
         self.replicas.lock().unwrap_or_else(PoisonError::into_inner)
     }
-
-    fn change<T>(&self, change: impl FnOnce(&mut Replicas) -> T) -> T {
-        let mut replicas = self.replicas();
-        let answer = change(&mut replicas);
-        self.slaves.store(replicas.slaves(), Ordering::Release);
-        let confirmed: [u64; SLAVES_MAX] = std::array::from_fn(|nth| replicas.confirmed(nth + 1));
-        drop(replicas);
-        let unheard = self.hears_most_alone && confirmed[0] <= self.confirmed[0].get();
-        for (mark, position) in self.confirmed.iter().zip(confirmed).filter(|_| !unheard) {
-            mark.advance(position);
-        }
-        answer
-    }
 }
 
 /// Keeps a connection among the counted ones while it lives.
-struct Counted {
-    replication: Arc<Replication>,
+struct Counted<'a, R: Runtime> {
+    feeder: &'a Feeder<R>,
     connection: u64,
-    /// It stays counted: a planted bug.
-    stays: bool,
 }
 
-impl Drop for Counted {
+impl<R: Runtime> Drop for Counted<'_, R> {
     fn drop(&mut self) {
-        self.replication.peers().remove(&self.connection);
-        if self.stays {
-            return;
+        self.feeder.replication.peers().remove(&self.connection);
+        if !self.feeder.rt.mutant(Mutant::EndedLinkCounts) {
+            self.feeder.change(|replicas| replicas.closed(self.connection));
         }
-        self.replication.change(|replicas| replicas.closed(self.connection));
     }
 }
 
@@ -220,8 +201,7 @@ impl<R: Runtime> HaServer<R> {
         let lives = begun.await?;
         let local_addr = listener.local_addr();
         let (stop, stopping) = watch(false);
-        let hears_most_alone = rt.mutant(Mutant::SecondSlaveUnheard);
-        let replication = Arc::new(Replication { hears_most_alone, ..Replication::new(lives, lives_file) });
+        let replication = Arc::new(Replication::new(lives, lives_file));
         let feeder = Feeder { rt: rt.clone(), store, settings, replication: replication.clone() };
         let accepting = rt.spawn("ha: accept", accept_loop(Arc::new(feeder), listener, stopping));
         Ok(HaServer { local_addr, replication, stop, accepting })
@@ -323,12 +303,11 @@ impl<R: Runtime> Feeder<R> {
     async fn serve(&self, read: R::Read, write: R::Write, peer: SocketAddr, mut stop: Receiver<bool>) {
         let connection = self.replication.next_connection.fetch_add(1, Ordering::Relaxed);
         let host = if self.rt.mutant(Mutant::SlaveCountsTwice) { somebody(connection) } else { peer.ip() };
-        self.replication.change(|replicas| replicas.connected(connection, host));
+        self.change(|replicas| replicas.connected(connection, host));
         let seen = Arc::new(Peer { addr: peer, next: AtomicI64::new(-1), flow: Flow::default() });
         self.replication.peers().insert(connection, seen.clone());
         self.rt.probe("ha.accepted", connection, of_host(peer));
-        let stays = self.rt.mutant(Mutant::EndedLinkCounts);
-        let _counted = Counted { replication: self.replication.clone(), connection, stays };
+        let _counted = Counted { feeder: self, connection };
         crate::select! {
             _ = stop.wait_for(|stop| *stop) => {}
             ended = self.feed(read, write, (connection, &seen)) => {
@@ -342,6 +321,23 @@ impl<R: Runtime> Feeder<R> {
                 }
             }
         }
+    }
+
+    /// Changes what is known of slaves, and tells those who wait for it.
+    fn change<T>(&self, change: impl FnOnce(&mut Replicas) -> T) -> T {
+        let Replication { slaves, confirmed: marks, .. } = &*self.replication;
+        let mut replicas = self.replication.replicas();
+        let answer = change(&mut replicas);
+        slaves.store(replicas.slaves(), Ordering::Release);
+        let confirmed: [u64; SLAVES_MAX] = std::array::from_fn(|nth| replicas.confirmed(nth + 1));
+        drop(replicas);
+        if confirmed[0] <= marks[0].get() && self.rt.mutant(Mutant::SecondSlaveUnheard) {
+            return answer;
+        }
+        for (mark, position) in marks.iter().zip(confirmed) {
+            mark.advance(position);
+        }
+        answer
     }
 
     fn extent(&self) -> Extent {
@@ -425,7 +421,7 @@ impl<R: Runtime> Feeder<R> {
     fn reported(&self, connection: u64, value: i64) -> Result<Reported, Refused> {
         let log = self.extent();
         let grown_past = self.rt.mutant(Mutant::GrownPastIsBehind);
-        let reported = self.replication.change(|replicas| {
+        let reported = self.change(|replicas| {
             if grown_past {
                 replicas.pushes(connection, log.end);
             }
@@ -434,7 +430,7 @@ impl<R: Runtime> Feeder<R> {
         if let Err(Refused::Ahead { value, .. } | Refused::NotGiven { value, .. }) = reported
             && self.rt.mutant(Mutant::SlaveAheadGoesOn)
         {
-            return Ok(self.replication.change(|replicas| replicas.believed(connection, value, log.now)));
+            return Ok(self.change(|replicas| replicas.believed(connection, value, log.now)));
         }
         match reported {
             Ok(_) => self.rt.probe("ha.reported", connection, value.unsigned_abs()),

@@ -292,8 +292,6 @@ pub enum Check {
     Body,
     /// Everything that can be known about a record at `position`: recovery.
     Whole { position: u64, record_crc: RecordCrc },
-    /// As `Whole`, with lengths and magic alone: a planted bug of the simulator.
-    WithoutCrc { position: u64 },
 }
 
 /// What is known of the record checksum of a record that is verified.
@@ -526,7 +524,7 @@ fn check_whole(
     physical_offset: u64,
     check: Check,
 ) -> Result<(), RecordError> {
-    if let Check::Whole { position, .. } | Check::WithoutCrc { position } = check
+    if let Check::Whole { position, .. } = check
         && physical_offset != position
     {
         return Err(RecordError::Position { stated: physical_offset, position });

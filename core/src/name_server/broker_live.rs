@@ -40,15 +40,6 @@ impl BrokerLive {
     }
 }
 
-/// Whose end removes a broker.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum CloseRule {
-    /// The connection that the broker was last heard on.
-    LatestConnection,
-    /// Any connection that it has ever registered over: the planted bug `LateCloseUnregisters`.
-    AnyConnection,
-}
-
 /// The live brokers.
 #[derive(Default)]
 pub struct LiveTable {
@@ -93,19 +84,22 @@ impl LiveTable {
             .collect()
     }
 
-    /// Forgets a connection that has ended and returns the brokers that ended with it.
+    /// Forgets a connection that has ended and returns the brokers that ended with it: those last heard on it.
     #[must_use]
-    pub fn closed(&mut self, connection: u64, rule: CloseRule) -> Vec<BrokerKey> {
+    pub fn closed(&mut self, connection: u64) -> Vec<BrokerKey> {
         let heard = self.heard_on.remove(&connection).unwrap_or_default();
-        heard
-            .into_iter()
-            .filter(|key| match rule {
-                CloseRule::LatestConnection => {
-                    self.entries.get(key).is_some_and(|live| live.connection == connection)
-                }
-                CloseRule::AnyConnection => self.entries.contains_key(key),
-            })
-            .collect()
+        let is_last = |live: &BrokerLive| live.connection == connection;
+        heard.into_iter().filter(|key| self.entries.get(key).is_some_and(is_last)).collect()
+    }
+
+    /// Every broker that was ever heard on this connection counts as last heard on it: the planted bug
+    /// `LateCloseUnregisters`.
+    pub fn heard_last_on(&mut self, connection: u64) {
+        for key in self.heard_on.get(&connection).into_iter().flatten() {
+            if let Some(live) = self.entries.get_mut(key) {
+                live.connection = connection;
+            }
+        }
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (&BrokerKey, &BrokerLive)> {
@@ -138,8 +132,8 @@ mod tests {
         let mut table = LiveTable::default();
         table.insert(key("a:1"), live(1, Mono(0)));
         table.insert(key("a:1"), live(2, Mono(0)));
-        assert_eq!(table.closed(1, CloseRule::LatestConnection), vec![]);
-        assert_eq!(table.closed(2, CloseRule::LatestConnection), vec![key("a:1")]);
+        assert_eq!(table.closed(1), vec![]);
+        assert_eq!(table.closed(2), vec![key("a:1")]);
     }
 
     #[test]
@@ -148,8 +142,8 @@ mod tests {
         table.insert(key("a:1"), live(1, Mono(0)));
         assert!(table.heard(&key("a:1"), Mono(5), 2));
         assert!(!table.heard(&key("b:1"), Mono(5), 2));
-        assert_eq!(table.closed(1, CloseRule::LatestConnection), vec![]);
-        assert_eq!(table.closed(2, CloseRule::LatestConnection), vec![key("a:1")]);
+        assert_eq!(table.closed(1), vec![]);
+        assert_eq!(table.closed(2), vec![key("a:1")]);
     }
 
     #[test]

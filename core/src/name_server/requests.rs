@@ -5,9 +5,8 @@ use std::fmt::Write;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::broker_live::CloseRule;
 use super::kv_config::{KvConfig, KvConfigError, ORDER_TOPIC_CONFIG};
-use super::route_info::{MinIdChange, RegisterRules, Registered, Registration, RouteInfo, VersionTrust};
+use super::route_info::{MinIdChange, RegisterRules, Registered, Registration, RouteInfo};
 use super::route_query::UnitKind;
 use crate::config::{self, NameServerConfig};
 use crate::remoting::body::{
@@ -84,12 +83,12 @@ impl<R: Runtime> Handler<R> for Requests<R> {
 
     fn closed(&self, connection: &ConnectionHandle) {
         lock(&self.connections).remove(&connection.id());
-        let rule = if self.rt.mutant(Mutant::LateCloseUnregisters) {
-            CloseRule::AnyConnection
-        } else {
-            CloseRule::LatestConnection
-        };
-        let removed = lock(&self.routes).connection_closed(connection.id(), rule);
+        let mut routes = lock(&self.routes);
+        if self.rt.mutant(Mutant::LateCloseUnregisters) {
+            routes.live.heard_last_on(connection.id());
+        }
+        let removed = routes.connection_closed(connection.id());
+        drop(routes);
         for (key, change) in removed {
             self.rt.mark(Mark::BrokerGone);
             tracing::info!(broker = %key.addr, cluster = %key.cluster, "broker removed: its connection ended");
@@ -171,13 +170,8 @@ impl<R: Runtime> Requests<R> {
         let body = registration_body(&header, request)?;
         let (rules, return_order) = {
             let config = lock(&self.config);
-            let trust = if self.rt.mutant(Mutant::PartialRegistrationIsWhole) {
-                VersionTrust::FirstComer
-            } else {
-                VersionTrust::WholeTablesOnly
-            };
             let delete_missing_topics = config.server.delete_topic_with_registration;
-            (RegisterRules { delete_missing_topics, trust }, config.server.return_order_config)
+            (RegisterRules { delete_missing_topics }, config.server.return_order_config)
         };
         let wrapper = &body.topic_config_serialize_wrapper;
         let registration = Registration {
@@ -194,7 +188,12 @@ impl<R: Runtime> Requests<R> {
             filter_servers: &body.filter_server_list,
             connection: connection.id(),
         };
-        let outcome = lock(&self.routes).register(&registration, rules, self.rt.now());
+        let mut routes = lock(&self.routes);
+        let outcome = match self.rt.mutant(Mutant::PartialRegistrationIsWhole) {
+            false => routes.register(&registration, rules, self.rt.now()),
+            true => routes.register_trusting(&registration, rules, self.rt.now()),
+        };
+        drop(routes);
         match outcome {
             Registered::Refused => {
                 self.rt.mark(Mark::TopicOfUnknownBroker);

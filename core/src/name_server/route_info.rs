@@ -12,7 +12,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::broker_live::{BrokerKey, BrokerLive, CloseRule, LiveTable};
+use super::broker_live::{BrokerKey, BrokerLive, LiveTable};
 use crate::remoting::body::{BrokerData, DataVersion, PERM_READ, PERM_WRITE, QueueData, TopicConfig};
 use crate::runtime::Mono;
 
@@ -41,22 +41,11 @@ pub struct Registration<'a> {
     pub connection: u64,
 }
 
-/// How a registration's version is taken.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum VersionTrust {
-    /// Only a whole table carries its version; a single topic moves it by one step at most.
-    WholeTablesOnly,
-    /// The first of an unknown broker too, a single topic's among them, and a whole table of a version that is held has
-    /// nothing new: the planted bug `PartialRegistrationIsWhole`.
-    FirstComer,
-}
-
 /// Settings that change the rules.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct RegisterRules {
     /// A whole table also takes away the topics that it lacks.
     pub delete_missing_topics: bool,
-    pub trust: VersionTrust,
 }
 
 /// What became of a registration.
@@ -101,8 +90,8 @@ pub struct RouteInfo {
 
 impl RouteInfo {
     /// Takes a registration in, or says why not. The steps and their order are Java's, with three differences: what is
-    /// refused changes nothing, versions are kept as [`VersionTrust::WholeTablesOnly`] says, and a single topic older than
-    /// the table is not taken.
+    /// refused changes nothing, only a whole table carries its version (a single topic moves it by one step at most), and a
+    /// single topic older than the table is not taken.
     ///
     /// # Source
     /// apache/rocketmq 5.x, `RouteInfoManager#registerBroker`.
@@ -120,8 +109,7 @@ impl RouteInfo {
         let before = self.groups.get(from.broker_name).map(|group| &group.broker_addrs);
         let min_before = before.and_then(|addrs| addrs.keys().next().copied());
         let known = before.is_some_and(|addrs| addrs.contains_key(&from.broker_id));
-        let trusting = rules.trust == VersionTrust::FirstComer;
-        if !known && from.topics.len() == 1 && !trusting {
+        if !known && from.topics.len() == 1 {
             return Registered::Refused;
         }
 
@@ -140,8 +128,7 @@ impl RouteInfo {
         if from.broker_id == MASTER_ID || prime_slave {
             self.take_topics(from, &key, !known, rules);
         }
-        let version =
-            if trusting && !known { Some(from.version.clone()) } else { self.version_held(from, &key) };
+        let version = self.version_held(from, &key);
         self.live.insert(
             key.clone(),
             BrokerLive {
@@ -162,6 +149,33 @@ impl RouteInfo {
         let min_id_change =
             (min_before != Some(min_id)).then(|| self.min_id_change(from.broker_name, None, None)).flatten();
         Registered::Accepted { master: self.live_master_of(from, now), min_id_change }
+    }
+
+    /// As [`Self::register`], but a single topic of an unknown broker gives the whole table its version, and a whole table of a
+    /// version that is held has nothing new: the planted bug `PartialRegistrationIsWhole`.
+    pub fn register_trusting(
+        &mut self,
+        from: &Registration<'_>,
+        rules: RegisterRules,
+        now: Mono,
+    ) -> Registered {
+        if from.topics.len() > 1 && self.version_of(from.cluster, from.addr) == Some(from.version) {
+            return self.register(&Registration { topics: &BTreeMap::new(), ..*from }, rules, now);
+        }
+        let group = self.groups.entry(from.broker_name.to_owned()).or_insert_with(|| BrokerData {
+            cluster: from.cluster.to_owned(),
+            broker_name: from.broker_name.to_owned(),
+            ..BrokerData::default()
+        });
+        let known = group.broker_addrs.insert(from.broker_id, from.addr.to_owned()).is_some();
+        let registered = self.register(from, rules, now);
+        let key = BrokerKey { cluster: from.cluster.to_owned(), addr: from.addr.to_owned() };
+        if let Some(mut live) = self.live.remove(&key) {
+            let version = if known { live.version } else { Some(from.version.clone()) };
+            live.version = version;
+            self.live.insert(key, live);
+        }
+        registered
     }
 
     /// Removes one broker by its address. Other addresses of the group, the new owner of its id among them, stay.
@@ -190,12 +204,8 @@ impl RouteInfo {
     }
 
     /// Removes the brokers that a connection spoke for when it ended.
-    pub fn connection_closed(
-        &mut self,
-        connection: u64,
-        rule: CloseRule,
-    ) -> Vec<(BrokerKey, Option<MinIdChange>)> {
-        let keys = self.live.closed(connection, rule);
+    pub fn connection_closed(&mut self, connection: u64) -> Vec<(BrokerKey, Option<MinIdChange>)> {
+        let keys = self.live.closed(connection);
         keys.into_iter().map(|key| self.remove_live(key)).collect()
     }
 
@@ -297,8 +307,8 @@ impl RouteInfo {
         }
         let acting = from.broker_id != MASTER_ID && from.enable_acting_master == Some(true);
         for (topic, config) in from.topics {
-            let lacking = (single || rules.trust == VersionTrust::WholeTablesOnly)
-                && !self.topics.get(topic).is_some_and(|brokers| brokers.contains_key(from.broker_name));
+            let lacking =
+                !self.topics.get(topic).is_some_and(|brokers| brokers.contains_key(from.broker_name));
             if changed || lacking {
                 let perm = if acting { config.perm & !PERM_WRITE } else { config.perm };
                 self.topics.entry(topic.clone()).or_default().insert(

@@ -372,7 +372,10 @@ impl<R: Runtime> Clean<R> {
         assert!(state.held.is_none(), "one file is deleted at a time");
         let base = self.log.min();
         self.rt.probe("store.taken_out", base, u64::from(trigger == Trigger::Space));
-        let file = self.log.files().take_first(base, self.rt.mutant(Mutant::StaleFirstFile));
+        let file = self.log.files().take_first(base);
+        if self.rt.mutant(Mutant::StaleFirstFile) {
+            self.log.files().keeps_base(base);
+        }
         tracing::info!(path = %file.path, ?trigger, "delete a CommitLog file");
         let now = self.rt.now();
         state.held = Some(Held { file, since: now, looked_at: None });

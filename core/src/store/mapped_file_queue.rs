@@ -79,18 +79,21 @@ impl<R: Runtime> MappedFileQueue<R> {
     ///
     /// # Panics
     /// When it is not the first, or the last.
-    pub fn take_first(&self, base: u64, in_two_steps: bool) -> Arc<MappedFile<R>> {
+    pub fn take_first(&self, base: u64) -> Arc<MappedFile<R>> {
         let mut files = self.files_mut();
         assert!(files.list.len() > 1, "the last file is never deleted");
         let file = files.list.remove(0);
         assert_eq!(file.base, base, "files are deleted from the first on");
-        if !in_two_steps {
-            files.first = file.end();
-        }
+        files.first = file.end();
         file
     }
 
-    /// The second of two steps: only a planted bug takes them apart.
+    /// The list has its first file no longer, and look-ups are still computed from this base: a planted bug.
+    pub fn keeps_base(&self, base: u64) {
+        self.files_mut().first = base;
+    }
+
+    /// And now from the right one.
     pub fn first_was_taken(&self) {
         let mut files = self.files_mut();
         files.first = files.list.first().map_or(0, |file| file.base);

@@ -1,9 +1,6 @@
 use super::*;
 
-const RULES: RegisterRules =
-    RegisterRules { delete_missing_topics: false, trust: VersionTrust::WholeTablesOnly };
-const PLANTED: RegisterRules =
-    RegisterRules { delete_missing_topics: false, trust: VersionTrust::FirstComer };
+const RULES: RegisterRules = RegisterRules { delete_missing_topics: false };
 
 fn version(state_version: i64, counter: i64) -> DataVersion {
     DataVersion { state_version, timestamp: 1_700_000_000_000 + counter, counter }
@@ -37,15 +34,9 @@ const MASTER: Voice = Voice { addr: "m:1", id: 0, acting: None, connection: 1 };
 const SLAVE: Voice = Voice { addr: "s:1", id: 1, acting: None, connection: 2 };
 
 impl Voice {
-    fn says(
-        &self,
-        routes: &mut RouteInfo,
-        rules: RegisterRules,
-        version: &DataVersion,
-        topics: &[&str],
-    ) -> Registered {
+    fn with<T>(&self, version: &DataVersion, topics: &[&str], say: impl FnOnce(&Registration<'_>) -> T) -> T {
         let topics = topic_table(topics);
-        let registration = Registration {
+        say(&Registration {
             cluster: "c",
             broker_name: "a",
             broker_id: self.id,
@@ -58,8 +49,17 @@ impl Voice {
             topics: &topics,
             filter_servers: &[],
             connection: self.connection,
-        };
-        routes.register(&registration, rules, Mono(0))
+        })
+    }
+
+    fn says(
+        &self,
+        routes: &mut RouteInfo,
+        rules: RegisterRules,
+        version: &DataVersion,
+        topics: &[&str],
+    ) -> Registered {
+        self.with(version, topics, |said| routes.register(said, rules, Mono(0)))
     }
 
     fn registers(&self, routes: &mut RouteInfo, version: &DataVersion, topics: &[&str]) -> Registered {
@@ -126,8 +126,11 @@ fn a_single_topic_that_was_overtaken_is_not_taken() {
 #[test]
 fn with_the_first_comer_trusted_a_restarted_name_server_never_learns_the_other_topics() {
     let mut routes = RouteInfo::default();
-    assert!(is_accepted(&MASTER.says(&mut routes, PLANTED, &version(0, 9), &["T"])));
-    MASTER.says(&mut routes, PLANTED, &version(0, 9), &["A", "B", "T"]);
+    let says = |routes: &mut RouteInfo, topics: &[&str]| {
+        MASTER.with(&version(0, 9), topics, |said| routes.register_trusting(said, RULES, Mono(0)))
+    };
+    assert!(is_accepted(&says(&mut routes, &["T"])));
+    says(&mut routes, &["A", "B", "T"]);
     assert_eq!(topics(&routes), ["T"]);
 }
 
@@ -160,7 +163,7 @@ fn a_wiped_permission_lasts_until_the_version_changes() {
 #[test]
 fn topics_that_a_whole_table_lacks_go_only_when_asked_for() {
     let mut routes = RouteInfo::default();
-    let deleting = RegisterRules { delete_missing_topics: true, ..RULES };
+    let deleting = RegisterRules { delete_missing_topics: true };
     MASTER.registers(&mut routes, &version(0, 1), &["A", "B", "C"]);
     MASTER.registers(&mut routes, &version(0, 2), &["A", "B"]);
     assert_eq!(topics(&routes), ["A", "B", "C"]);
@@ -299,9 +302,9 @@ fn a_broker_that_registered_again_survives_the_end_of_its_old_connection() {
     MASTER.registers(&mut routes, &version(0, 1), &["A", "B"]);
     let again = Voice { connection: 9, ..MASTER };
     again.registers(&mut routes, &version(0, 1), &["A", "B"]);
-    assert!(routes.connection_closed(1, CloseRule::LatestConnection).is_empty());
+    assert!(routes.connection_closed(1).is_empty());
     assert_eq!(topics(&routes), ["A", "B"]);
-    assert_eq!(routes.connection_closed(9, CloseRule::LatestConnection).len(), 1);
+    assert_eq!(routes.connection_closed(9).len(), 1);
     assert_eq!(topics(&routes), Vec::<String>::new());
 }
 
@@ -344,11 +347,12 @@ fn a_broker_that_changes_its_group_leaves_the_old_one() {
 }
 
 #[test]
-fn with_any_connection_counting_the_end_of_an_old_one_removes_the_broker() {
+fn with_an_old_connection_counting_as_the_latest_its_end_removes_the_broker() {
     let mut routes = RouteInfo::default();
     MASTER.registers(&mut routes, &version(0, 1), &["A", "B"]);
     let again = Voice { connection: 9, ..MASTER };
     again.registers(&mut routes, &version(0, 1), &["A", "B"]);
-    assert_eq!(routes.connection_closed(1, CloseRule::AnyConnection).len(), 1);
+    routes.live.heard_last_on(1);
+    assert_eq!(routes.connection_closed(1).len(), 1);
     assert_eq!(topics(&routes), Vec::<String>::new());
 }
