@@ -68,15 +68,34 @@ async fn recover(rt: SimRuntime, done: Arc<AtomicBool>) {
     done.store(true, Ordering::Release);
 }
 
+/// What the marker says of the queue is of another one.
+async fn damage(rt: SimRuntime, done: Arc<AtomicBool>) {
+    let abort = rt.open_file("store/abort", false).await.expect("there");
+    let mut bytes = vec![0; abort.len().expect("seen") as usize];
+    abort.read_at(0, &mut bytes).expect("read");
+    if let Some(at) = bytes.windows(3).position(|name| name == b"T/0") {
+        abort.write_at(at as u64, b"U").expect("written");
+        abort.flush(0..bytes.len() as u64).await.expect("flushed");
+    }
+    done.store(true, Ordering::Release);
+}
+
+#[derive(Clone, Copy)]
+struct Case {
+    mutant: Option<Mutant>,
+    damaged: bool,
+}
+
 /// Whether the next recovery has left an entry on the surface; `None` when the one before came to its end.
-async fn dies_at(world: World, mutant: Option<Mutant>, step: u64, cut: StepCut) -> Option<bool> {
-    world.set_mutant(mutant);
+async fn dies_at(world: World, case: Case, step: u64, cut: StepCut) -> Option<bool> {
+    world.set_mutant(case.mutant);
     let node = world.add_node("broker", [10, 0, 0, 1]);
     assert!(run(&world, node, prepare).await, "prepared");
     world.end_at_step(node, step, Down::Process, cut);
     if run(&world, node, recover).await {
         return None;
     }
+    assert!(!case.damaged || run(&world, node, damage).await, "damaged");
     assert!(run(&world, node, recover).await, "the next one opens");
     let holds = |base: u64| {
         let bytes = world.platter_read(node, &path(base), 0..FILE_BYTES).unwrap_or_default();
@@ -102,11 +121,11 @@ async fn run<F: Future<Output = ()> + Send + 'static>(
 }
 
 /// The first step at which the death of a recovery has that consequence, and how many steps there are.
-fn first_of(mutant: Option<Mutant>) -> (Option<u64>, u64) {
+fn first_of(case: Case) -> (Option<u64>, u64) {
     for step in 0.. {
         for cut in [StepCut::Before, StepCut::Inside, StepCut::After] {
             let limits = Limits { wall: Duration::from_secs(60), ..Limits::default() };
-            let result = run_seed(1, limits, move |world: World| dies_at(world, mutant, step, cut));
+            let result = run_seed(1, limits, move |world: World| dies_at(world, case, step, cut));
             match result.outcome {
                 Outcome::Finished(Some(false)) => {}
                 Outcome::Finished(Some(true)) => return (Some(step), step),
@@ -123,9 +142,11 @@ fn first_of(mutant: Option<Mutant>) -> (Option<u64>, u64) {
 
 #[test]
 fn what_a_recovery_was_about_to_cut_or_remove_when_it_died_does_not_come_back() {
-    let (found, steps) = first_of(None);
-    assert_eq!(found, None, "the entries behind the last record's would come back");
-    assert!(steps > 30, "{steps} steps");
-    let (found, _) = first_of(Some(Mutant::DeathInRecoveryForgotten));
+    for damaged in [false, true] {
+        let (found, steps) = first_of(Case { mutant: None, damaged });
+        assert_eq!(found, None, "the entries behind the last record's would come back; damaged: {damaged}");
+        assert!(steps > 30, "{steps} steps");
+    }
+    let (found, _) = first_of(Case { mutant: Some(Mutant::DeathInRecoveryForgotten), damaged: false });
     assert!(found.is_some(), "the planted bug is found");
 }

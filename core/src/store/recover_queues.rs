@@ -180,6 +180,11 @@ impl RecoveringQueues {
         })
     }
 
+    /// The names of all queues.
+    pub fn names(&self) -> impl Iterator<Item = String> {
+        self.queues.iter().flat_map(|(topic, queues)| queues.keys().map(|id| Unfinished::name(topic, *id)))
+    }
+
     /// The names of the queues whose files [`Self::finish`] may have to change.
     pub fn changing(&self) -> impl Iterator<Item = String> {
         self.queues.iter().flat_map(|(topic, queues)| {

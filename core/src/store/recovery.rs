@@ -17,7 +17,7 @@ use std::io;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use super::abort_marker::{self, LastEnd, Unfinished};
+use super::abort_marker::{self, InDoubt, LastEnd, Unfinished};
 use super::batch_topics::BatchTopics;
 use super::check;
 use super::checkpoint::{self, Checkpoint, NO_RECORD_CRC, NOT_STOPPED, Own, Positions};
@@ -471,15 +471,16 @@ pub(crate) async fn open<R: Runtime>(
     // We stopped it in order, and nothing has touched it since: what lies behind the end is zero, what lies before is durable.
     let untouched =
         how == Look::AsRecovery && clean && scan.why == ScanEnd::Clean && known_end == Some(scan.end);
-    let in_doubt = unfinished.map(|unfinished| unfinished.queues).unwrap_or_default();
+    let in_doubt = match unfinished.map(|unfinished| unfinished.queues) {
+        None => BTreeSet::new(),
+        Some(InDoubt::These(queues)) => queues,
+        Some(InDoubt::All) => recovering.names().collect(),
+    };
     let changing: BTreeSet<_> = recovering.changing().chain(in_doubt.iter().cloned()).collect();
     let as_it_is = untouched && changing.is_empty();
     let marked = match as_it_is {
         true => abort_marker::mark_serving(rt, &paths.abort).await,
-        false => {
-            let unfinished = Unfinished { from, queues: changing };
-            abort_marker::mark_recovering(rt, &paths.abort, &unfinished).await
-        }
+        false => abort_marker::mark_recovering(rt, &paths.abort, (from, &changing)).await,
     };
     marked.map_err(RecoverError::repair(&paths.abort))?;
     if !dropped.is_empty() {
