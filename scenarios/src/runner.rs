@@ -180,7 +180,10 @@ async fn drive(world: World, plan: Plan) -> Ended {
         "store.taken_out" => witness.chosen(event.node, event.a),
         "store.index_file" => witness.index_file(event.node, event.a, event.b),
         "store.checkpoint" => witness.checkpointed(event.node, (event.a, event.b)),
-        "broker.offset_committed" => witness.offset_committed(event.node),
+        "broker.offset_committed" => {
+            witness.offset_committed(event.node, (&event.name, event.a as i32), event.b as i64);
+        }
+        "broker.offsets_taken" => witness.offsets_taken(event.node),
         "broker.offsets_written" => witness.offsets_written(event.node),
         "broker.half_discarded" => witness.half_discarded(event.node, event.a),
         "broker.handed_back" => witness.handed_back(event.node, event.a..event.b),

@@ -204,7 +204,13 @@ impl Runtime for SimRuntime {
 
     fn probe(&self, kind: &'static str, a: u64, b: u64) {
         if self.is_alive() {
-            self.world.probe(self.node, kind, a, b);
+            self.world.probe(self.node, kind, String::new(), (a, b));
+        }
+    }
+
+    fn probe_named(&self, kind: &'static str, name: impl FnOnce() -> String, a: u64, b: u64) {
+        if self.is_alive() {
+            self.world.probe(self.node, kind, name(), (a, b));
         }
     }
 }

@@ -28,14 +28,16 @@ use crate::run::{Limits, Progress};
 use crate::seed::{Draws, Key, hash_bytes};
 use crate::trace::{Trace, TraceEvent};
 
-/// A probe of the product: `Runtime::probe(kind, a, b)` on `node`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// A probe of the product: `Runtime::probe` or `Runtime::probe_named` on `node`.
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ProbeEvent {
     pub at_ns: u64,
     pub node: NodeId,
     /// How often the node has been started, this run of it included.
     pub boot: u64,
     pub kind: &'static str,
+    /// Of what it is, where one tells.
+    pub name: String,
     pub a: u64,
     pub b: u64,
 }
@@ -472,11 +474,12 @@ impl World {
         drop(old);
     }
 
-    pub(crate) fn probe(&self, node: NodeId, kind: &'static str, a: u64, b: u64) {
+    pub(crate) fn probe(&self, node: NodeId, kind: &'static str, name: String, (a, b): (u64, u64)) {
         let (event, callback) = {
             let mut inner = self.lock();
             inner.trace(kind, node, a, b);
-            let event = ProbeEvent { at_ns: inner.now(), node, boot: inner.node(node).boots, kind, a, b };
+            let boot = inner.node(node).boots;
+            let event = ProbeEvent { at_ns: inner.now(), node, boot, kind, name, a, b };
             (event, inner.on_probe.take())
         };
         if let Some(mut callback) = callback {

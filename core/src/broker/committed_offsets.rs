@@ -65,6 +65,24 @@ impl CommittedOffsets {
     /// taken only when it is larger: consumers that came here while the master was away have gone on, and it may have come
     /// back with what it wrote long before (H-06).
     pub fn merge(&self, of_master: BTreeMap<String, QueueOffsets>, max_offset: impl Fn(&str, i32) -> i64) {
+        self.take_over(of_master, max_offset, |own, offset| own < offset);
+    }
+
+    /// Whatever was committed here: a planted bug.
+    pub fn overwrite(
+        &self,
+        of_master: BTreeMap<String, QueueOffsets>,
+        max_offset: impl Fn(&str, i32) -> i64,
+    ) {
+        self.take_over(of_master, max_offset, |own, offset| own != offset);
+    }
+
+    fn take_over(
+        &self,
+        of_master: BTreeMap<String, QueueOffsets>,
+        max_offset: impl Fn(&str, i32) -> i64,
+        is_taken: impl Fn(i64, i64) -> bool,
+    ) {
         let mut table = self.table();
         let mut changes = 0;
         for (key, queues) in of_master {
@@ -76,7 +94,7 @@ impl CommittedOffsets {
                 }
                 let groups = table.topics.entry(topic.to_owned()).or_default();
                 let offsets = groups.entry(group.to_owned()).or_default();
-                if offsets.get(&queue).is_none_or(|own| *own < offset) {
+                if offsets.get(&queue).is_none_or(|own| is_taken(*own, offset)) {
                     offsets.insert(queue, offset);
                     changes += 1;
                 }
@@ -85,15 +103,14 @@ impl CommittedOffsets {
         table.changes += changes;
     }
 
-    /// Remembers `offset`, smaller or larger than the last one, but never beyond `max`. Nothing is remembered while the group
-    /// has still to go where an operator has moved it: its consumers commit where they were.
-    pub fn commit(&self, topic: &str, group: &str, queue: i32, offset: i64, max: i64) {
+    /// Remembers `offset`, smaller or larger than the last one, but never beyond `max`, and answers what it has remembered:
+    /// nothing while the group has still to go where an operator has moved it, since its consumers commit where they were.
+    pub fn commit(&self, topic: &str, group: &str, queue: i32, offset: i64, max: i64) -> Option<i64> {
         let mut table = self.table();
         let is_moved = !table.resets.is_empty()
             && table.resets.contains_key(&(topic.to_owned(), group.to_owned(), queue));
-        if !is_moved {
-            table.put(topic, group, queue, offset.clamp(0, max.max(0)));
-        }
+        let offset = offset.clamp(0, max.max(0));
+        (!is_moved).then(|| table.put(topic, group, queue, offset)).map(|()| offset)
     }
 
     /// Moves a group: what it commits counts again once a consumer has been told ([`Self::take_reset`]).

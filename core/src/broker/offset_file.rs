@@ -66,6 +66,7 @@ impl<R: Runtime> OffsetFile<R> {
             return Ok(());
         }
         let (offset_table, changes) = self.offsets.snapshot();
+        self.rt.probe("broker.offsets_taken", changes, 0);
         let file = ConsumerOffsetWrapper { data_version: None, offset_table };
         ConfigFile::save(&self.rt, &self.path, &file.to_java_json()).await?;
         self.written.store(changes, Ordering::Relaxed);
@@ -85,4 +86,10 @@ impl<R: Runtime> OffsetFile<R> {
             }
         }
     }
+}
+
+/// A consumer's commit is remembered, of a group and a queue of a topic.
+pub(super) fn probe_commit<R: Runtime>(rt: &R, (topic, group, queue): (&str, &str, i32), offset: i64) {
+    let named = || format!("{topic}@{group}");
+    rt.probe_named("broker.offset_committed", named, u64::from(queue.unsigned_abs()), offset.unsigned_abs());
 }

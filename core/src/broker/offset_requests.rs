@@ -15,6 +15,7 @@ use crate::store::{Boundary, GetStatus, MessageStore};
 
 use super::committed_offsets::{CommittedOffsets, QueueOffsets};
 use super::names;
+use super::offset_file::probe_commit;
 use super::refusal::{Refusal, answer, unsearched};
 use super::subscription_group::SubscriptionGroups;
 use super::topic_config::Topics;
@@ -93,8 +94,9 @@ impl<R: Runtime> OffsetRequests<R> {
             return Err(Refusal::new(response::INVALID_PARAMETER, remark));
         }
         let max = if self.rt.mutant(Mutant::CommitUncut) { i64::MAX } else { max };
-        self.offsets.commit(topic, group, header.queue_id, header.commit_offset, max);
-        self.rt.probe("broker.offset_committed", header.commit_offset.unsigned_abs(), 0);
+        if let Some(kept) = self.offsets.commit(topic, group, header.queue_id, header.commit_offset, max) {
+            probe_commit(&self.rt, (topic, group, header.queue_id), kept);
+        }
         Ok(answer(response::SUCCESS))
     }
 

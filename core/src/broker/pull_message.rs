@@ -29,6 +29,7 @@ use super::filter::{Filter, TagFilter, is_tag_type, is_wanted};
 use super::held_pulls::Held;
 use super::long_polling::{HeldAnswer, LongPolling};
 use super::moved_offsets::MovedOffsets;
+use super::offset_file::probe_commit;
 use super::refusal::{Forbidden, Refusal, answer, of_batches};
 use super::replication::OtherSide;
 use super::subscription_group::SubscriptionGroups;
@@ -123,8 +124,10 @@ impl<R: Runtime> PullMessage<R> {
         if header.sys_flag & flags::COMMIT_OFFSET != 0 {
             let max = self.store.max_offset(&header.topic, header.queue_id);
             let (topic, group) = (&header.topic, &header.consumer_group);
-            self.offsets.commit(topic, group, header.queue_id, header.commit_offset, max);
-            self.rt.probe("broker.offset_committed", header.commit_offset.unsigned_abs(), 0);
+            if let Some(kept) = self.offsets.commit(topic, group, header.queue_id, header.commit_offset, max)
+            {
+                probe_commit(&self.rt, (topic, group, header.queue_id), kept);
+            }
         }
         let read = read(&self.rt, &self.store, &pull).await;
         let may_hold = header.sys_flag & flags::SUSPEND != 0 && !request.is_oneway();

@@ -184,7 +184,11 @@ impl<R: Runtime> SlaveSync<R> {
     }
 
     fn merge(&self, table: BTreeMap<String, QueueOffsets>) {
-        self.offsets.merge(table, |topic, queue| self.store.committable(topic, queue));
+        let max = |topic: &str, queue| self.store.committable(topic, queue);
+        match self.rt.mutant(Mutant::MasterOffsetsWin) {
+            false => self.offsets.merge(table, max),
+            true => self.offsets.overwrite(table, max),
+        }
     }
 
     async fn copy_own_offsets(&self, master: &From, waiting: &mut Option<Waiting>) -> Result<(), NotCopied> {

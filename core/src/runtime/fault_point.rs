@@ -154,6 +154,8 @@ mutants! {
     LivesUnkept = "H-02",
     /// A slave that refuses its master's log copies its tables all the same, as Java does.
     TablesOfAnyMaster = "H-06",
+    /// A slave takes what groups have committed at its master in the place of what they have committed here since.
+    MasterOffsetsWin = "H-06",
     /// A slave copies everything of its master but what groups have committed.
     SlaveOffsetsUncopied = "ha: tables",
     /// The store times of copied records are not looked at.

@@ -141,6 +141,10 @@ pub trait Runtime: Network + Storage + Clone + Send + Sync + 'static {
     /// A protocol event for the simulator's trace and oracles. Nothing in production.
     #[inline(always)]
     fn probe(&self, _kind: &'static str, _a: u64, _b: u64) {}
+
+    /// One of something that has a name, which production does not put together.
+    #[inline(always)]
+    fn probe_named(&self, _kind: &'static str, _name: impl FnOnce() -> String, _a: u64, _b: u64) {}
 }
 
 /// A started task. Not itself a future, so that `rt.spawn(..);` detaches without a `must_use` warning.

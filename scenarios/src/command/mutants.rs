@@ -172,6 +172,7 @@ pub fn scenario_of(mutant: Mutant) -> &'static str {
         | Mutant::PushUnflushed
         | Mutant::SlaveReportsUnflushed
         | Mutant::SlaveOffsetsUncopied
+        | Mutant::MasterOffsetsWin
         | Mutant::HeartbeatsSilenceReports
         | Mutant::PartKeptOverReconnect
         | Mutant::SlaveWaitEndsEarly

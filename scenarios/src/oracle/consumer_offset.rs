@@ -5,7 +5,7 @@
 //! # Source
 //! `spec/ha.md`, section 5; `spec/known-bugs.md`, S-22; `spec/store.md`, section 7.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Broken, Verdict};
 use crate::history::Place;
@@ -135,15 +135,41 @@ pub fn goes_on(group: &str, place: &Place, committed: &Offsets) -> Verdict {
     }
 }
 
-/// The offsets of a slave, as one life of its process has written them before and now.
-///
-/// # Errors
-/// The first that went back (H-06).
-pub fn never_back(
-    slave: &str,
-    before: &BTreeMap<(String, i32), i64>,
-    now: &BTreeMap<(String, i32), i64>,
-) -> Verdict {
+/// The offsets of a slave, as one life of its process must know them: what was written last, or committed since.
+#[derive(Default, Debug)]
+pub struct Followed {
+    least: Offsets,
+    /// As it was when the file that is on its way was put together.
+    taken: Offsets,
+    /// Committed since then.
+    since: BTreeSet<(String, i32)>,
+}
+
+impl Followed {
+    /// A consumer has committed this, which may lie before what was committed until now.
+    pub fn committed(&mut self, queue: (String, i32), offset: i64) {
+        self.since.insert(queue.clone());
+        self.least.insert(queue, offset);
+    }
+
+    /// The file is put together.
+    pub fn taken(&mut self) {
+        self.taken.clone_from(&self.least);
+        self.since.clear();
+    }
+
+    /// And is written.
+    ///
+    /// # Errors
+    /// The first offset that went back, and no consumer has committed it (H-06).
+    pub fn written(&mut self, slave: &str, now: &Offsets) -> Verdict {
+        let known = now.iter().filter(|(queue, _)| !self.since.contains(queue));
+        self.least.extend(known.map(|(queue, offset)| (queue.clone(), *offset)));
+        never_back(slave, &self.taken, now)
+    }
+}
+
+fn never_back(slave: &str, before: &Offsets, now: &Offsets) -> Verdict {
     for ((name, queue), old) in before {
         let new = now.get(&(name.clone(), *queue));
         if new.is_none_or(|new| new < old) {
@@ -217,12 +243,54 @@ mod tests {
         assert!(copied("slave-a", &at(2), &Offsets::new(), &disk).is_err());
     }
 
+    fn at(offset: i64) -> Offsets {
+        Offsets::from([(("T@g".to_owned(), 0), offset)])
+    }
+
+    /// Of a slave that has written 5.
+    fn followed() -> Followed {
+        let mut followed = Followed::default();
+        followed.taken();
+        assert_eq!(followed.written("slave-a", &at(5)), Ok(()));
+        followed
+    }
+
     #[test]
     fn an_offset_of_a_slave_that_went_back_or_is_gone_is_rejected() {
-        let at = |offset| BTreeMap::from([(("T@g".to_owned(), 0), offset)]);
-        assert_eq!(never_back("slave-a", &at(5), &at(5)), Ok(()));
-        assert!(never_back("slave-a", &at(5), &at(4)).is_err());
-        assert!(never_back("slave-a", &at(5), &BTreeMap::new()).is_err());
+        let judge = |now: &Offsets| {
+            let mut followed = followed();
+            followed.taken();
+            followed.written("slave-a", now)
+        };
+        assert_eq!(judge(&at(5)), Ok(()));
+        assert!(judge(&at(4)).is_err());
+        assert!(judge(&Offsets::new()).is_err());
+    }
+
+    #[test]
+    fn an_offset_of_a_slave_goes_back_where_a_consumer_has_and_no_further() {
+        let judge = |committed: i64, now: i64| {
+            let mut followed = followed();
+            followed.committed(("T@g".to_owned(), 0), committed);
+            followed.taken();
+            followed.written("slave-a", &at(now))
+        };
+        assert_eq!(judge(3, 3), Ok(()));
+        assert_eq!(judge(3, 5), Ok(()), "its master has more");
+        assert!(judge(3, 2).is_err());
+        assert!(judge(8, 5).is_err(), "its master's older one has won");
+    }
+
+    #[test]
+    fn what_is_committed_while_the_file_is_written_is_in_the_next_one() {
+        let mut followed = followed();
+        followed.taken();
+        followed.committed(("T@g".to_owned(), 0), 3);
+        assert_eq!(followed.written("slave-a", &at(5)), Ok(()));
+        followed.taken();
+        assert_eq!(followed.written("slave-a", &at(3)), Ok(()));
+        followed.taken();
+        assert!(followed.written("slave-a", &at(2)).is_err());
     }
 
     #[test]

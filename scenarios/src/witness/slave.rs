@@ -32,10 +32,8 @@ pub struct Followed {
     knows: bool,
     /// When its disk was lost last.
     disk_lost_ms: Option<u64>,
-    /// The committed offsets that this life of its process has written.
-    offsets: BTreeMap<(String, i32), i64>,
-    /// A consumer has committed to it, as consumers do while its master is away, perhaps from where it began anew.
-    committed_here: bool,
+    /// What groups have committed, as this life of its process knows it.
+    offsets: consumer_offset::Followed,
 }
 
 #[must_use]
@@ -68,9 +66,8 @@ impl Witness {
     pub fn slave_starts(&self, slave: &str) {
         let mut inner = self.lock();
         let followed = inner.slaves.entry(slave.to_owned()).or_default();
-        followed.offsets.clear();
+        followed.offsets = consumer_offset::Followed::default();
         followed.knows = false;
-        followed.committed_here = false;
     }
 
     /// A slave has recovered and serves.
@@ -287,13 +284,21 @@ impl Witness {
         self.lock().slaves.get(slave).is_some_and(|followed| followed.diverged)
     }
 
-    /// A consumer has committed an offset to a broker.
-    pub fn offset_committed(&self, node: NodeId) {
+    /// A broker has remembered what a group has committed of a queue, as consumers commit to a slave while its master is away,
+    /// perhaps from where they began anew. The group is named behind the topic, as in the broker's file.
+    pub fn offset_committed(&self, node: NodeId, (group, queue): (&str, i32), offset: i64) {
         let Some(slave) = self.slave_named(node) else { return };
-        self.lock().slaves.entry(slave).or_default().committed_here = true;
+        let mut inner = self.lock();
+        inner.slaves.entry(slave).or_default().offsets.committed((group.to_owned(), queue), offset);
     }
 
-    /// A broker has written its committed offsets: those of a slave never go back while it runs.
+    /// A broker begins to write its committed offsets, as they are at this moment.
+    pub fn offsets_taken(&self, node: NodeId) {
+        let Some(slave) = self.slave_named(node) else { return };
+        self.lock().slaves.entry(slave).or_default().offsets.taken();
+    }
+
+    /// A broker has written its committed offsets: those of a slave go back only where a consumer has.
     pub fn offsets_written(&self, node: NodeId) {
         let Some(slave) = self.slave_named(node) else { return };
         let path = format!("{CONFIG}/consumerOffset.json");
@@ -303,15 +308,8 @@ impl Witness {
         }
         let Version::Whole(value) = load(&image, &path) else { return };
         let now = consumer_offsets(&value);
-        let (before, committed_here) = {
-            let mut inner = self.lock();
-            let followed = inner.slaves.entry(slave.clone()).or_default();
-            (std::mem::replace(&mut followed.offsets, now.clone()), followed.committed_here)
-        };
-        if committed_here {
-            return;
-        }
-        self.note(consumer_offset::never_back(&slave, &before, &now));
+        let verdict = self.lock().slaves.entry(slave.clone()).or_default().offsets.written(&slave, &now);
+        self.note(verdict);
     }
 
     /// From now on, or no longer, no link has a reason to end.
