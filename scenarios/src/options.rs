@@ -188,6 +188,7 @@ fn transactions(knob: &impl Fn(&str) -> Key) -> Transactions {
         check_interval_ms: knob("check_interval_ms").pick(&[200, 500, 1_000]),
         check_max: knob("check_max").pick(&[3, 5, 15]),
         lone_producers: knob("lone_producers").percent(40),
+        full_percent: knob("full_halves").pick(&[0, 0, 0, 3, 6]) as u32,
     }
 }
 

@@ -257,6 +257,13 @@ pub struct Transactions {
     /// Each producer is a group of its own: while it is down nobody can answer for it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub lone_producers: bool,
+    /// So many half messages fill a record, or nearly, so that a copy, which says more, has no room.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub full_percent: u32,
+}
+
+fn is_zero(value: &u32) -> bool {
+    *value == 0
 }
 
 /// When a broker deletes files, as [`hotfire_core::store::Retention`] has it, and the disk that they are on.

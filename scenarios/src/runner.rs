@@ -837,13 +837,14 @@ impl Run {
         self.cluster.witness.judge_asked(&disks).map_err(|broken| self.broken(broken))?;
         let verdict = self.cluster.witness.history(|history| {
             let flushed_within_ms = flushed_within_ms(settings, settings.sync_flush);
-            judge(Final {
+            let end = Final {
                 history,
                 sync_flush: settings.sync_flush,
                 committed_within_ms: settings.pool.as_ref().map(Pool::committed_within_ms),
                 flushed_within_ms,
                 brokers: &disks,
-            })
+            };
+            judge(end, settings.commit_log_file_bytes)
         });
         verdict.map_err(|broken| self.broken(broken))
     }

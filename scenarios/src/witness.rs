@@ -47,7 +47,7 @@ pub const STORE: &str = "store";
 const QUEUES: &str = "store/consumequeue";
 /// A broker's configuration files.
 pub const CONFIG: &str = "store/config";
-/// Longer than any record of the workload.
+/// Longer than any record of the workload but those that fill a file.
 const RECORD_BYTES_MAX: u64 = 8 * 1024;
 /// A broker that is well has filed a record so long after it could be read: a flush, and a turn of dispatch.
 const DISPATCHED_MS: u64 = 1_000;
@@ -306,7 +306,11 @@ impl Witness {
         let Some(settings) = &self.settings.transactions else { return Ok(()) };
         let image = self.cached_config(broker);
         let history = &self.lock().history;
-        let terms = transaction::Terms { timeout_ms: settings.timeout_ms, check_max: settings.check_max };
+        let terms = transaction::Terms {
+            timeout_ms: settings.timeout_ms,
+            check_max: settings.check_max,
+            file_bytes: self.settings.commit_log_file_bytes,
+        };
         transaction::judge(history, broker, disk, (&image, CONFIG), terms)
     }
 
@@ -507,7 +511,9 @@ impl Witness {
         let file_bytes = self.settings.commit_log_file_bytes;
         let at = place.physical_offset?;
         let base = at - at % file_bytes;
-        let end = (at - base + RECORD_BYTES_MAX).min(file_bytes);
+        let has_full = self.settings.transactions.as_ref().is_some_and(|known| known.full_percent > 0);
+        let bytes_max = if has_full { file_bytes } else { RECORD_BYTES_MAX };
+        let end = (at - base + bytes_max).min(file_bytes);
         Some((node, base, at - base..end))
     }
 
@@ -608,7 +614,12 @@ impl Witness {
             return Ok(None);
         }
         let (_, disk) = self.cached(broker);
-        transaction::unproven(&self.lock().history, broker, &disk, healthy_from_ms)
+        transaction::unproven(
+            &self.lock().history,
+            (broker, &disk),
+            healthy_from_ms,
+            self.settings.commit_log_file_bytes,
+        )
     }
 
     /// A node's file system cannot be written for so long.

@@ -284,6 +284,8 @@ mutants! {
     AskedOnceMore = "broker: transaction",
     /// An op record for a half message that was passed before stays open for ever.
     OpOfPassedHalfStays = "T-05",
+    /// A half message that can never be put again is tried again for ever, and those behind it wait.
+    HalfForGoodWaits = "T-05",
     /// How far the check loop has come is saved before what that relies on is on disk.
     TransactionProgressUnflushed = "T-06",
     /// The op record is put before the final message.

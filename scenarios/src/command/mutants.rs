@@ -199,6 +199,7 @@ pub fn scenario_of(mutant: Mutant) -> &'static str {
         | Mutant::AskedAtOnce
         | Mutant::AskedOnceMore
         | Mutant::OpOfPassedHalfStays
+        | Mutant::HalfForGoodWaits
         | Mutant::TransactionProgressUnflushed
         | Mutant::OpBeforeFinal => "transaction",
         Mutant::DelayOffsetAhead
@@ -297,6 +298,7 @@ pub fn seen_undisturbed(mutant: Mutant) -> Option<&'static str> {
         Mutant::DelayTableEmptied => Some("a stop before anything more is delivered leaves the empty table"),
         Mutant::DelayLevelDozes => Some("an idle level is all that it needs"),
         Mutant::NobodyIsAsked => Some("producers that say nothing at once wait to be asked"),
+        Mutant::HalfForGoodWaits => Some("a half message fills its record at any time"),
         Mutant::OpOfPassedHalfStays => Some("local transactions take longer than the broker waits"),
         _ => None,
     }

@@ -93,11 +93,11 @@ pub struct Final<'a> {
     pub brokers: &'a BTreeMap<String, BrokerDisk>,
 }
 
-/// Every end-of-run oracle, in the order of the table.
+/// Every end-of-run oracle, in the order of the table. A file of a log has `log_file_bytes`.
 ///
 /// # Errors
 /// The first broken promise.
-pub fn judge(end: Final<'_>) -> Verdict {
+pub fn judge(end: Final<'_>, log_file_bytes: u64) -> Verdict {
     for (name, disk) in end.brokers {
         deleted_topic::queues(end.history, name, disk)?;
         deleted_topic::numbers(end.history, name, disk)?;
@@ -112,5 +112,5 @@ pub fn judge(end: Final<'_>) -> Verdict {
     queue_order::unique(end)?;
     no_phantom::copies(end)?;
     stable_read::at_end(end)?;
-    transaction::at_end(end)
+    transaction::at_end(end, log_file_bytes)
 }

@@ -7,6 +7,7 @@
 //! - what the broker's file says it has passed is settled by an op record, was put again, or was discarded (T-01, T-03, T-06);
 //! - what is discarded was asked about as often as the setting says and no more, and producers have heard it (T-03);
 //! - nobody is asked before the half message is as old as the settings, or its own immunity, say;
+//! - a half message that fills its record has no room for a copy: it is discarded at once, or left out, and none waits for it (T-05);
 //! - on the healed cluster nothing is discarded unasked, and what producers wait to be asked about is settled by their answers;
 //! - on the healed cluster every half message and every op record is passed in time (I19; T-02, T-05).
 //!
@@ -31,6 +32,12 @@ const DISCARD_TOPIC: &str = "TRANS_CHECK_MAX_TIME_TOPIC";
 pub const GROUP: &str = "CID_RMQ_SYS_TRANS";
 const TRANSACTION_MASK: i32 = 0xC;
 const TRANSACTION_COMMIT: i32 = 0x8;
+/// A record holds no more bytes of properties, and a file these behind its last record.
+const PROPERTIES_BYTES_MAX: usize = i16::MAX as usize;
+const BLANK_BYTES: u64 = 8;
+/// What a copy of a half message says more at most: that it does not wait, how often it was asked about, and of which half
+/// message it is.
+const COPY_ADDS_BYTES: usize = 12 + 27 + 46;
 
 /// The records of one log that belong to transactions.
 #[derive(Default)]
@@ -87,6 +94,14 @@ pub fn delivered(history: &History, id: MessageId, from: &str) -> Verdict {
 pub struct Terms {
     pub timeout_ms: u64,
     pub check_max: u32,
+    /// Of a file of the log.
+    pub file_bytes: u64,
+}
+
+/// Whether a copy of it may be more than a record can be.
+fn is_full(record: &Record, file_bytes: u64) -> bool {
+    record.properties.len() + COPY_ADDS_BYTES > PROPERTIES_BYTES_MAX
+        || u64::from(record.bytes) + BLANK_BYTES + COPY_ADDS_BYTES as u64 > file_bytes
 }
 
 /// Judges the log and what the broker's file says of its progress, at any moment. What is asked about `check_max` times may be
@@ -104,10 +119,10 @@ pub fn judge(
     let parts = parts(history, disk);
     finals(history, broker, &parts)?;
     ops(history, broker, disk, &parts)?;
-    discarded(broker, &parts, terms.check_max)?;
+    discarded(broker, &parts, terms)?;
     questions(history, broker, &parts, terms)?;
     let (half, op) = progress(image, folder);
-    passed(broker, &parts, half)?;
+    passed(broker, &parts, half, terms.file_bytes)?;
     let early = parts.ops.range(..op).find_map(|(offset, (_, named))| {
         let open = named.iter().find(|named| **named >= half)?;
         Some((*offset, *open))
@@ -183,13 +198,13 @@ fn ops(history: &History, broker: &str, disk: &BrokerDisk, parts: &Parts<'_>) ->
     Ok(())
 }
 
-fn discarded(broker: &str, parts: &Parts<'_>, check_max: u32) -> Verdict {
+fn discarded(broker: &str, parts: &Parts<'_>, terms: Terms) -> Verdict {
     for (record, id) in &parts.discarded {
         let times = check_times(record);
-        if times != check_max {
+        if times > terms.check_max || times < terms.check_max && !is_full(record, terms.file_bytes) {
             return Err(broken(format!(
-                "{broker}: message {} is discarded, having been asked about {times} times of {check_max}",
-                id.0
+                "{broker}: message {} is discarded, having been asked about {times} times of {}",
+                id.0, terms.check_max
             )));
         }
     }
@@ -257,11 +272,14 @@ pub fn asked(history: &History, broker: &str, disk: &BrokerDisk, ends_ms: &[u64]
 /// The first that it has given up, and its producer has never said anything.
 pub fn unproven(
     history: &History,
-    broker: &str,
-    disk: &BrokerDisk,
+    (broker, disk): (&str, &BrokerDisk),
     healthy_from_ms: u64,
+    file_bytes: u64,
 ) -> Result<Option<String>, Broken> {
-    let parts = parts(history, disk);
+    let mut parts = parts(history, disk);
+    // Nobody can be asked about those.
+    parts.halves.retain(|_, (record, _)| !is_full(record, file_bytes));
+    parts.discarded.retain(|(record, _)| !is_full(record, file_bytes));
     let is_young =
         |id: &MessageId| history.sends.get(id).is_some_and(|sent| sent.started_ms >= healthy_from_ms);
     // With a pool the op record of an answer may be seen after the last question.
@@ -302,7 +320,7 @@ fn check_times(record: &Record) -> u32 {
 }
 
 /// What the broker says it has passed.
-fn passed(broker: &str, parts: &Parts<'_>, half: i64) -> Verdict {
+fn passed(broker: &str, parts: &Parts<'_>, half: i64, file_bytes: u64) -> Verdict {
     let named: BTreeSet<i64> = parts.ops.values().flat_map(|(_, named)| named.iter().copied()).collect();
     for (offset, (record, id)) in parts.halves.range(..half) {
         let prepared =
@@ -311,7 +329,9 @@ fn passed(broker: &str, parts: &Parts<'_>, half: i64) -> Verdict {
         let mut later = parts.halves.range(offset + 1..);
         let is_put_again = later.any(|(_, (_, other))| other == id);
         let is_discarded = parts.discarded.iter().any(|(discarded, of)| of == id && discarded.at > record.at);
-        if !(is_settled || is_put_again || is_discarded) {
+        // The topic of what is discarded has a longer name.
+        let is_left_out = is_full(record, file_bytes);
+        if !(is_settled || is_put_again || is_discarded || is_left_out) {
             return Err(broken(format!(
                 "{broker}: half message {offset} of message {} is passed (the file says {half}); no op record names it, \
                  no copy of it follows, and it is not discarded",
@@ -335,7 +355,7 @@ pub fn unsettled(broker: &str, disk: &BrokerDisk, (image, folder): (&Image, &str
 /// # Errors
 /// The first message that somebody has committed, whose half message is there, and which is nowhere to be seen; or one that
 /// stands more often than it was committed.
-pub fn at_end(end: Final<'_>) -> Verdict {
+pub fn at_end(end: Final<'_>, file_bytes: u64) -> Verdict {
     let mut finals: BTreeMap<MessageId, usize> = BTreeMap::new();
     let mut halves: BTreeMap<MessageId, &str> = BTreeMap::new();
     let mut discarded = BTreeSet::new();
@@ -344,7 +364,8 @@ pub fn at_end(end: Final<'_>) -> Verdict {
         for (_, id) in &parts.finals {
             *finals.entry(*id).or_default() += 1;
         }
-        halves.extend(parts.halves.values().map(|(_, id)| (*id, broker.as_str())));
+        let copied = parts.halves.values().filter(|(record, _)| !is_full(record, file_bytes));
+        halves.extend(copied.map(|(_, id)| (*id, broker.as_str())));
         discarded.extend(parts.discarded.iter().map(|(_, id)| *id));
     }
     for (id, broker) in &halves {
@@ -378,7 +399,8 @@ mod tests {
 
     const FOLDER: &str = "store/config";
     const ID: MessageId = MessageId(1_000_000);
-    const TERMS: Terms = Terms { timeout_ms: 1_500, check_max: 3 };
+    const TERMS: Terms = Terms { timeout_ms: 1_500, check_max: 3, file_bytes: FILE_BYTES };
+    const FILE_BYTES: u64 = 4_096;
 
     /// A log that is written record by record.
     #[derive(Default)]
@@ -543,7 +565,8 @@ mod tests {
 
     #[test]
     fn a_transaction_of_the_healed_cluster_is_settled_and_not_given_up() {
-        let unproven = |history: &History, log: &Log| super::unproven(history, "broker-a", &log.0, 0);
+        let unproven =
+            |history: &History, log: &Log| super::unproven(history, ("broker-a", &log.0), 0, FILE_BYTES);
         let mut history = history(0, 0);
         let mut log = Log::default();
         let half = log.half("");
@@ -556,7 +579,7 @@ mod tests {
         assert!(unproven(&history, &log).is_err());
         history.says(ID, Some(Decision::Commit));
         assert_eq!(unproven(&history, &log), Ok(None));
-        assert_eq!(super::unproven(&history, "broker-a", &log.0, 1_000_000), Ok(None));
+        assert_eq!(super::unproven(&history, ("broker-a", &log.0), 1_000_000, FILE_BYTES), Ok(None));
     }
 
     #[test]
@@ -572,13 +595,16 @@ mod tests {
     fn a_committed_message_that_is_nowhere_and_one_that_stands_too_often_are_rejected() {
         let end = |history: &History, log: &Log| {
             let brokers = [("broker-a".to_owned(), log.0.clone())].into();
-            at_end(Final {
-                history,
-                sync_flush: true,
-                flushed_within_ms: 0,
-                committed_within_ms: None,
-                brokers: &brokers,
-            })
+            at_end(
+                Final {
+                    history,
+                    sync_flush: true,
+                    flushed_within_ms: 0,
+                    committed_within_ms: None,
+                    brokers: &brokers,
+                },
+                FILE_BYTES,
+            )
         };
         let mut history = history(1, 0);
         history.decided(ID, Decision::Commit);
@@ -589,6 +615,31 @@ mod tests {
         assert!(end(&history, &log).is_ok());
         log.committed(half);
         assert!(end(&history, &log).is_err());
+    }
+
+    #[test]
+    fn a_half_message_without_room_for_a_copy_may_be_discarded_unasked_or_left_out_and_no_other() {
+        let passed = |bytes: u64, is_discarded: bool| {
+            let mut log = Log::default();
+            log.half("");
+            log.0.log.records[0].bytes = bytes as u32;
+            if is_discarded {
+                log.discard(0);
+                log.0.log.records[1].bytes = bytes as u32;
+            }
+            holds(&history(0, 0), &log, (1, 0))
+        };
+        let full = FILE_BYTES - BLANK_BYTES;
+        assert!(passed(full, true) && passed(full, false));
+        assert!(!passed(full - 100, true) && !passed(full - 100, false));
+        let mut log = Log::default();
+        log.half(&"x".repeat(PROPERTIES_BYTES_MAX - 60));
+        assert!(holds(&history(0, 0), &log, (1, 0)), "its properties are full");
+        let mut asked = Log::default();
+        asked.half("");
+        asked.discard(4);
+        asked.0.log.records[1].bytes = full as u32;
+        assert!(!holds(&history(0, 0), &asked, (1, 0)), "it is given up too late");
     }
 
     #[test]

@@ -9,6 +9,7 @@ use hotfire_core::remoting::body::MessageQueue;
 use crate::draw::{Draw, Key};
 use crate::history::Decision;
 use crate::options::BATCH_MAX;
+use crate::oracle::transaction::HALF_TOPIC;
 use crate::plan::{Plan, names};
 
 /// The message's number: producer and counter. Never 0.
@@ -228,11 +229,30 @@ pub fn operation(plan: &Plan, producer: u32, index: u32) -> Operation {
     let kind = if kind == Kind::OneWay && topic.starts_with(PASSING) { Kind::Single } else { kind };
     let wait = kind == Kind::OneWay || !key.branch("wait").percent(u64::from(workload.no_wait_percent));
     let delay_level = if count == 1 && kind != Kind::Batch(1) { delay_level(plan, key) } else { 0 };
-    let drafts = (index..index + count)
+    let mut drafts: Vec<Draft> = (index..index + count)
         .map(|index| Draft { delay_level, ..draft(plan, MessageId::new(producer, index), &topic, wait) })
         .collect();
+    if kind == Kind::Transaction && key.branch("full").percent(full_percent(plan)) {
+        let bytes = full_filler_bytes(plan, drafts[0].body.len(), key);
+        drafts[0].filler = filler(drafts[0].id, bytes);
+    }
     let gap_ms = key.branch("gap").exponential(workload.gap_ms);
     Operation { kind, drafts, gap_ms }
+}
+
+fn full_percent(plan: &Plan) -> u64 {
+    plan.settings.transactions.as_ref().map_or(0, |transactions| transactions.full_percent.into())
+}
+
+/// With so many bytes in its filler a half message with such a body fills a record, or lacks a little; some are refused.
+fn full_filler_bytes(plan: &Plan, body_bytes: usize, key: Key) -> usize {
+    /// Of a record, with its topic and the blank unit behind it.
+    const FRAME_BYTES: usize = 91 + HALF_TOPIC.len() + 8;
+    /// Its other properties, with those that client and broker add; about.
+    const PROPERTIES_BYTES: usize = 240;
+    let file_bytes = plan.settings.commit_log_file_bytes as usize;
+    let properties = file_bytes.saturating_sub(FRAME_BYTES + body_bytes).min(i16::MAX as usize);
+    properties.saturating_sub(PROPERTIES_BYTES + key.branch("lacks").range(0, 90) as usize)
 }
 
 /// The topic of a message that goes to one that does not stay.

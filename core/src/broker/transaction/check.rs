@@ -251,8 +251,10 @@ impl<R: Runtime> Transactions<R> {
             Known::Copied | Known::Settled => Ok(Step::Passed),
             Known::Open => self.carry_out(walk, &half, questions).await,
         };
+        let waits = self.rt.mutant(Mutant::HalfForGoodWaits);
         if let Err(error) = &done
             && error.is_for_good()
+            && !waits
         {
             // Its copy says more than it does, and there is no room for that. Those behind it do not wait for it.
             tracing::warn!(offset = walk.half, %error, "a half message can never be put again");
@@ -260,7 +262,7 @@ impl<R: Runtime> Transactions<R> {
         }
         let step = match done {
             Ok(step) => step,
-            Err(error) if error.is_for_good() => {
+            Err(error) if error.is_for_good() && !waits => {
                 tracing::error!(offset = walk.half, %error, "a half message can be put nowhere; it is left out");
                 Step::Passed
             }
