@@ -196,6 +196,22 @@ impl Map {
         Ok(())
     }
 
+    /// Brings the pages of the range into memory, clean. Does nothing where the system does not know how.
+    ///
+    /// # Errors
+    /// EFAULT where a load would be SIGBUS (a broken sector).
+    pub(crate) fn read_ahead(&self, range: Range<usize>) -> io::Result<()> {
+        assert!(range.start <= range.end && range.end <= self.capacity(), "{range:?}");
+        #[cfg(target_os = "linux")]
+        if !range.is_empty() {
+            let read = self.raw.advise_range(memmap2::Advice::PopulateRead, range.start, range.len());
+            // Linux before 5.14 does not know the advice.
+            return read
+                .or_else(|error| if error.kind() == ErrorKind::InvalidInput { Ok(()) } else { Err(error) });
+        }
+        Ok(())
+    }
+
     /// As `populate`, by storing one byte of each page over itself.
     fn touch(&self, range: Range<usize>) {
         assert!(range.start <= range.end && range.end <= self.capacity(), "{range:?}");

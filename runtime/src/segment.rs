@@ -156,6 +156,11 @@ impl storage::SegmentReader for SegmentReader {
         .await
     }
 
+    async fn read_ahead(&self, range: Range<usize>) -> io::Result<()> {
+        let map = self.map.clone();
+        blocking(move || map.read_ahead(clip(range, map.capacity()))).await
+    }
+
     fn live_views(&self) -> usize {
         self.map.live_views()
     }

@@ -453,16 +453,16 @@ impl<R: Runtime> CommitLog<R> {
                 None if tail.next_wanted => Step::Create { base: tail.base },
                 _ => Step::Idle,
             };
-            return Plan { step, next_at: end + 1 };
+            return Plan { step, next_at: end + 1, known_end: 0 };
         };
         if !tail.appended && !tail.next_wanted {
-            return Plan { step: Step::Idle, next_at: end + 1 };
+            return Plan { step: Step::Idle, next_at: end + 1, known_end: 0 };
         }
         let file_end = tail.base + writer.capacity() as u64;
         let known_end = if tail.next.is_some() { file_end + file_bytes } else { file_end };
         let lead_at = file_end.saturating_sub(file_bytes / 4);
         if tail.next.is_none() && (tail.next_wanted || end >= lead_at) {
-            return Plan { step: Step::Create { base: file_end }, next_at: end + 1 };
+            return Plan { step: Step::Create { base: file_end }, next_at: end + 1, known_end };
         }
         let (from, upto) = (prefaulted.max(end), (end + self.prefault_bytes).min(known_end));
         // By steps, so that a page is not asked for with each append.
@@ -475,7 +475,7 @@ impl<R: Runtime> CommitLog<R> {
             let behind = prefaulted < end + self.prefault_bytes / 2;
             let bytes_max = if behind { PREFAULT_BYTES_MAX } else { step };
             let upto = upto.min(from + bytes_max);
-            return Plan { step: Step::Prefault { from, upto }, next_at: end + 1 };
+            return Plan { step: Step::Prefault { from, upto }, next_at: end + 1, known_end };
         }
         let prefault_at = if upto == known_end || self.prefault_bytes == 0 {
             u64::MAX
@@ -483,7 +483,7 @@ impl<R: Runtime> CommitLog<R> {
             from.saturating_sub(self.prefault_bytes - hysteresis)
         };
         let create_at = if tail.next.is_none() { lead_at } else { file_end + 1 };
-        Plan { step: Step::Idle, next_at: prefault_at.min(create_at).max(end + 1) }
+        Plan { step: Step::Idle, next_at: prefault_at.min(create_at).max(end + 1), known_end }
     }
 
     /// Whether there is a file, be it one that was made ahead.

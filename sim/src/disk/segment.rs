@@ -333,6 +333,12 @@ impl SegmentReader for SimSegmentReader {
             .await
     }
 
+    async fn read_ahead(&self, range: Range<usize>) -> io::Result<()> {
+        let end = range.end.min(self.mapping.capacity);
+        let mut bytes = vec![0; end.saturating_sub(range.start)];
+        read(&self.handle, range.start as u64, &mut bytes)
+    }
+
     fn live_views(&self) -> usize {
         self.mapping.live_views()
     }

@@ -201,9 +201,12 @@ pub async fn prefault_and_redirty_change_no_byte<R: Runtime>(rt: R, env: Env<R>)
     append(&mut writer, &pattern(10_000, 0));
     let ahead = reader.clone();
     let task = rt.spawn("prefault", async move { ahead.prefault(0..CAPACITY).await });
+    let ahead = reader.clone();
+    let read = rt.spawn("read_ahead", async move { ahead.read_ahead(0..usize::MAX).await });
     for at in (10_000..CAPACITY - 1000).step_by(1000) {
         append(&mut writer, &pattern(1000, at));
     }
+    within(&rt, "read ahead", read.join()).await.expect("read ahead task").expect("read ahead");
     within(&rt, "prefault", task.join()).await.expect("prefault task").expect("prefault");
     let written = writer.written();
     assert!(shown(&reader, 0, written) == pattern(written, 0), "prefault changed bytes");
