@@ -183,6 +183,7 @@ async fn drive(world: World, plan: Plan) -> Ended {
         "broker.offset_committed" => {
             witness.offset_committed(event.node, (&event.name, event.a as i32), event.b as i64);
         }
+        "schedule.offsets_written" => witness.delay_offsets_written(event.node),
         "broker.offsets_taken" => witness.offsets_taken(event.node),
         "broker.offsets_written" => witness.offsets_written(event.node),
         "broker.half_discarded" => witness.half_discarded(event.node, event.a),

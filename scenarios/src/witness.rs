@@ -59,6 +59,8 @@ struct Watched {
     written: Written,
     /// The delay offsets that its disk's surface had when it was started last.
     delay_offsets: BTreeMap<i32, i64>,
+    /// Those that its present process has begun with, or written last.
+    delay_offsets_now: BTreeMap<i32, i64>,
     /// Every index file that was ever made, by name: where the last record filed before it begins.
     index_files: BTreeMap<u64, u64>,
     /// Ends of its processes that are accounted for.
@@ -719,6 +721,7 @@ impl Witness {
         let trapped = watched.power_trap;
         let files = watched.written.before_start(broker, &image, CONFIG);
         let delays_before = std::mem::replace(&mut watched.delay_offsets, delay::in_file(&durable, CONFIG));
+        watched.delay_offsets_now = delay::in_file(&image, CONFIG);
         let checkpoint = match watched.known.take() {
             Some(known) if !watched.to_be_made => position_order::checkpoint(broker, &disk, &known),
             Some(_) | None => Ok(()),
@@ -734,11 +737,28 @@ impl Witness {
         let deaths = inner.history.unclean_starts.get(broker).copied().unwrap_or(0);
         drop(inner);
         self.note(delay::offsets(broker, &image, CONFIG, &disk, deaths));
-        self.note(delay::never_back(broker, &delays_before, &delay::in_file(&image, CONFIG)));
+        self.note(delay::never_back(
+            broker,
+            "at the next start",
+            &delays_before,
+            &delay::in_file(&image, CONFIG),
+        ));
         self.note(self.judge_left(broker));
         self.note(self.judge_stopped(broker));
         self.note(files);
         self.note(checkpoint);
+    }
+
+    /// A broker has written its delay offsets: they never go back.
+    pub fn delay_offsets_written(&self, node: NodeId) {
+        let Some(broker) = self.nodes.name_of(node).filter(|name| is_broker(name)) else { return };
+        let now = delay::in_file(&self.cached_files(&broker, ["delayOffset.json"]), CONFIG);
+        let before = {
+            let mut inner = self.lock();
+            let watched = inner.brokers.entry(broker.clone()).or_default();
+            std::mem::replace(&mut watched.delay_offsets_now, now.clone())
+        };
+        self.note(delay::never_back(&broker, "as it is written next", &before, &now));
     }
 
     /// Where no abort marker is left, the process before has stopped in order: its queues are whole on the disk's surface.

@@ -68,17 +68,22 @@ pub fn in_file(image: &Image, folder: &str) -> BTreeMap<i32, i64> {
     }
 }
 
-/// Holds the delay offsets that a start finds against those that the one before had on the disk's surface.
+/// Holds the delay offsets that a start finds against those that the one before had on the disk's surface, or what a process
+/// writes against what it has written before (`when`).
 ///
 /// # Errors
 /// The first level that has gone back, so that messages come again however long ago they were delivered.
-pub fn never_back(broker: &str, before: &BTreeMap<i32, i64>, now: &BTreeMap<i32, i64>) -> Verdict {
+pub fn never_back(
+    broker: &str,
+    when: &str,
+    before: &BTreeMap<i32, i64>,
+    now: &BTreeMap<i32, i64>,
+) -> Verdict {
     let back = before.iter().find(|(level, offset)| now.get(level).is_none_or(|now| now < offset));
     back.map_or(Ok(()), |(level, offset)| {
         let now = now.get(level);
-        let detail = format!(
-            "{broker}: the saved delay offset of level {level} was {offset} and is {now:?} at the next start"
-        );
+        let detail =
+            format!("{broker}: the saved delay offset of level {level} was {offset} and is {now:?} {when}");
         Err(broken(detail))
     })
 }
@@ -269,7 +274,7 @@ mod tests {
     #[test]
     fn a_table_that_is_emptied_between_two_starts_is_rejected() {
         let judged = |now: &Image| {
-            never_back("broker-a", &in_file(&image(7), "store/config"), &in_file(now, "store/config"))
+            never_back("broker-a", "now", &in_file(&image(7), "store/config"), &in_file(now, "store/config"))
         };
         assert_eq!(judged(&image(7)), Ok(()));
         assert_eq!(judged(&image(8)), Ok(()));

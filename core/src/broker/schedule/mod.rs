@@ -169,6 +169,7 @@ impl<R: Runtime> Schedule<R> {
         let file = DelayOffsetWrapper { data_version: None, offset_table };
         ConfigFile::save(&self.rt, &self.path, &file.to_java_json()).await?;
         self.written.store(snapshot.changes, Ordering::Relaxed);
+        self.rt.probe("schedule.offsets_written", snapshot.changes, 0);
         Ok(())
     }
 
