@@ -218,6 +218,9 @@ impl<R: Runtime, L: Listener> Pull<'_, R, L> {
     /// Asks for the route if it lacks the member to pull from: another is pulled from as long.
     async fn find_member(&self) {
         let shared = &self.inner.shared;
+        if shared.rt.mutant(Mutant::MissingMemberUnsought) {
+            return;
+        }
         if shared.routes.is_missing(&self.queue.broker_name, self.broker_id) {
             let _ = shared.routes.refresh(&self.queue.topic).await;
         }

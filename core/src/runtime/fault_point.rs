@@ -62,6 +62,8 @@ mutants! {
     CutQueueUnflushed = "S-45",
     /// A queue entry that the disk has not kept is served as it is.
     EntryUnhealed = "store: queue rot",
+    /// Whatever an entry says is believed when the beginning of a queue is looked for.
+    DamagedEntryMovesBegin = "store: queue rot",
     /// Where a queue cannot be read its consumers are told that there is a hole, and go on behind it.
     UnreadableIsHole = "store: read errors",
     /// A cut moves positions only; the cut bytes stay on disk.
@@ -236,6 +238,8 @@ mutants! {
     CommittedNotFound = "broker: offsets",
     /// Who asks where a queue ends is told where it begins.
     EndToldAsBegin = "broker: offsets",
+    /// A consumer that its broker sends to a member of which its route does not know waits for the route to be asked for anyway.
+    MissingMemberUnsought = "client: pull",
     /// The number that the application gave a message is not stored with it.
     FlagLost = "broker: send",
     /// What a member of a batch asks for that batches do not have is not looked at.

@@ -13,12 +13,12 @@ use std::io;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::first_kept::{Seen, first_kept};
+use super::first_kept::{Seen, first_kept, first_kept_believed};
 use super::mapped_file::file_name;
 use super::queue_entry::{ENTRY_BYTES, Entry, Unit, pre_blank, units};
 use super::queue_files::QueueFiles;
-use crate::runtime::Runtime;
 use crate::runtime::storage::{Allocation, File};
+use crate::runtime::{Mutant, Runtime};
 
 const ENTRY: u64 = ENTRY_BYTES as u64;
 
@@ -299,7 +299,11 @@ impl ConsumeQueue {
     /// Of opening or reading a file.
     pub async fn first_kept<R: Runtime>(&self, files: &QueueFiles<R>, log_min: u64) -> io::Result<i64> {
         let look = |n| async move { Ok(Seen::of(self.read_unit(files, n).await?, log_min)) };
-        first_kept(self.min()..self.max(), look).await
+        let entries = self.min()..self.max();
+        match files.rt().mutant(Mutant::DamagedEntryMovesBegin) {
+            false => first_kept(entries, look).await,
+            true => first_kept_believed(entries, look).await,
+        }
     }
 
     /// Deletes the first file if none of its entries is above `min`, and a later file begins with an entry of a record

@@ -30,6 +30,10 @@ impl<R: Runtime> QueueFiles<R> {
         QueueFiles { rt, open_max: open_max.max(1), open: Mutex::new(open) }
     }
 
+    pub fn rt(&self) -> &R {
+        &self.rt
+    }
+
     fn open(&self) -> MutexGuard<'_, Open<R::File>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -155,6 +155,7 @@ pub fn scenario_of(mutant: Mutant) -> &'static str {
         | Mutant::IndexCutIsWhole
         | Mutant::IndexLastDeleted
         | Mutant::CommitCountsAll => "store",
+        Mutant::MissingMemberUnsought => "mixed_flush",
         Mutant::LogFileSparse | Mutant::ShortWriteIgnored => "disk_trouble",
         Mutant::StaleFirstFile
         | Mutant::DeleteGoesOn
@@ -208,6 +209,7 @@ pub fn scenario_of(mutant: Mutant) -> &'static str {
         | Mutant::DelayPutDropped
         | Mutant::DelayTableEmptied
         | Mutant::DelayLevelDozes
+        | Mutant::DamagedEntryMovesBegin
         | Mutant::UnreadableLevelPassed
         | Mutant::RecoverForgetsDueTime => "delay",
         Mutant::SendBackUnflushed | Mutant::RetryLevelLower => "retry_dlq",
