@@ -139,7 +139,8 @@ impl Replicas {
         self.connections.remove(&connection);
     }
 
-    /// A slave says where its log ends. An empty one is given the last file from its beginning, as Java does.
+    /// A slave says where its log ends. An empty one is given the last file that holds anything from its beginning. Java, whose
+    /// log ends with a file, gives it nothing until the next message.
     ///
     /// # Errors
     /// [`Refused`]: it counts for nothing.
@@ -170,7 +171,10 @@ impl Replicas {
         let acknowledged = replica.acknowledged.get_or_insert(value);
         *acknowledged = value.max(*acknowledged);
         let begin = match value {
-            0 => (log.end - log.end % log.file_bytes).max(log.min),
+            0 => {
+                let last = log.end.saturating_sub(1);
+                (last - last % log.file_bytes).max(log.min)
+            }
             value => value,
         };
         if first && value == 0 && begin > log.min {
@@ -339,6 +343,14 @@ mod tests {
         assert_eq!(connected().reported(1, 0, LOG), Ok(Reported::Begins(2_000)));
         assert_eq!(connected().reported(1, 1_700, LOG), Ok(Reported::Begins(1_700)));
         assert_eq!(connected().reported(1, 2_500, LOG), Ok(Reported::Begins(2_500)));
+        let full = Extent { end: 2_000, ..LOG };
+        assert_eq!(
+            begun(2_000).reported(1, 0, full),
+            Ok(Reported::Begins(1_000)),
+            "the next file is not begun"
+        );
+        let nothing = Extent { min: 0, end: 0, ..LOG };
+        assert_eq!(begun(0).reported(1, 0, nothing), Ok(Reported::Begins(0)));
         let mut replicas = connected();
         replicas.reported(1, 1_700, LOG).expect("inside the log");
         assert_eq!(replicas.reported(1, 1_900, LOG), Ok(Reported::Continues));
