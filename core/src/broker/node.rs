@@ -322,6 +322,8 @@ pub(super) fn retention(settings: &RetentionSettings, defaults: &Retention) -> R
         reserved_ms: settings.reserved.ms,
         delete_hours: settings.delete_hours,
         interval_ms: settings.interval_ms,
+        // Java's, at its interval; who has set a shorter one does not wait a minute for the first look.
+        first_ms: defaults.first_ms.min(settings.interval_ms.saturating_mul(6)),
         batch_max: settings.batch_max,
         log_file_pause_ms: settings.log_file_pause_ms,
         queue_file_pause_ms: settings.queue_file_pause_ms,
@@ -331,7 +333,6 @@ pub(super) fn retention(settings: &RetentionSettings, defaults: &Retention) -> R
         disk_max_used_percent: settings.disk_max_used_percent,
         forcibly_percent: settings.forcibly_percent,
         warning_percent: settings.warning_percent,
-        ..defaults.clone()
     }
 }
 
