@@ -13,7 +13,7 @@ use hotfire_core::config::{BrokerConfig, FlushDisk, NameServerConfig, Role};
 use hotfire_core::name_server::NameServer;
 use hotfire_core::remoting::body::MessageQueue;
 use hotfire_core::runtime::Runtime as _;
-use hotfire_core::store::DelayLevels;
+use hotfire_core::store::{DelayLevels, DeleteHours};
 use hotfire_sim::{NodeId, SimRuntime, World};
 
 use crate::examine::{self, Examination};
@@ -343,6 +343,17 @@ pub fn broker_config(settings: &Settings, name: &str) -> BrokerConfig {
     config.store.flush_thorough_interval_ms = settings.flush_thorough_interval_ms;
     config.store.queue_flush_interval_ms = settings.queue_flush_interval_ms;
     config.store.queue_flush_thorough_interval_ms = settings.queue_flush_thorough_interval_ms;
+    if let Some(deletion) = &settings.deletion {
+        let retention = &mut config.retention;
+        retention.reserved.ms = deletion.reserved_ms;
+        retention.delete_hours = DeleteHours::parse(&deletion.delete_when).expect("the plan holds hours");
+        retention.interval_ms = deletion.interval_ms;
+        retention.log_file_pause_ms = deletion.log_file_pause_ms;
+        retention.queue_file_pause_ms = deletion.queue_file_pause_ms;
+        retention.held_max_ms = deletion.held_max_ms;
+        retention.held_retry_ms = deletion.held_retry_ms;
+        retention.forcibly = deletion.forcibly;
+    }
     if let Some(replication) = &settings.replication {
         config.identity.role = if replication.sync_master { Role::SyncMaster } else { Role::AsyncMaster };
         config.ha.batch_bytes = replication.batch_bytes;

@@ -11,7 +11,7 @@ use crate::plan::{
     Settings, Transactions, Workload,
 };
 use crate::scenario::{
-    self, Profile, delay, operators, ordered, rebalance, replication as replicated, retry_dlq,
+    self, Profile, delay, operators, ordered, rebalance, replication as replicated, retry_dlq, slave_restart,
     topic_deletion, transaction,
 };
 
@@ -51,6 +51,9 @@ pub fn draw(scenario: &str, seed: u64) -> Option<Plan> {
         retry_dlq::NAME => Some(delays(&knob)),
         replicated::NAME if knob("send_backs").percent(25) => {
             Some(Delays { delayed_percent: 0, ..delays(&knob) })
+        }
+        slave_restart::NAME if knob("delays").percent(50) => {
+            Some(Delays { failing_percent: 0, ..delays(&knob) })
         }
         _ => None,
     };
@@ -272,7 +275,11 @@ fn deletion(settings: &Settings, workload: &Workload, knob: &impl Fn(&str) -> Ke
         .collect();
     Deletion {
         disk_bytes: (2 * (log_bytes + queue_bytes)).next_multiple_of(4_096),
-        reserved_ms: knob("reserved_ms").pick(&[0, 2_000, 5_000, 10_000, 3_600_000]),
+        // While a slave is away files must become old.
+        reserved_ms: match settings.replication.is_some() {
+            true => knob("reserved_ms").pick(&[0, 500, 2_000]),
+            false => knob("reserved_ms").pick(&[0, 2_000, 5_000, 10_000, 3_600_000]),
+        },
         delete_when: hours.join(";"),
         interval_ms: knob("interval_ms").pick(&[50, 200, 1_000]),
         first_ms: knob("first_ms").pick(&[0, 200, 1_000]),

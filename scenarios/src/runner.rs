@@ -34,6 +34,7 @@ use crate::oracle::{
     judge, position_order, progress, queue_matches_log, queue_order, replica, search, sql_filter, tables,
 };
 use crate::plan::{Plan, Pool, names};
+use crate::platter::delayed::DELAY_TOPIC;
 use crate::platter::{BrokerDisk, config};
 use crate::report::{Failure, Outcome, VerdictKind};
 use crate::restarted;
@@ -59,10 +60,14 @@ const INDEXED_MS: u64 = 3_000;
 const FAR_AWAY_NS: u64 = 40_000_000;
 /// Runs that end by a loss of power in which a bit turns in what groups had committed.
 const OFFSETS_ROT_PERCENT: u64 = 30;
+/// Those in which the delay offsets are of a broker that did not wait for its disk.
+const DELAY_OFFSETS_BEYOND_PERCENT: u64 = 40;
 /// Between two looks at a cluster that rests.
 const REST_LOOK_MS: u64 = 2_000;
 /// A broker recovers, or stops in order, within this.
 const START_MS: u64 = 60_000;
+/// Every node is asked for everything within this.
+const EXAMINED_MS: u64 = 120_000;
 /// A consumer that holds its queues has been given by then what it finds there first.
 const GIVEN_MS: u64 = 1_000;
 /// Events kept with a failure.
@@ -183,14 +188,19 @@ async fn drive(world: World, plan: Plan) -> Ended {
         "broker.offset_committed" => {
             witness.offset_committed(event.node, (&event.name, event.a as i32), event.b as i64);
         }
-        "schedule.offsets_written" => witness.delay_offsets_written(event.node),
+        "schedule.offsets_written" => {
+            witness.delay_offsets_written(event.node);
+            witness.delays_written(event.node);
+        }
         "broker.offsets_taken" => witness.offsets_taken(event.node),
         "broker.offsets_written" => witness.offsets_written(event.node),
+        "broker.table_written" => witness.table_written(event.node),
         "broker.half_discarded" => witness.half_discarded(event.node, event.a),
         "broker.handed_back" => witness.handed_back(event.node, event.a..event.b),
         "ha.accepted" => witness.slave_accepted(event.node, event.a, event.b),
         "ha.reported" => witness.slave_reported(event.node, event.a, event.b),
         "ha.ahead" => witness.refused_as_ahead(event.node, event.a, event.b),
+        "ha.too_far_behind" => witness.refused_as_too_far(event.node, event.a, event.b),
         "ha.diverged" => witness.found_diverged(event.node, event.a),
         "ha.connected" => witness.slave_follows(event.node),
         "slave.gave" => witness.slave_serves(event.node, "a message"),
@@ -389,6 +399,7 @@ impl Run {
         let deadline_ms = self.cluster.world.now_ms() + HEALED_MS + self.cluster.plan.workload.load_ms;
         loop {
             self.check()?;
+            self.set_up_anew().await;
             routes.look(&self.cluster);
             let unsent = self.unsent().map(|detail| Broken::new("I19", detail));
             let Some(missing) = unsent.or_else(|| self.missing(routes)) else { return Ok(()) };
@@ -570,6 +581,7 @@ impl Run {
             }
             if power && !settings.undisturbed {
                 self.offsets_rot(name);
+                self.delay_offsets_of_java(name);
             }
             // The next process is not ready because the last one was.
             self.cluster.witness.process_ended(name);
@@ -601,6 +613,32 @@ impl Run {
         if key.percent(OFFSETS_ROT_PERCENT) && image.files.contains_key(&path) && has(&format!("{path}.bak"))
         {
             self.cluster.world.disk(self.cluster.node(broker)).rot(&path, 0, 0);
+        }
+    }
+
+    /// In some runs the delay offsets are what a Java broker leaves, which saves them without regard to the flush: they count
+    /// deliveries of messages that the loss of power has taken. Only where all that is left was delivered, since what they
+    /// count beside that is lost.
+    fn delay_offsets_of_java(&self, broker: &str) {
+        if self.cluster.plan.settings.delays.is_none() {
+            return;
+        }
+        let key = Draw::new(self.cluster.plan.seed).key("delay offsets of java", 0).branch(broker);
+        let (image, disk) = self.cluster.witness.durable(broker);
+        let path = format!("{CONFIG}/delayOffset.json");
+        let Some(text) = image.files.get(&path).filter(|_| key.percent(DELAY_OFFSETS_BEYOND_PERCENT)) else {
+            return;
+        };
+        for (level, offset) in delay::in_file(&image, CONFIG) {
+            let queue = disk.queues.get(&(DELAY_TOPIC.to_owned(), level - 1));
+            if queue.is_some_and(|queue| queue.max() == offset)
+                && let Some((at, bits)) = config::delay_offset_raised(text, level)
+            {
+                let disk = self.cluster.world.disk(self.cluster.node(broker));
+                let bits = (0..8).filter(|bit| bits & (1 << bit) != 0);
+                bits.for_each(|bit| _ = disk.rot(&path, at, bit));
+                self.cluster.witness.delays_are_beyond(broker);
+            }
         }
     }
 
@@ -705,14 +743,18 @@ impl Run {
     }
 
     async fn wait_until(&self, what: &str, done: impl Fn() -> bool) -> Phase {
-        let deadline_ms = self.cluster.world.now_ms() + START_MS;
+        self.wait_within(START_MS, what, done).await
+    }
+
+    async fn wait_within(&self, for_ms: u64, what: &str, done: impl Fn() -> bool) -> Phase {
+        let deadline_ms = self.cluster.world.now_ms() + for_ms;
         loop {
             self.check()?;
             if done() {
                 return Ok(());
             }
             if self.cluster.world.now_ms() > deadline_ms {
-                let detail = format!("{what} after {} s", START_MS / 1_000);
+                let detail = format!("{what} after {} s", for_ms / 1_000);
                 return Err(self.broken(Broken::new("I19", detail)));
             }
             self.cluster.world.sleep(Duration::from_millis(50)).await;
@@ -803,7 +845,7 @@ impl Run {
         }
         self.cluster.progress(|progress| progress.examination.wanted = true);
         let is_done = || self.cluster.progress(|progress| progress.examination.done);
-        self.wait_until("the examination has not come to its end", is_done).await?;
+        self.wait_within(EXAMINED_MS, "the examination has not come to its end", is_done).await?;
         self.check()
     }
 
@@ -829,6 +871,7 @@ impl Run {
                 .and_then(|()| position_order::stopped(&name, &disk))
                 .and_then(|()| self.cluster.witness.judge_transactions(&name, &disk))
                 .and_then(|()| delay::offsets(&name, &image, CONFIG, &disk, deaths))
+                .and_then(|()| self.cluster.witness.judge_delays(&name, (&image, &disk)))
                 .and_then(|()| self.judge_dead_letters(&name, &disk))
                 .and_then(|()| examine::at_end(&self.cluster, &name, &disk))
                 .map_err(|broken| self.broken(broken))?;

@@ -5,10 +5,12 @@
 
 mod deletion;
 mod in_time;
+mod left_behind;
 mod log_files;
 mod passing;
 mod rot;
 mod slave;
+mod slave_tables;
 mod turns;
 
 pub use in_time::flushed_within_ms;
@@ -78,6 +80,10 @@ struct Watched {
     deletions: deletion::Deletions,
     /// What the offset file said before the present process began, and once that has recovered cut to its queues.
     committed: Offsets,
+    /// Its delay offsets have been set beyond their queues: the next start takes them back.
+    delays_are_beyond: bool,
+    /// Where its log ended when the process that served last began to.
+    recovered: u64,
     /// Where the first append of the present process begins.
     first_append: Option<u64>,
     /// Where its last append begins.
@@ -98,6 +104,9 @@ struct Inner {
     history: History,
     brokers: BTreeMap<String, Watched>,
     slaves: BTreeMap<String, slave::Followed>,
+    slave_entries: slave_tables::Entries,
+    /// Slaves that were told, or have found, that their masters have deleted what they need.
+    left_behind: BTreeSet<String>,
     /// Of masters: who is at the other end.
     connections: BTreeMap<(NodeId, u64), String>,
     turns: turns::Watched,
@@ -133,6 +142,8 @@ impl Witness {
             history: History::default(),
             brokers: BTreeMap::new(),
             slaves: BTreeMap::new(),
+            slave_entries: slave_tables::Entries::new(),
+            left_behind: BTreeSet::new(),
             connections: BTreeMap::new(),
             turns: turns::Watched::default(),
             unflushed: BTreeMap::new(),
@@ -712,7 +723,8 @@ impl Witness {
             inner.history.deaths.extend(deaths);
         }
         let watched = inner.brokers.entry(broker.to_owned()).or_default();
-        watched.ready = false;
+        // One that could not start has delivered nothing, and may have stopped its store in order.
+        let has_served = std::mem::take(&mut watched.ready).then_some(watched.recovered);
         watched.committed = consumer_offset::in_file(&image, CONFIG);
         (watched.first_append, watched.last_append) = (None, None);
         watched.used.clear();
@@ -721,7 +733,10 @@ impl Witness {
         let trapped = watched.power_trap;
         let files = watched.written.before_start(broker, &image, CONFIG);
         let delays_before = std::mem::replace(&mut watched.delay_offsets, delay::in_file(&durable, CONFIG));
-        watched.delay_offsets_now = delay::in_file(&image, CONFIG);
+        watched.delay_offsets_now = match std::mem::take(&mut watched.delays_are_beyond) {
+            true => BTreeMap::new(),
+            false => delay::in_file(&image, CONFIG),
+        };
         let checkpoint = match watched.known.take() {
             Some(known) if !watched.to_be_made => position_order::checkpoint(broker, &disk, &known),
             Some(_) | None => Ok(()),
@@ -736,6 +751,9 @@ impl Witness {
         }
         let deaths = inner.history.unclean_starts.get(broker).copied().unwrap_or(0);
         drop(inner);
+        if let Some(began_at) = has_served.filter(|_| !disk.abort) {
+            self.note(delay::stopped(broker, &image, CONFIG, &disk, began_at));
+        }
         self.note(delay::offsets(broker, &image, CONFIG, &disk, deaths));
         self.note(delay::never_back(
             broker,
@@ -747,6 +765,11 @@ impl Witness {
         self.note(self.judge_stopped(broker));
         self.note(files);
         self.note(checkpoint);
+    }
+
+    /// A broker's machine is off, and its delay offsets count what its queues do not have.
+    pub fn delays_are_beyond(&self, broker: &str) {
+        self.lock().brokers.entry(broker.to_owned()).or_default().delays_are_beyond = true;
     }
 
     /// A broker has written its delay offsets: they never go back.
@@ -785,6 +808,7 @@ impl Witness {
             let watched = inner.brokers.entry(broker.to_owned()).or_default();
             (watched.ready, watched.to_be_made) = (true, false);
             let recovered = watched.first_append.unwrap_or(disk.log.end);
+            watched.recovered = recovered;
             consumer_offset::cut(&mut watched.committed, &disk, recovered);
             rot::forget_cut(&mut watched.turned, recovered);
             let verdict = watched.cuts.recovered(broker, &disk, deleted);
@@ -793,11 +817,21 @@ impl Witness {
         };
         self.deletion_begins(broker, disk.log.end);
         self.note(consumer_offset::at_end(broker, &image, CONFIG, &disk));
+        self.note(delay::within(broker, &image, CONFIG, &disk));
         self.note(queue_matches_log::removed(broker, (&self.durable(broker).0, &disk), &image, QUEUES));
         self.note(self.judge_deleted(broker, &disk));
         self.note(verdict);
         self.note(queue_matches_log::entries(broker, &disk).map(drop));
         self.note(self.judge_transactions(broker, &disk));
+    }
+
+    /// Judges the delay offsets of a broker that has stopped in order.
+    ///
+    /// # Errors
+    /// As [`delay::stopped`].
+    pub fn judge_delays(&self, broker: &str, (image, disk): (&Image, &BrokerDisk)) -> Verdict {
+        let recovered = self.lock().brokers.get(broker).map_or(0, |watched| watched.recovered);
+        delay::stopped(broker, image, CONFIG, disk, recovered)
     }
 
     /// What a broker's file said before its last start, each offset cut to what its queue had after recovery.

@@ -14,7 +14,7 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 use crate::remoting::body::{BodyError, DataVersion};
-use crate::runtime::Runtime;
+use crate::runtime::{Mutant, Runtime};
 use crate::store::config_file::ConfigFile;
 
 /// By name.
@@ -186,6 +186,9 @@ impl<R: Runtime, V: Stored> DurableTable<R, V> {
     /// # Errors
     /// [`TableError`]: nothing of it is visible.
     pub async fn replace(&self, entries: Entries<V>, version: DataVersion) -> Result<bool, TableError> {
+        if self.rt.mutant(Mutant::TablesOneByOne) && self.version() != version {
+            self.change(|old| old.keys().map(|name| (name.clone(), None)).collect()).await?;
+        }
         let generation = {
             let mut staged = self.staged();
             if staged.content.version == version {
@@ -220,6 +223,7 @@ impl<R: Runtime, V: Stored> DurableTable<R, V> {
         let mut staged = self.staged();
         match result {
             Ok(()) => {
+                self.rt.probe("broker.table_written", writes, 0);
                 staged.written = writes;
                 *self.visible.write().unwrap_or_else(PoisonError::into_inner) = content;
                 Ok(())

@@ -204,7 +204,8 @@ impl<R: Runtime> SlaveSync<R> {
                 Waiting { delays, transactions, log_end: self.log_end(master).await?, link }
             }
         };
-        if self.store.durable().get() < now.log_end {
+        let has_all = self.store.durable().get() >= now.log_end;
+        if !has_all && !self.rt.mutant(Mutant::DelayOffsetsAtOnce) {
             *waiting = Some(now);
             return Ok(());
         }

@@ -342,7 +342,7 @@ impl<R: Runtime> Feeder<R> {
 
     fn extent(&self) -> Extent {
         Extent {
-            min: self.store.commit_log_min(),
+            min: if self.rt.mutant(Mutant::TooFarBehindFed) { 0 } else { self.store.commit_log_min() },
             end: self.pushable().get(),
             file_bytes: self.store.config().commit_log_file_bytes,
             now: self.rt.now(),
@@ -438,6 +438,7 @@ impl<R: Runtime> Feeder<R> {
                 self.rt.mark(Mark::SlaveAhead);
                 self.rt.probe("ha.ahead", connection, value);
             }
+            Err(Refused::TooFarBehind { value, .. }) => self.rt.probe("ha.too_far_behind", connection, value),
             Err(_) => {}
         }
         reported
@@ -456,6 +457,9 @@ impl<R: Runtime> Feeder<R> {
 
     /// What can be pushed from `at`.
     fn frame(&self, at: u64) -> io::Result<Option<Bytes>> {
+        if self.starves(at) {
+            return Ok(None);
+        }
         let bytes_max = self.settings.batch_bytes.clamp(1, PUSH_BYTES_MAX);
         self.store.log_bytes(self.pushable().get(), at, bytes_max)
     }
@@ -463,11 +467,16 @@ impl<R: Runtime> Feeder<R> {
     /// Waits until there is something to push from `next` on; for ever when nothing will be.
     async fn grown(&self, next: Option<u64>) {
         let grown = match next {
-            Some(next) => self.pushable().reached(next + 1).await.is_ok(),
-            None => false,
+            Some(next) if !self.starves(next) => self.pushable().reached(next + 1).await.is_ok(),
+            _ => false,
         };
         if !grown {
             std::future::pending::<()>().await;
         }
+    }
+
+    /// What it needs next was deleted, and nobody minds: a planted bug.
+    fn starves(&self, next: u64) -> bool {
+        self.rt.mutant(Mutant::TooFarBehindFed) && next < self.store.commit_log_min()
     }
 }

@@ -168,7 +168,12 @@ impl<R: Runtime> Slave<R> {
             let at = place.get();
             crate::select! {
                 _ = stop.wait_for(|stop| *stop) => return,
-                ended = self.follow(&at, &mut kept) => self.tell(&at, &ended),
+                ended = self.follow(&at, &mut kept) => {
+                    self.tell(&at, &ended);
+                    if matches!(ended, Ended::Append(_)) && self.rt.mutant(Mutant::SlaveGivesUp) {
+                        return;
+                    }
+                }
                 () = self.moved(&mut place, &at) => continue,
             }
             crate::select! {

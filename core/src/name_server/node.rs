@@ -10,7 +10,7 @@ use super::requests::Requests;
 use crate::config::NameServerConfig;
 use crate::remoting::connection::ConnectionLimits;
 use crate::remoting::server::Server;
-use crate::runtime::{Runtime, Task};
+use crate::runtime::{Mutant, Runtime, Task};
 
 /// How long an ordered stop waits for answers on their way.
 const STOP_PATIENCE: Duration = Duration::from_secs(3);
@@ -69,6 +69,12 @@ impl<R: Runtime> NameServer<R> {
 async fn expire_in_turn<R: Runtime>(rt: R, requests: Arc<Requests<R>>) {
     loop {
         rt.sleep(requests.scan_interval()).await;
+        if rt.mutant(Mutant::LateExpiry) {
+            let silent = requests.silent();
+            rt.sleep(requests.scan_interval()).await;
+            requests.remove(silent);
+            continue;
+        }
         requests.expire();
     }
 }

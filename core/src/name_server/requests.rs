@@ -5,6 +5,7 @@ use std::fmt::Write;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use super::broker_live::BrokerKey;
 use super::kv_config::{KvConfig, KvConfigError, ORDER_TOPIC_CONFIG};
 use super::route_info::{MinIdChange, RegisterRules, Registered, Registration, RouteInfo};
 use super::route_query::UnitKind;
@@ -154,6 +155,21 @@ impl<R: Runtime> Requests<R> {
     /// Removes brokers that were silent for too long and closes their connections.
     pub(super) fn expire(&self) {
         let removed = lock(&self.routes).expire(self.rt.now());
+        self.tell_removed(removed);
+    }
+
+    /// Those that [`Requests::expire`] would remove.
+    pub(super) fn silent(&self) -> Vec<(BrokerKey, u64)> {
+        lock(&self.routes).silent(self.rt.now())
+    }
+
+    /// Removes brokers that were found silent before, whatever they have said since: the planted bug `LateExpiry`.
+    pub(super) fn remove(&self, silent: Vec<(BrokerKey, u64)>) {
+        let removed = lock(&self.routes).remove_silent(silent);
+        self.tell_removed(removed);
+    }
+
+    fn tell_removed(&self, removed: Vec<(BrokerKey, Option<MinIdChange>, u64)>) {
         for (key, change, connection) in removed {
             self.rt.mark(Mark::BrokerSilent);
             tracing::warn!(broker = %key.addr, cluster = %key.cluster, "broker removed: it was silent for too long");
@@ -193,6 +209,9 @@ impl<R: Runtime> Requests<R> {
             false => routes.register(&registration, rules, self.rt.now()),
             true => routes.register_trusting(&registration, rules, self.rt.now()),
         };
+        if self.rt.mutant(Mutant::SingleTopicMovesVersion) {
+            routes.move_version(&registration);
+        }
         drop(routes);
         match outcome {
             Registered::Refused => {

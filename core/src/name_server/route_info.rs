@@ -178,6 +178,16 @@ impl RouteInfo {
         registered
     }
 
+    /// What was registered last, be it a single topic, gives the whole table its version, whatever was missed before: the
+    /// planted bug `SingleTopicMovesVersion`.
+    pub fn move_version(&mut self, from: &Registration<'_>) {
+        let key = BrokerKey { cluster: from.cluster.to_owned(), addr: from.addr.to_owned() };
+        if let Some(mut live) = self.live.remove(&key) {
+            live.version = Some(from.version.clone());
+            self.live.insert(key, live);
+        }
+    }
+
     /// Removes one broker by its address. Other addresses of the group, the new owner of its id among them, stay.
     /// An unknown broker is no error.
     pub fn unregister(&mut self, cluster: &str, broker_name: &str, addr: &str) -> Option<MinIdChange> {
@@ -211,8 +221,22 @@ impl RouteInfo {
 
     /// Removes the brokers that were silent for too long; the caller closes their connections (the last value).
     pub fn expire(&mut self, now: Mono) -> Vec<(BrokerKey, Option<MinIdChange>, u64)> {
-        let expired = self.live.expired(now);
-        expired
+        let silent = self.silent(now);
+        self.remove_silent(silent)
+    }
+
+    /// The brokers that were silent for too long, each with the connection that it was last heard on.
+    #[must_use]
+    pub fn silent(&self, now: Mono) -> Vec<(BrokerKey, u64)> {
+        self.live.expired(now)
+    }
+
+    /// Removes them.
+    pub fn remove_silent(
+        &mut self,
+        silent: Vec<(BrokerKey, u64)>,
+    ) -> Vec<(BrokerKey, Option<MinIdChange>, u64)> {
+        silent
             .into_iter()
             .map(|(key, connection)| {
                 let (key, change) = self.remove_live(key);

@@ -38,6 +38,8 @@ mutants! {
     IgnoreFlushError = "S-06",
     /// A failed flush is tried again and the second answer believed.
     RetryFailedFlush = "S-06",
+    /// A failed flush of a queue is not looked at, and the checkpoint moves on.
+    QueueFlushErrorIgnored = "S-06",
     /// After a slow flush the flushed position is read anew, so that it covers what was appended meanwhile.
     FlushWatermarkRace = "store: flush",
     /// With ASYNC_FLUSH a few dirty pages wait for more of them, however long.
@@ -124,6 +126,10 @@ mutants! {
     IndexClaimedUnflushed = "S-10",
     /// A reason to refuse puts stays when its cause has passed.
     DiskFullSticks = "S-28",
+    /// Puts that were refused since queue entries could not be written stay refused.
+    QueueWriteSticks = "S-28",
+    /// A stop in order does not wait for dispatch, and removes the marker all the same.
+    StopForgetsDispatch = "S-02",
     /// The folder is not flushed between two deletions.
     DeleteUnsynced = "S-44",
     /// CommitLog files go before the queue entries of their records are durable.
@@ -148,6 +154,14 @@ mutants! {
     AckBeforeSlave = "ha: master",
     /// A slave that is ahead of its master does not compare, and is believed.
     SlaveAheadGoesOn = "H-02",
+    /// A slave that needs what was deleted stays connected, and is given heartbeats.
+    TooFarBehindFed = "H-01",
+    /// A slave that could not append once follows no more.
+    SlaveGivesUp = "H-11",
+    /// A slave empties a table before it puts what its master has.
+    TablesOneByOne = "H-12",
+    /// A slave takes over how far its master has delivered before it has the copies.
+    DelayOffsetsAtOnce = "D-02",
     /// A slave that is ahead of a restarted master follows once that has grown past it.
     GrownPastIsBehind = "H-02",
     /// What an earlier life of the master has learned of its slaves is not read.
@@ -192,6 +206,10 @@ mutants! {
     DelayOffsetAhead = "D-09",
     /// The saved delay offsets count one message more than was delivered.
     DelayOffsetOneFurther = "D-04",
+    /// The saved delay offsets count one message less than was delivered.
+    DelayOffsetOneBehind = "D-04",
+    /// Delay offsets beyond the end of their queues are loaded as they are.
+    DelayOffsetBeyond = "D-01",
     /// A delayed message that cannot be put when it is due is left out.
     DelayPutDropped = "D-06",
     /// A start writes an empty table of delay offsets over what it has read of them.
@@ -294,10 +312,16 @@ mutants! {
     TransactionProgressUnflushed = "T-06",
     /// The op record is put before the final message.
     OpBeforeFinal = "T-07",
+    /// The op record is put though the final message was not.
+    OpWithoutFinal = "T-07",
     /// The read that completes a frame which came in parts is taken for that frame alone.
     OneReadOneFrame = "remoting: framing",
     /// The name server takes the version of an unknown broker's one-topic registration for the whole table's.
     PartialRegistrationIsWhole = "N-01",
+    /// A single topic gives the whole table its version, whatever was missed before.
+    SingleTopicMovesVersion = "N-01",
     /// The end of an old connection removes the broker that has registered again on a new one.
     LateCloseUnregisters = "N-03",
+    /// A broker that one look has found silent is removed at the next, though it has registered again.
+    LateExpiry = "N-03",
 }

@@ -23,7 +23,7 @@ use super::queue_entry::Entry;
 use super::recover_log::{Marks, mark_bytes};
 use crate::message::codec::{self, BLANK_BYTES, Check, Head};
 use crate::runtime::sync::{Receiver, Watermark};
-use crate::runtime::{Mark, Runtime};
+use crate::runtime::{Mark, Mutant, Runtime};
 
 /// One batch covers at most this many bytes of the log, or one record.
 const BATCH_BYTES: u64 = 1 << 20;
@@ -384,7 +384,7 @@ impl<R: Runtime> Dispatch<R> {
                 }
                 rt.sleep(RETRY).await;
             }
-            if tries > 0 {
+            if tries > 0 && !rt.mutant(Mutant::QueueWriteSticks) {
                 self.log.recover_from(WhyNot::QueueWriteFailed);
             }
         }

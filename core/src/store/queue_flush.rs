@@ -166,7 +166,10 @@ impl<R: Runtime> QueueFlush<R> {
     async fn flush_each(&self, bytes_min: u64) -> io::Result<()> {
         let mut folders = BTreeSet::new();
         for queue in self.queues.take_dirty(bytes_min) {
-            queue.flush(&self.queues.files, &mut folders).await?;
+            let flushed = queue.flush(&self.queues.files, &mut folders).await;
+            if !self.rt.mutant(Mutant::QueueFlushErrorIgnored) {
+                flushed?;
+            }
         }
         for folder in folders {
             self.rt.sync_dir(&folder).await?;

@@ -154,9 +154,13 @@ pub fn scenario_of(mutant: Mutant) -> &'static str {
         | Mutant::IndexDamageBelieved
         | Mutant::IndexCutIsWhole
         | Mutant::IndexLastDeleted
+        | Mutant::StopForgetsDispatch
         | Mutant::CommitCountsAll => "store",
         Mutant::MissingMemberUnsought => "mixed_flush",
-        Mutant::LogFileSparse | Mutant::ShortWriteIgnored => "disk_trouble",
+        Mutant::LogFileSparse
+        | Mutant::ShortWriteIgnored
+        | Mutant::QueueWriteSticks
+        | Mutant::QueueFlushErrorIgnored => "disk_trouble",
         Mutant::StaleFirstFile
         | Mutant::DeleteGoesOn
         | Mutant::DeleteForPastNeed
@@ -184,7 +188,11 @@ pub fn scenario_of(mutant: Mutant) -> &'static str {
         | Mutant::SlaveCountsTwice
         | Mutant::SecondSlaveUnheard
         | Mutant::SendBackOnMasterAlone => "replication",
-        Mutant::EndedLinkCounts => "slave_restart",
+        Mutant::EndedLinkCounts
+        | Mutant::SlaveGivesUp
+        | Mutant::TablesOneByOne
+        | Mutant::DelayOffsetsAtOnce => "slave_restart",
+        Mutant::TooFarBehindFed => "slave_retention",
         Mutant::SlaveEmptyFileStays | Mutant::TopicsOfLogUnknown | Mutant::CopyTimeForgotten => {
             "promote_by_hand"
         }
@@ -202,9 +210,12 @@ pub fn scenario_of(mutant: Mutant) -> &'static str {
         | Mutant::OpOfPassedHalfStays
         | Mutant::HalfForGoodWaits
         | Mutant::TransactionProgressUnflushed
-        | Mutant::OpBeforeFinal => "transaction",
+        | Mutant::OpBeforeFinal
+        | Mutant::OpWithoutFinal => "transaction",
         Mutant::DelayOffsetAhead
         | Mutant::DelayOffsetOneFurther
+        | Mutant::DelayOffsetOneBehind
+        | Mutant::DelayOffsetBeyond
         | Mutant::DelayOffsetUnsaved
         | Mutant::DelayPutDropped
         | Mutant::DelayTableEmptied
@@ -226,7 +237,9 @@ pub fn scenario_of(mutant: Mutant) -> &'static str {
         | Mutant::LeaverNotTold
         | Mutant::SettingUnwritten
         | Mutant::CompressedUnmarked
-        | Mutant::OtherTagsGiven => "operators",
+        | Mutant::OtherTagsGiven
+        | Mutant::SingleTopicMovesVersion
+        | Mutant::LateExpiry => "operators",
         Mutant::OffsetErrorIsNone | Mutant::OverflowGoesToMin | Mutant::BroadcastKeepsPulled => "rebalance",
         _ => "power_loss",
     }
@@ -262,6 +275,14 @@ pub fn seen_undisturbed(mutant: Mutant) -> Option<&'static str> {
             Some("producers that say nothing are asked at any time")
         }
         Mutant::OverflowOneIsIllegal => Some("every round comes to the end of the op records"),
+        Mutant::DelayOffsetOneBehind => Some("a stop in order saves all that was delivered"),
+        Mutant::TablesOneByOne => Some("I18 reads a slave's table whenever it is written"),
+        Mutant::DelayOffsetsAtOnce => {
+            Some("I15 reads the slave's surface when its delay offsets are written")
+        }
+        Mutant::SingleTopicMovesVersion | Mutant::LateExpiry => {
+            Some("name servers that are well are asked for everything")
+        }
         Mutant::OpBeforeFinal => Some("I14 reads the order of records in the log"),
         Mutant::DroppedRefiled => {
             Some("the brokers' last start needs no fault, and reads the end of the log again")

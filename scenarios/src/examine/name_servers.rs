@@ -35,6 +35,12 @@ const FAILED: i32 = 1;
 /// A name server looks for silent brokers every five seconds.
 const SCAN: Duration = Duration::from_secs(5);
 const SILENT_MS: u64 = 4_000;
+/// Or as often as it is told to; who comes back is silent for longer than this, and then tells of himself so often.
+const SCAN_OFTEN_MS: u64 = 500;
+const SILENT_OFTEN_MS: u64 = 200;
+const TELLS_EVERY: Duration = Duration::from_millis(40);
+/// Times that one comes back.
+const RETURNS: u64 = 4;
 /// An end of a connection is seen within this.
 const SEEN_WITHIN: Duration = Duration::from_secs(1);
 
@@ -200,6 +206,7 @@ pub(super) async fn examine(desk: &mut Desk) -> Step {
     come_and_go(desk).await?;
     masters_and_slaves(desk).await?;
     silent(desk).await?;
+    back(desk).await?;
     settings(desk).await
 }
 
@@ -419,6 +426,35 @@ async fn silent(desk: &mut Desk) -> Step {
     routed(desk, "pre-e", &queues(&patient), &at(&patient)).await?;
     drop(other);
     gone(desk, "pre-e").await
+}
+
+/// One that was silent for too long and is back stays, whether a look has found it silent before or not.
+async fn back(desk: &mut Desk) -> Step {
+    let scan = |ms: u128| format!("scanNotActiveBrokerInterval={ms}\n");
+    let often = scan(SCAN_OFTEN_MS.into());
+    desk.expect("looks for silent brokers", (UPDATE_CONFIG, &[], often.as_bytes()), 0, &[]).await?;
+    desk.rt.sleep(SCAN).await;
+    let broker = Pretended { silent_ms: Some(SILENT_OFTEN_MS), ..pretended(desk, "g", 0, 9) };
+    let queues = [broker.queues(&broker.name).unwrap_or_default()];
+    let at = json!({ &broker.name: { "0": broker.host } });
+    for _ in 0..RETURNS {
+        let mut before = desk.connect().await?;
+        register(desk, &mut before, &broker, 0).await?;
+        let silent_ms = desk.draw("silent").range(SILENT_OFTEN_MS, 2 * SCAN_OFTEN_MS);
+        desk.rt.sleep(Duration::from_millis(silent_ms)).await;
+        let mut connection = desk.connect().await?;
+        let watched = desk.rt.now().after(Duration::from_millis(2 * SCAN_OFTEN_MS));
+        while desk.rt.now() < watched {
+            register(desk, &mut connection, &broker, 0).await?;
+            desk.rt.sleep(TELLS_EVERY).await;
+            routed(desk, "pre-g", &queues, &at).await?;
+        }
+        drop((before, connection));
+        gone(desk, "pre-g").await?;
+    }
+    let usual = scan(SCAN.as_millis());
+    desk.expect("looks for silent brokers", (UPDATE_CONFIG, &[], usual.as_bytes()), 0, &[]).await?;
+    Ok(())
 }
 
 /// Settings by namespace, and those of ordered topics.

@@ -27,6 +27,11 @@ const TWO_LIVES_MS: u64 = 6_000;
 /// Runs with losses of power in which a recovery dies, and within what all of it comes to pass.
 const DIES_RECOVERING_PERCENT: u64 = 40;
 const DIES_RECOVERING_MS: u64 = 3_000;
+/// How long a slave is away, or cut off, while its master has no room.
+const AWAY_MS: u64 = 7_000;
+/// Runs in which a disk is full until the faults end, and for how long: longer than a broker tries before it refuses.
+const STAYS_FULL_PERCENT: u64 = 30;
+const STAYS_FULL_MS: std::ops::RangeInclusive<u64> = 5_500..=8_000;
 /// Stands for [`in_turn`] where a kind is named.
 const IN_TURN: &str = "in_turn";
 
@@ -65,6 +70,8 @@ pub fn draw(profile: &Profile, settings: &Settings, workload: &Workload, random:
     }
     faults.extend(rot(profile, settings, workload, random));
     faults.extend(unreadable(profile, settings, workload, random));
+    faults.extend(left_behind(profile, settings, workload, random));
+    faults = stays_full(profile, settings, workload, random, faults);
     faults.extend(two_lives(settings, workload, random));
     faults.extend(dies_recovering(profile, settings, workload, random));
     faults.sort_by_key(|planned| planned.at_ms);
@@ -112,6 +119,65 @@ fn unreadable(profile: &Profile, settings: &Settings, workload: &Workload, rando
         Planned { at_ms, fault: Fault::ReadError { node, permille, for_ms } }
     };
     (0..key.branch("times").range(1, 3)).map(failing).collect()
+}
+
+/// A slave is away, or cut off, while its master's disk has no room for what it needs next.
+fn left_behind(profile: &Profile, settings: &Settings, workload: &Workload, random: Draw) -> Vec<Planned> {
+    if !(profile.deletes && profile.replicates()) {
+        return Vec::new();
+    }
+    let longest_ms = AWAY_MS.min(workload.faults_end_ms - FIRST_FAULT_MS);
+    let away = |nth: u64| {
+        let key = random.key("left behind", nth);
+        let slave = names::slaves(settings).swap_remove(0);
+        let master = names::master_of(&slave);
+        let away_ms = key.branch("away").range(longest_ms / 2, longest_ms);
+        let at_ms = key.branch("at").range(FIRST_FAULT_MS, workload.faults_end_ms - away_ms);
+        let away = match key.branch("cut off").percent(40) {
+            true => Fault::Partition {
+                from: vec![master.clone()],
+                to: vec![slave],
+                one_way: false,
+                for_ms: away_ms,
+            },
+            false => Fault::Crash { node: slave, down_ms: away_ms },
+        };
+        let percent = key.branch("percent").pick(&[77, 82, 86, 87, 88]);
+        let later_ms = key.branch("tight").range(200, away_ms / 2);
+        let tight = Fault::TightDisk { node: master, percent, for_ms: away_ms - later_ms };
+        [Planned { at_ms, fault: away }, Planned { at_ms: at_ms + later_ms, fault: tight }]
+    };
+    (0..random.key("left behind", 99).range(1, 2)).flat_map(away).collect()
+}
+
+/// A disk is full until the faults end, and nothing else happens meanwhile: what is refused since then must be taken again
+/// without a new start.
+fn stays_full(
+    profile: &Profile,
+    settings: &Settings,
+    workload: &Workload,
+    random: Draw,
+    mut faults: Vec<Planned>,
+) -> Vec<Planned> {
+    let key = random.key("stays full", 0);
+    if !profile.store_alone || profile.always != "flush_error" || !key.percent(STAYS_FULL_PERCENT) {
+        return faults;
+    }
+    let for_ms = key.branch("for").range(*STAYS_FULL_MS.start(), *STAYS_FULL_MS.end());
+    let at_ms = workload.faults_end_ms.saturating_sub(for_ms).max(FIRST_FAULT_MS);
+    // A trap may spring at any time.
+    let is_trap = |fault: &Fault| matches!(fault, Fault::CrashInStep { .. } | Fault::PowerLossInStep { .. });
+    faults.retain(|planned| !is_trap(&planned.fault) && planned.at_ms + planned.fault.lasts_ms() < at_ms);
+    let node = names::brokers(settings).swap_remove(0);
+    let fault = match key.branch("some room").percent(50) {
+        true => {
+            let free_bytes = key.branch("free").pick(&[1, 2, 4, 8]) * 4_096;
+            Fault::LittleRoom { node, free_bytes, for_ms: workload.faults_end_ms - at_ms }
+        }
+        false => Fault::FullDisk { node, for_ms: workload.faults_end_ms - at_ms },
+    };
+    faults.push(Planned { at_ms, fault });
+    faults
 }
 
 /// A master that does not flush loses what its slave has, and dies again when that slave, which compares nothing, has had the
@@ -261,6 +327,7 @@ fn fault(kind: &str, settings: &Settings, key: Key, left_ms: u64) -> Fault {
             step: key.branch("step").exponential(30),
             down_ms: lasts(400),
         },
+        "slave_full_disk" => Fault::FullDisk { node: some(&slaves, "slave"), for_ms: lasts(2_000) },
         "power_loss_all" => Fault::PowerLossAll { down_ms: lasts(600) },
         "partition" => {
             let (from, to) = split(&any, &name_servers, &brokers, key);
@@ -417,6 +484,7 @@ mod tests {
                     "slave_power_loss" => "power_loss",
                     "slave_disk_loss" => "disk_loss",
                     "slave_in_step" => "crash_in_step",
+                    "slave_full_disk" => "full_disk",
                     "clock_leap" => "clock_jump",
                     "ha_cut" => "partition",
                     kind => kind,

@@ -88,6 +88,23 @@ pub fn never_back(
     })
 }
 
+/// A broker serves: its file counts no message that the queue of its level does not have, or those that come there next would
+/// be left out (D-01).
+///
+/// # Errors
+/// The first level that is beyond its queue.
+pub fn within(broker: &str, image: &Image, folder: &str, disk: &BrokerDisk) -> Verdict {
+    for (level, offset) in in_file(image, folder) {
+        let end = disk.queues.get(&(DELAY_TOPIC.to_owned(), level - 1)).map_or(0, |queue| queue.max());
+        if offset > end {
+            return Err(broken(format!(
+                "{broker}: the delay offset of level {level} is {offset}, and its queue ends at {end}"
+            )));
+        }
+    }
+    Ok(())
+}
+
 /// Holds the delay offsets of a broker's folder against its log, before a start or at the end. As long as a broker has always
 /// been stopped in order they count all that was delivered.
 ///
@@ -117,6 +134,36 @@ pub fn offsets(broker: &str, image: &Image, folder: &str, disk: &BrokerDisk, dea
     again.map_or(Ok(()), |(record, key)| {
         Err(broken(format!(
             "{broker}: message {} was delivered, and after a stop in order the delay offset of level {} is {}, not above {}",
+            key.0.0,
+            record.queue + 1,
+            offset(record),
+            record.queue_offset
+        )))
+    })
+}
+
+/// Holds the delay offsets that a process has left which has stopped in order, and whose log ended at `began_at` when it began to
+/// serve: they count all that it has delivered, however many have died before it.
+///
+/// # Errors
+/// The first message that it has delivered and that would be delivered again.
+pub fn stopped(broker: &str, image: &Image, folder: &str, disk: &BrokerDisk, began_at: u64) -> Verdict {
+    let offsets = in_file(image, folder);
+    let own = disk.log.records.iter().filter(|record| record.at >= began_at).map(part);
+    let own: BTreeSet<Part> = own.collect();
+    let (waiting, _) = parts(disk);
+    let offset = |record: &Record| offsets.get(&(record.queue + 1)).copied().unwrap_or(0);
+    let passed: BTreeSet<&Key> = waiting
+        .iter()
+        .filter(|(record, _)| record.queue_offset < offset(record))
+        .map(|(_, key)| key)
+        .collect();
+    let again =
+        waiting.iter().find(|(_, key)| own.contains(&Part::Copy(key.clone())) && !passed.contains(key));
+    again.map_or(Ok(()), |(record, key)| {
+        Err(broken(format!(
+            "{broker}: message {} was delivered by the process that has stopped in order, and the delay offset of level {} is \
+             {}, not above {}",
             key.0.0,
             record.queue + 1,
             offset(record),
@@ -268,6 +315,27 @@ mod tests {
         let clean = |offset| offsets("broker-a", &image(offset), "store/config", &waiting(1, 2_000), 0);
         assert!(clean(0).is_err());
         assert_eq!(clean(1), Ok(()));
+    }
+
+    #[test]
+    fn an_offset_that_lacks_what_the_stopped_process_delivered_is_rejected() {
+        let disk = waiting(1, 2_000);
+        let copy_at = disk.log.records[1].at;
+        let judged = |offset, began_at| stopped("broker-a", &image(offset), "store/config", &disk, began_at);
+        assert_eq!(judged(1, 0), Ok(()));
+        assert!(judged(0, copy_at).is_err());
+        assert_eq!(judged(0, copy_at + 1), Ok(()), "another process has delivered it, and died");
+    }
+
+    #[test]
+    fn an_offset_beyond_its_queue_is_rejected() {
+        let mut disk = waiting(1, 2_000);
+        let queue = disk.queues.remove(&("topic-0".to_owned(), 0)).expect("it");
+        let end = queue.max();
+        disk.queues.insert((DELAY_TOPIC.to_owned(), 0), queue);
+        let judged = |offset| within("broker-a", &image(offset), "store/config", &disk);
+        assert_eq!(judged(end), Ok(()));
+        assert!(judged(end + 1).is_err());
     }
 
     /// The last start found 7 of level 1 delivered, and the process died before it saved anything else.

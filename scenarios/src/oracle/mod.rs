@@ -19,7 +19,7 @@
 //! | ORDER, by README: in order, by one member; SHARE: one holder for each queue | `in_order` | when a listener is called, and when all have settled |
 //! | I17 ROUTE | `routes_converge` | while the healed cluster rests |
 //! | I18 META, of the abort marker | `abort_marker` | at each append, on the raw disk |
-//! | I18 META, of topics and groups | `tables` | when a client first uses one, on the raw disk |
+//! | I18 META, of topics and groups | `tables` | when a client first uses one, on the raw disk; whenever a slave writes what it has copied |
 //! | INDEX, by README: each record is found by its keys, once | `index_matches_log` | at each checkpoint on the raw disk, on the healed cluster by requests, at the end |
 //! | REFUSE, by product.md: no start on files that lack what was durable, which stay as they are | `refused_start` | while such a fault is on |
 //! | SEARCH: what a queue has of a time, and what a pull by tags is given | `search` | on the healed cluster, by requests |

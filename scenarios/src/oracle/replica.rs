@@ -246,6 +246,18 @@ pub fn followed(slave: &str, own: (&Image, &Log), master: (&Image, &Log), folder
     })
 }
 
+/// A master counts what its slave says that it has, and its log begins at `min`.
+///
+/// # Errors
+/// I6: what the slave needs next was deleted (H-01).
+pub fn fed_from(slave: &str, end: u64, min: u64) -> Verdict {
+    if end >= min {
+        return Ok(());
+    }
+    let detail = format!("{slave} is fed from {end} on by a master whose log begins at {min}");
+    Err(Broken::new("I6", detail))
+}
+
 /// A slave that flushes before it reports has said that it has its master's log up to `end`.
 ///
 /// # Errors
@@ -293,6 +305,12 @@ mod tests {
         assert!(fed(&one, &one) && !fed(&one, &other));
         let short = log(&[(1_000_000, 0)]);
         assert!(fed(&short, &one) && !fed(&one, &short));
+    }
+
+    #[test]
+    fn a_slave_that_needs_what_was_deleted_and_is_fed_is_rejected() {
+        assert_eq!(fed_from("slave-a", 100, 100), Ok(()));
+        assert!(fed_from("slave-a", 99, 100).is_err());
     }
 
     #[test]

@@ -7,6 +7,8 @@
 //! # Source
 //! `spec/ha.md`, section 5; `spec/store.md`, section 7; `spec/known-bugs.md`, S-44.
 
+use std::collections::BTreeSet;
+
 use super::{Broken, Verdict};
 use crate::platter::config::{self, Version};
 use crate::platter::{BrokerDisk, Image};
@@ -94,6 +96,34 @@ pub fn copied(slave: &str, table: Table, of_master: &Version, own: &Version) -> 
     }
 }
 
+/// A slave's table has just been written. It had the entries `before`, has `now`, and its master has `masters`.
+///
+/// # Errors
+/// I18: the first that is gone though its master has it: a slave that dies now, or becomes the master, lacks it (H-12).
+pub fn kept(
+    slave: &str,
+    table: Table,
+    before: &BTreeSet<String>,
+    now: &BTreeSet<String>,
+    masters: &BTreeSet<String>,
+) -> Verdict {
+    match before.difference(now).find(|name| masters.contains(*name)) {
+        None => Ok(()),
+        Some(name) => Err(Broken::new(
+            "I18",
+            format!("{slave}: {name} is gone from its {}, and its master has it", table.file()),
+        )),
+    }
+}
+
+/// The names of the entries of a table's file.
+#[must_use]
+pub fn names(table: Table, file: &Version) -> BTreeSet<String> {
+    let Version::Whole(value) = file else { return BTreeSet::new() };
+    let entries = value.get(table.member()).and_then(|entries| entries.as_object());
+    entries.into_iter().flat_map(|entries| entries.keys().cloned()).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -125,6 +155,20 @@ mod tests {
         };
         assert_eq!(inherited("broker-a", &disk, &table(topic), "store/config"), Ok(()));
         assert!(inherited("broker-a", &disk, &table("another"), "store/config").is_err());
+    }
+
+    #[test]
+    fn a_table_of_a_slave_that_loses_what_its_master_has_is_rejected() {
+        let of = |text: &str| config::parse(text.as_bytes()).map_or(Version::Broken, Version::Whole);
+        let table = |text: &str| names(Table::Topics, &of(text));
+        let (none, both) = (
+            table(r#"{"topicConfigTable":{}}"#),
+            table(r#"{"topicConfigTable":{"a":{},"b":{}},"dataVersion":{}}"#),
+        );
+        let one = table(r#"{"topicConfigTable":{"b":{}}}"#);
+        let is_kept = |before, now, masters| kept("slave-a", Table::Topics, before, now, masters).is_ok();
+        assert!(is_kept(&one, &both, &both) && is_kept(&both, &one, &one));
+        assert!(!is_kept(&both, &none, &both) && !is_kept(&both, &one, &both));
     }
 
     #[test]

@@ -55,6 +55,28 @@ pub fn delay_offsets(value: &Value) -> BTreeMap<i32, i64> {
     levels.filter_map(|(level, offset)| Some((level.parse().ok()?, offset.as_i64()?))).collect()
 }
 
+/// How the saved offset of a level is made larger in its file: where its last digit is, and which bits of that turn. `None` where
+/// that is the highest digit already, or not found.
+#[must_use]
+pub fn delay_offset_raised(file: &[u8], level: i32) -> Option<(u64, u8)> {
+    let text = std::str::from_utf8(file).ok()?;
+    let is_level = |at: &usize| {
+        let before = text[..*at].trim_end_matches('"').trim_end();
+        before.ends_with(['{', ','])
+    };
+    let digits = level.to_string();
+    let key = text.match_indices(&digits).map(|(at, _)| at).filter(is_level);
+    let mut values = key.filter_map(|at| {
+        let rest = &text[at + digits.len()..];
+        let value = rest.trim_start_matches('"').trim_start().strip_prefix(':')?.trim_start();
+        Some((text.len() - value.len(), value.bytes().take_while(u8::is_ascii_digit).count()))
+    });
+    let (begin, count) = values.find(|(_, count)| *count > 0)?;
+    let last = begin + count - 1;
+    let bits = file[last] ^ b'9';
+    (bits != 0).then_some((last as u64, bits))
+}
+
 /// The JSON text in `bytes`, keys with or without quotes.
 #[must_use]
 pub fn parse(bytes: &[u8]) -> Option<Value> {
@@ -100,6 +122,21 @@ fn quote_keys(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_saved_offset_is_made_larger_by_bits_of_its_last_digit() {
+        let raised = |text: &str, level| {
+            let (at, bits) = delay_offset_raised(text.as_bytes(), level)?;
+            let mut file = text.as_bytes().to_vec();
+            file[at as usize] ^= bits;
+            Some(delay_offsets(&parse(&file)?))
+        };
+        let text = r#"{"offsetTable":{1:10,2:9,12:4}}"#;
+        assert_eq!(raised(text, 1), Some([(1, 19), (2, 9), (12, 4)].into()));
+        assert_eq!(raised(text, 2), None);
+        assert_eq!(raised(text, 12), Some([(1, 10), (2, 9), (12, 9)].into()));
+        assert_eq!(raised(r#"{ "offsetTable" : { "3" : 0 } }"#, 3), Some([(3, 9)].into()));
+    }
 
     #[test]
     fn bare_integer_keys_are_read() {

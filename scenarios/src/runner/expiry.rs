@@ -58,7 +58,11 @@ impl Run {
         let Some(deletion) = self.cluster.plan.settings.deletion.clone() else { return Ok(()) };
         let key = Draw::new(self.cluster.plan.seed).key("expiry", 0);
         let undisturbed = self.cluster.plan.settings.undisturbed;
-        let Some(reason) = reason(&deletion, key).filter(|_| !undisturbed) else { return Ok(()) };
+        // Who asks, and whose clock leaps, is a store alone.
+        let alone = self.cluster.plan.settings.store_alone;
+        let reason =
+            reason(&deletion, key).filter(|reason| !undisturbed && (alone || *reason == Reason::Tight));
+        let Some(reason) = reason else { return Ok(()) };
         let need = if reason == Reason::Tight { Need::Any } else { Need::Old };
         if need == Need::Old {
             // All that there is is old then.

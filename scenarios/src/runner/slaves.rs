@@ -8,8 +8,19 @@ use crate::platter::Image;
 
 /// A slave copies every ten seconds; what its log must have first is copied with the next turn.
 const COPIED_MS: u64 = 60_000;
+/// A person takes so long to give a machine a new disk.
+const NEW_DISK_MS: u64 = 500;
 
 impl Run {
+    /// Slaves that were away for too long are given new disks.
+    pub(super) async fn set_up_anew(&mut self) {
+        for slave in self.cluster.witness.left_behind() {
+            self.striker.lose_disk(&slave);
+            self.cluster.world.sleep(Duration::from_millis(NEW_DISK_MS)).await;
+            self.striker.release(&slave);
+        }
+    }
+
     /// Every slave that follows has what its master's files say now.
     pub(super) async fn tables_copied(&self) -> Phase {
         let (world, witness) = (&self.cluster.world, &self.cluster.witness);

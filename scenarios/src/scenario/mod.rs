@@ -17,6 +17,7 @@ pub mod retention;
 pub mod retry_dlq;
 pub mod rolling_restart;
 pub mod slave_restart;
+pub mod slave_retention;
 pub mod store;
 pub mod topic_deletion;
 pub mod transaction;
@@ -130,6 +131,7 @@ pub const ALL: &[&dyn Scenario] = &[
     &transaction::Transaction,
     &replication::Replication,
     &slave_restart::SlaveRestart,
+    &slave_retention::SlaveRetention,
     &rolling_restart::RollingRestart,
     &mixed_flush::MixedFlush,
     &disk_loss_of_one_node::DiskLossOfOneNode,

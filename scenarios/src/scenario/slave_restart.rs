@@ -23,6 +23,7 @@ impl Scenario for SlaveRestart {
             "slave_crash",
             "slave_power_loss",
             "slave_in_step",
+            "slave_full_disk",
             "crash",
             "ha_cut",
             "latency",

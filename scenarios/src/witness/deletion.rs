@@ -55,7 +55,8 @@ impl Witness {
     pub fn before_change(&self) {
         let Some(deletion) = &self.settings.deletion else { return };
         let now_ms = self.world.now_ms();
-        for (broker, node) in self.nodes.all().into_iter().filter(|(name, _)| super::is_broker(name)) {
+        let has_store = |name: &str| super::is_broker(name) || super::slave::is_slave(name);
+        for (broker, node) in self.nodes.all().into_iter().filter(|(name, _)| has_store(name)) {
             let need = self.need(node, deletion);
             let mut inner = self.lock();
             let deletions = &mut inner.brokers.entry(broker.clone()).or_default().deletions;

@@ -55,6 +55,8 @@ impl Witness {
     /// A machine has lost its disk. A slave that was ahead of its master is set up anew by that.
     pub fn disk_lost(&self, node: &str) {
         if is_slave(node) {
+            self.tables_lost(node);
+            self.catches_up(node);
             let now_ms = self.world.now_ms();
             let mut inner = self.lock();
             let followed = inner.slaves.entry(node.to_owned()).or_default();
@@ -215,6 +217,9 @@ impl Witness {
     pub fn diverged(&self, node: NodeId, at: u64) {
         let Some(slave) = self.slave_named(node) else { return };
         let master = master_of(&slave);
+        if self.is_left_behind(&slave, at) {
+            return;
+        }
         let mut inner = self.lock();
         inner.slaves.entry(slave.clone()).or_default().diverged = true;
         inner.history.diverged.insert(slave.clone());
@@ -254,6 +259,7 @@ impl Witness {
         if disk.log.end < end {
             return;
         }
+        self.note(replica::fed_from(&slave, end, master.log.min));
         let upto = |log: Log| Log { end: log.end.min(end), ..log };
         let (own, of_master) = (upto(disk.log), upto(master.log));
         self.note(replica::followed(&slave, (&image, &own), (&masters, &of_master), &folder));

@@ -99,7 +99,9 @@ impl<R: Runtime> Schedule<R> {
                 let empty = DelayOffsetWrapper { data_version: None, offset_table: BTreeMap::new() };
                 ConfigFile::save(&rt, &path, &empty.to_java_json()).await?;
             }
-            offsets.load(file.offset_table, |level| bounds(&store, level));
+            let anything = rt.mutant(Mutant::DelayOffsetBeyond);
+            let bounds = |level| if anything { (0, i64::MAX) } else { bounds(&store, level) };
+            offsets.load(file.offset_table, bounds);
         }
         let schedule = Schedule {
             rt,
@@ -165,6 +167,9 @@ impl<R: Runtime> Schedule<R> {
         let mut offset_table = snapshot.offsets;
         if self.rt.mutant(Mutant::DelayOffsetOneFurther) {
             offset_table.values_mut().for_each(|offset| *offset += 1);
+        }
+        if self.rt.mutant(Mutant::DelayOffsetOneBehind) {
+            offset_table.values_mut().for_each(|offset| *offset = (*offset - 1).max(0));
         }
         let file = DelayOffsetWrapper { data_version: None, offset_table };
         ConfigFile::save(&self.rt, &self.path, &file.to_java_json()).await?;

@@ -54,7 +54,11 @@ impl<R: Runtime> Transactions<R> {
             self.settle(&half).await?;
         }
         // Where it waits, should its sender have asked for a delay.
-        let put = self.sends.put_committed(&half.committed(topic, queue_id, store_host)).await?;
+        let put = self.sends.put_committed(&half.committed(topic, queue_id, store_host)).await;
+        if put.is_err() && self.rt.mutant(Mutant::OpWithoutFinal) {
+            return self.settle(&half).await;
+        }
+        let put = put?;
         if op_first {
             return Ok(put.end);
         }
