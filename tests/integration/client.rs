@@ -28,6 +28,8 @@ pub struct Place<R> {
     pub servers: R,
     pub clients: R,
     pub ip: IpAddr,
+    /// A port that one can listen at again: none that the system gives to clients, who may have it meanwhile.
+    pub port: u16,
 }
 
 pub struct Cluster<R: Runtime> {
@@ -63,6 +65,8 @@ pub async fn start_named_broker<R: Runtime>(
     config.registration.name_servers = name_server.to_string();
     config.set("storePathRootDir", name).expect("a key of ours");
     config.set("mappedFileSizeCommitLog", "16777216").expect("a key of ours");
+    // A send that a busy machine keeps waiting is not refused.
+    config.set("waitTimeMillsInSendQueue", "60000").expect("a key of ours");
     Broker::start(place.servers.clone(), config).await.expect("a broker")
 }
 
@@ -243,19 +247,19 @@ async fn a_message_put_off_comes_again<R: Runtime>(place: Place<R>) {
 }
 
 async fn a_broker_that_comes_back_is_used_again<R: Runtime>(place: Place<R>) {
-    let cluster = cluster(place).await;
-    let Cluster { place, name_server, broker, client } = cluster;
+    let name_server = start_name_server(&place, 0).await;
+    let broker = start_broker(&place, name_server.local_addr(), place.port).await;
+    let client = start_client(&place, name_server.local_addr());
     send_all(&client, "Topic", (0..5).map(|index| format!("{index}"))).await;
     let (consumer, seen) = listen(&client, consumer_config("group", "Topic", "*"));
     until(&place.clients, "the first five", || seen.count() == 5).await;
-    let port = broker.local_addr().port();
     broker.stop().await.expect("a clean stop");
     let producer = Producer::start(&client, ProducerConfig::new("producers"));
     match producer.send(&Message::new("Topic", "lost")).await {
         SendOutcome::Refused { .. } => {}
         other => panic!("nobody was there: {other:?}"),
     }
-    let broker = start_broker(&place, name_server.local_addr(), port).await;
+    let broker = start_broker(&place, name_server.local_addr(), place.port).await;
     client.routes().refresh("Topic").await.expect("a route");
     for index in 5..10 {
         let message = Message::new("Topic", index.to_string());
@@ -373,7 +377,8 @@ pub fn on_sockets<F: Future<Output = ()> + Send + 'static>(case: impl FnOnce(Pla
     let tokio = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let folder = tempfile::tempdir().expect("a folder");
     let (servers, clients) = (TokioRuntime::new(folder.path()), TokioRuntime::new(folder.path()));
-    let place = Place { servers, clients, ip: IpAddr::V4(Ipv4Addr::LOCALHOST) };
+    let port = hotfire_tests::free_ports().expect("a free port");
+    let place = Place { servers, clients, ip: IpAddr::V4(Ipv4Addr::LOCALHOST), port };
     let tokio = tokio.expect("a runtime");
     tokio.block_on(async { tokio::spawn(case(place)).await }).expect("the case ends");
 }
@@ -391,7 +396,7 @@ pub fn in_simulation<F: Future<Output = ()> + Send + 'static>(
             let done = Arc::new(Mutex::new(Some(done)));
             world.boot(b, move |rt: SimRuntime| {
                 let ip = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
-                let running = case(Place { servers: servers.clone(), clients: rt, ip });
+                let running = case(Place { servers: servers.clone(), clients: rt, ip, port: 10_911 });
                 let done = done.clone();
                 async move {
                     running.await;
