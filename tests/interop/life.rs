@@ -10,10 +10,10 @@ use anyhow::{Context, Result, bail, ensure};
 use hotfire_tests::Node;
 
 use super::clients::Tools;
-use super::{compare, path, table};
+use super::{UNHURRIED, compare, path, table};
 
 /// The parts wait for one another's processors, and some for a delay of several seconds.
-const PATIENCE: Duration = Duration::from_secs(150);
+const PATIENCE: Duration = Duration::from_secs(300);
 const SETTINGS: &str = "messageDelayLevel=1s 2s 1s 1s 1s 3s\nenablePropertyFilter=true\n";
 /// To this broker no message is in memory, so that a new group begins where it says.
 const COLD_SETTINGS: &str = "accessMessageInMemoryMaxRatio=0\n";
@@ -28,7 +28,7 @@ impl Served {
         let name_server = Node::start(program, "namesrv", &["namesrv", "--listen", "127.0.0.1:0"], dir)?;
         let address = name_server.address("namesrv").context("the name server's address")?.to_owned();
         let (file, data) = (dir.join(format!("{name}.conf")), dir.join(name));
-        std::fs::write(&file, settings)?;
+        std::fs::write(&file, format!("{settings}{UNHURRIED}"))?;
         let words =
             ["broker", "-c", path(&file)?, "-n", &address, "--listen", "127.0.0.1:0", "--data", path(&data)?];
         Ok(Served { broker: Node::start(program, "broker", &words, dir)?, name_server })

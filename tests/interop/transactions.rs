@@ -8,16 +8,20 @@ use anyhow::{Context, Result, ensure};
 use hotfire_tests::Node;
 
 use super::clients::Tools;
-use super::{compare, path};
+use super::{UNHURRIED, clients, compare, enough, path};
 
 const MESSAGES: i64 = 40;
-/// Seconds in which the broker has asked about everything several times.
-const ASKED_SECONDS: &str = "6";
+/// In which the broker has asked about everything, however busy the machine is: the Go client makes itself known a second after
+/// its start, and if it had nothing to say then, 30 seconds later.
+const PATIENCE: Duration = Duration::from_secs(90);
+/// Longer than all patience here.
+const STAYED_SECONDS: &str = "300";
 /// Seconds in which what is visible comes to a consumer, however busy the machine is.
 const VISIBLE_SECONDS: &str = "60";
 /// Seconds in which what should not be visible would come to the next one.
 const HIDDEN_SECONDS: &str = "4";
-const SETTINGS: &str = "transactionTimeOut=1000\ntransactionCheckInterval=500\n";
+/// What its producer ends at once is ended before it is asked about, and no question is the last while nobody is there to answer.
+const SETTINGS: &str = "transactionTimeOut=3000\ntransactionCheckInterval=500\ntransactionCheckMax=1000\n";
 
 /// # Errors
 /// The first transaction that did not come to its end.
@@ -25,32 +29,44 @@ pub fn come_to_their_ends(tools: &Tools, program: &Path, dir: &Path) -> Result<(
     let name_server = Node::start(program, "namesrv", &["namesrv", "--listen", "127.0.0.1:0"], dir)?;
     let address = name_server.address("namesrv").context("the name server's address")?.to_owned();
     let (settings, data) = (dir.join("transactions.conf"), dir.join("transactions"));
-    std::fs::write(&settings, SETTINGS)?;
+    std::fs::write(&settings, format!("{SETTINGS}{UNHURRIED}"))?;
     let words =
         ["broker", "-c", path(&settings)?, "-n", &address, "--listen", "127.0.0.1:0", "--data", path(&data)?];
     let broker = Node::start(program, "broker", &words, dir)?;
 
     let (count, told) = (MESSAGES.to_string(), dir.join("transact.jsonl"));
-    let transact = ["transact", &address, "InteropTransactions", &count, ASKED_SECONDS, path(&told)?];
-    tools.run(&transact, dir, Duration::from_secs(90))?;
-    let asked = asked(&told)?;
-    ensure!(asked == (0..MESSAGES).filter(|index| index % 4 > 1).collect(), "asked about {asked:?}");
-    only_committed(tools, &address, "InteropTransactions", dir)?;
+    let transact = ["transact", &address, "InteropTransactions", &count, STAYED_SECONDS, path(&told)?];
+    let open = (0..MESSAGES).filter(|index| index % 4 > 1).collect();
+    all_are_ended(tools, &transact, &open, dir)?;
 
     // Another producer of the group answers for one that is gone.
     let (left, told) = (dir.join("leave.jsonl"), dir.join("answer.jsonl"));
     tools.run(&["leave", &address, "InteropLeft", &count, path(&left)?], dir, Duration::from_secs(60))?;
-    let answer = ["answer", &address, "InteropLeft", ASKED_SECONDS, path(&told)?];
-    tools.run(&answer, dir, Duration::from_secs(90))?;
-    let asked = self::asked(&told)?;
-    ensure!(asked == (0..MESSAGES).collect(), "asked about {asked:?}");
-    only_committed(tools, &address, "InteropLeft", dir).context("after their producer was gone")?;
+    let answer = ["answer", &address, "InteropLeft", STAYED_SECONDS, path(&told)?];
+    all_are_ended(tools, &answer, &(0..MESSAGES).collect(), dir).context("after their producer was gone")?;
 
     for node in [broker, name_server] {
         let status = node.stop(Duration::from_secs(20))?;
         ensure!(status.success(), "a node stopped with {status}");
     }
     Ok(())
+}
+
+/// Starts a producer that stays until what it commits is visible, and is asked about the messages in `open`.
+fn all_are_ended(tools: &Tools, words: &[&str], open: &BTreeSet<i64>, dir: &Path) -> Result<()> {
+    let (name_server, topic) = (words[1], words[2]);
+    let out = words.last().context("where it tells of its work")?;
+    let told = Path::new(out);
+    let mut producer = tools.start(words, dir)?;
+    let all_asked =
+        hotfire_tests::wait_until(PATIENCE, || asked(told).is_ok_and(|asked| asked.is_superset(open)));
+    let outcome = if all_asked { only_committed(tools, name_server, topic, dir) } else { Ok(()) };
+    enough(out)?;
+    let status = clients::wait(&mut producer, PATIENCE).context(words[0].to_owned())?;
+    ensure!(status.success(), "{} ended with {status}", words[0]);
+    let asked = asked(told)?;
+    ensure!(asked == *open, "asked about {asked:?}");
+    outcome
 }
 
 /// The messages that producers were asked about.

@@ -22,7 +22,7 @@ import (
 
 // What an application does with the client all its life: the parts of Life.java that this client can do.
 
-const patience = 40 * time.Second
+const patience = 100 * time.Second
 
 // The brokers' delay levels 1 to 6.
 var levelMs = []int64{0, 1000, 2000, 1000, 1000, 1000, 3000}
@@ -86,10 +86,11 @@ func (a *application) delay() int {
 			level = 6
 		}
 		wait := levelMs[level]
-		late := s.arrived(m).Sub(sentAt[i]).Milliseconds() - wait
 		// The sender's clock is read to the nanosecond, the broker's to the millisecond.
-		check(late >= -1 && late < 5000, "message %d came %d ms after it was due", i, late)
-		check(m.StoreTimestamp >= m.BornTimestamp+wait, "message %d was stored early", i)
+		check(s.arrived(m).Sub(sentAt[i]).Milliseconds() >= wait-1, "message %d came early", i)
+		// When it is stored is the broker's doing; when it arrives, that of a busy machine too.
+		late := m.StoreTimestamp - m.BornTimestamp - wait
+		check(late >= 0 && late < 5000, "message %d was stored %d ms after it was due", i, late)
 		equal(strconv.Itoa(level), m.GetProperty(primitive.PropertyDelayTimeLevel), "the level")
 		place := [2]int{int(wait), m.Queue.QueueId}
 		order[place] = append(order[place], m)
@@ -506,23 +507,23 @@ func (a *application) rebalance() int {
 	for i := 0; i < 100; i++ {
 		a.send(message(topic, i))
 	}
-	until("100 messages of the group", func() bool { return first.size()+second.size() >= 100 })
+	awaitAll(100, first, second)
 	check(first.size() > 0 && second.size() > 0, "both have got some: %d, %d", first.size(), second.size())
-	// Counted as consumed a moment after the listener: what is not yet is not committed at the end, and comes again.
-	second.settled()
 	must(y.Shutdown())
 	shared("four queues for the one that stays", 4, 2)
-	before := first.size()
 	for i := 100; i < 200; i++ {
 		a.send(message(topic, i))
 	}
-	until("200 messages of the group", func() bool { return first.size()+second.size() >= 200 })
-	equal(100, first.size()-before, "what came to the one that stayed")
+	awaitAll(200, first, second)
+	// What a member has taken and not yet committed when its queue changes hands may come to the next one too; nothing
+	// else comes twice.
 	ids := map[string]bool{}
-	for _, m := range append(first.settled(), second.settled()...) {
-		same(topic, index(m), m)
-		check(!ids[m.MsgId], "message %d came twice", index(m))
-		ids[m.MsgId] = true
+	for _, one := range []*seen{first, second} {
+		for _, m := range one.once() {
+			same(topic, index(m), m)
+			check(one == first || index(m) < 100, "message %d came to one that had gone", index(m))
+			ids[m.MsgId] = true
+		}
 	}
 	equal(200, len(ids), "messages of the group")
 	must(x.Shutdown())
@@ -589,6 +590,21 @@ func (s *seen) size() int {
 	return len(s.all)
 }
 
+// awaitAll waits until so many different messages have come to the group.
+func awaitAll(count int, group ...*seen) {
+	until(fmt.Sprintf("%d messages of the group", count), func() bool {
+		indexes := map[int]bool{}
+		for _, s := range group {
+			s.mutex.Lock()
+			for _, m := range s.all {
+				indexes[index(m)] = true
+			}
+			s.mutex.Unlock()
+		}
+		return len(indexes) >= count
+	})
+}
+
 func (s *seen) arrived(m *primitive.MessageExt) time.Time {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
@@ -636,7 +652,7 @@ func same(topic string, i int, got *primitive.MessageExt) {
 		equal(expected.GetProperty(name), got.GetProperty(name), "property "+name)
 	}
 	now := time.Now().UnixMilli()
-	check(got.BornTimestamp > now-120_000 && got.BornTimestamp <= now, "born at %d", got.BornTimestamp)
+	check(got.BornTimestamp > now-600_000 && got.BornTimestamp <= now, "born at %d", got.BornTimestamp)
 	check(got.StoreTimestamp >= got.BornTimestamp-50 && got.StoreTimestamp <= now, "stored at %d", got.StoreTimestamp)
 	check(strings.HasPrefix(got.BornHost, "127.0.0.1:"), "born at %s", got.BornHost)
 }

@@ -74,6 +74,21 @@ func (l *lines) write(fields map[string]interface{}) {
 	must(writer.Flush())
 }
 
+// ending says when one ends that goes on until it is told.
+type ending struct {
+	end    time.Time
+	enough string
+}
+
+func newEnding(seconds int, out string) ending {
+	return ending{time.Now().Add(time.Duration(seconds) * time.Second), out + ".enough"}
+}
+
+func (e ending) isDue() bool {
+	_, err := os.Stat(e.enough)
+	return err == nil || time.Now().After(e.end)
+}
+
 func message(topic string, i int) *primitive.Message {
 	message := primitive.NewMessage(topic, []byte(fmt.Sprintf("message %d \u6d88\u606f \u00e9\u00e8 \U0001f680", i)))
 	message.WithTag("Tag" + string(rune('A'+(i+5)%5)))
@@ -136,14 +151,14 @@ func produce(namesrv, topic string, count int, out string) {
 
 func load(namesrv, topic string, seconds int, out string) {
 	p, writer := newProducer("interop-go-load", namesrv, time.Second, 0), open(out)
-	end := time.Now().Add(time.Duration(seconds) * time.Second)
+	ending := newEnding(seconds, out)
 	var next atomic.Int64
 	var wait sync.WaitGroup
 	for worker := 0; worker < 8; worker++ {
 		wait.Add(1)
 		go func() {
 			defer wait.Done()
-			for time.Now().Before(end) {
+			for !ending.isDue() {
 				i := int(next.Add(1) - 1)
 				result, err := p.SendSync(background, message(topic, i))
 				if err != nil {

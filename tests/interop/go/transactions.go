@@ -77,6 +77,8 @@ func transactions(what string, args []string) {
 	if what == "leave" {
 		os.Exit(0)
 	}
-	time.Sleep(time.Duration(number(args[len(args)-2])) * time.Second)
+	for e := newEnding(number(args[len(args)-2]), args[len(args)-1]); !e.isDue(); {
+		time.Sleep(20 * time.Millisecond)
+	}
 	must(p.Shutdown())
 }

@@ -20,7 +20,7 @@ import org.apache.rocketmq.common.message.MessageExt;
  * The original Java client at work, one JSON object a line into OUT.
  *
  *   produce NAMESRV TOPIC COUNT OUT           sends messages 0..COUNT, every kind of field set; a line per answer
- *   load    NAMESRV TOPIC SECONDS OUT         sends until the time is up, going on after errors; a line per answer
+ *   load    NAMESRV TOPIC SECONDS OUT         sends until told, going on after errors; a line per answer
  *   consume NAMESRV TOPIC GROUP COUNT SECONDS OUT
  *           push consumer, clustering, from the first offset; a line per message; ends at COUNT different ids or after SECONDS
  *   query   NAMESRV TOPIC COUNT SENT OUT      looks some of the messages that are in SENT up by each key and by unique key; a line per answer
@@ -28,6 +28,8 @@ import org.apache.rocketmq.common.message.MessageExt;
  *   life NAMESRV COLD OUT                     all that an application does; see Life
  *   visit   NAMESRV GROUP FIRST COUNT BATCH HOW SECONDS OUT TOPIC...
  *           reads all that is there, adds to it, reads again; see Visit
+ *
+ * What goes on until it is told ends when there is a file OUT.enough, and after SECONDS without it.
  */
 public class Interop {
     public static void main(String[] args) {
@@ -55,6 +57,19 @@ public class Interop {
 
     static PrintWriter open(String path) throws Exception {
         return new PrintWriter(new OutputStreamWriter(new FileOutputStream(path), StandardCharsets.UTF_8), true);
+    }
+
+    /** When one ends that goes on until it is told. */
+    static class Ending {
+        private final long end;
+        private final java.io.File enough;
+
+        Ending(int seconds, String out) {
+            end = System.nanoTime() + seconds * 1_000_000_000L;
+            enough = new java.io.File(out + ".enough");
+        }
+
+        boolean isDue() { return enough.exists() || System.nanoTime() > end; }
     }
 
     static Message message(String topic, int i) {
@@ -89,13 +104,13 @@ public class Interop {
         producer.setSendMsgTimeout(1000);
         producer.setRetryTimesWhenSendFailed(0);
         producer.start();
-        long end = System.nanoTime() + seconds * 1_000_000_000L;
+        Ending ending = new Ending(seconds, out);
         AtomicLong next = new AtomicLong();
         try (PrintWriter writer = open(out)) {
             Thread[] threads = new Thread[8];
             for (int t = 0; t < threads.length; t++) {
                 threads[t] = new Thread(() -> {
-                    while (System.nanoTime() < end) {
+                    while (!ending.isDue()) {
                         int i = (int) next.getAndIncrement();
                         try {
                             SendResult result = producer.send(message(topic, i));

@@ -13,9 +13,9 @@ import org.apache.rocketmq.common.message.MessageExt;
  * The original producer of transactions. What becomes of message i is its number modulo 4: 0 is committed at once, 1 is rolled back
  * at once, of 2 it says that it does not know and commits when it is asked, of 3 likewise and rolls back.
  *
- *   transact NAMESRV TOPIC COUNT SECONDS OUT  sends messages 0..COUNT, a line per answer and per question; stays for SECONDS
+ *   transact NAMESRV TOPIC COUNT SECONDS OUT  sends messages 0..COUNT, a line per answer and per question; stays until told
  *   leave    NAMESRV TOPIC COUNT OUT          sends messages, says of none what it came to, and dies
- *   answer   NAMESRV TOPIC SECONDS OUT        sends nothing, and answers for the others of its group
+ *   answer   NAMESRV TOPIC SECONDS OUT        sends nothing, and answers for the others of its group until told
  */
 class Transactions implements TransactionListener {
     private final PrintWriter writer;
@@ -55,7 +55,8 @@ class Transactions implements TransactionListener {
             }
         }
         if (leaves) Runtime.getRuntime().halt(0);
-        Thread.sleep(1000L * Integer.parseInt(args[args.length - 2]));
+        Interop.Ending ending = new Interop.Ending(Integer.parseInt(args[args.length - 2]), args[args.length - 1]);
+        while (!ending.isDue()) Thread.sleep(20);
         producer.shutdown();
     }
 

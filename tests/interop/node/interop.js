@@ -9,7 +9,7 @@ const { Producer, Consumer, Message } = require(require.resolve('ali-ons', { pat
 // It asks a web server for name servers, if none are given.
 const httpclient = {};
 const silent = { debug() {}, info() {}, warn() {}, error() {} };
-const PATIENCE_MS = 40000;
+const PATIENCE_MS = 100000;
 // The brokers' delay levels 1 to 6.
 const LEVEL_MS = [0, 1000, 2000, 1000, 1000, 1000, 3000];
 
@@ -84,9 +84,11 @@ async function load(nameSrv, topic, seconds, out) {
   const [one, write] = [await producer('interop-js-load', nameSrv, options), open(out)];
   await create(one, topic);
   const end = Date.now() + 1000 * Number(seconds);
+  // It goes on until it is told.
+  const isEnough = () => fs.existsSync(out + '.enough') || Date.now() > end;
   let next = 0;
   const work = async () => {
-    while (Date.now() < end) {
+    while (!isEnough()) {
       const i = next++;
       try {
         write(sent(i, await one.send(message(topic, i))));
@@ -157,9 +159,10 @@ async function delay(nameSrv, shared) {
     const i = index(got);
     same(topic, i, got);
     const level = Math.min(levels[i % 4], 6);
-    const late = arrived.get(i) - sentAt.get(i) - LEVEL_MS[level];
-    check(late >= 0 && late < 5000, `message ${i} came ${late} ms after it was due`);
-    check(got.storeTimestamp >= got.bornTimestamp + LEVEL_MS[level], `message ${i} was stored early`);
+    check(arrived.get(i) >= sentAt.get(i) + LEVEL_MS[level], `message ${i} came early`);
+    // When it is stored is the broker's doing; when it arrives, that of a busy machine too.
+    const late = got.storeTimestamp - got.bornTimestamp - LEVEL_MS[level];
+    check(late >= 0 && late < 5000, `message ${i} was stored ${late} ms after it was due`);
     equal(level, got.delayTimeLevel, 'the level');
   }
   await one.close();
@@ -262,7 +265,7 @@ function same(topic, i, got) {
     equal(expected[field], found[field], `${field} of message ${i}`);
   }
   const now = Date.now();
-  check(found.bornTimestamp > now - 120000 && found.bornTimestamp <= now, `message ${i} was born at ${found.bornTimestamp}`);
+  check(found.bornTimestamp > now - 600000 && found.bornTimestamp <= now, `message ${i} was born at ${found.bornTimestamp}`);
   check(found.storeTimestamp >= found.bornTimestamp - 50, `message ${i} was stored at ${found.storeTimestamp}`);
 }
 

@@ -1,5 +1,6 @@
 """The original Python client (it carries the C++ client) at work: the same commands and output as Interop.java."""
 import json
+import os
 import sys
 import threading
 import time
@@ -10,7 +11,7 @@ from rocketmq.exceptions import ProducerSendSyncFailed
 from rocketmq.ffi import MessageModel
 
 # A retry topic that this client misses when it starts it finds 30 seconds later, and takes up at the next rebalance.
-PATIENCE = 80
+PATIENCE = 150
 # The brokers' delay levels 1 to 6, in ms.
 LEVEL_MS = [0, 1000, 2000, 1000, 1000, 1000, 3000]
 CONSUME_SUCCESS, RECONSUME_LATER = 0, 1
@@ -53,7 +54,8 @@ def load(namesrv, topic, seconds, out):
     lock, counter = threading.Lock(), iter(range(1 << 30))
     with open(out, "w", encoding="utf-8") as f:
         def work():
-            while time.monotonic() < end:
+            # It goes on until it is told.
+            while time.monotonic() < end and not os.path.exists(out + ".enough"):
                 with lock:
                     i = next(counter)
                 try:
@@ -165,9 +167,11 @@ def delay(namesrv, p):
     for m in seen.once(40):
         same(topic, m)
         level = min(levels[m["index"] % 4], 6)
-        late = int(1000 * (m["arrived"] - sent_at[m["index"]])) - LEVEL_MS[level]
-        check(-1 <= late < 5000, "message %d came %d ms after it was due" % (m["index"], late))
-        check(m["storeTimestamp"] >= m["bornTimestamp"] + LEVEL_MS[level], "message %d was stored early" % m["index"])
+        took = int(1000 * (m["arrived"] - sent_at[m["index"]]))
+        check(took >= LEVEL_MS[level] - 1, "message %d came early" % m["index"])
+        # When it is stored is the broker's doing; when it arrives, that of a busy machine too.
+        late = m["storeTimestamp"] - m["bornTimestamp"] - LEVEL_MS[level]
+        check(0 <= late < 5000, "message %d was stored %d ms after it was due" % (m["index"], late))
         equal(level, m["level"], "the level")
     c.shutdown()
     return 40
