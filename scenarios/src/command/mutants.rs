@@ -275,6 +275,7 @@ pub fn seen_undisturbed(mutant: Mutant) -> Option<&'static str> {
             Some("producers that say nothing are asked at any time")
         }
         Mutant::OverflowOneIsIllegal => Some("every round comes to the end of the op records"),
+        Mutant::DelayOffsetOneFurther => Some("I15 holds saved delay offsets against their queues"),
         Mutant::DelayOffsetOneBehind => Some("a stop in order saves all that was delivered"),
         Mutant::TablesOneByOne => Some("I18 reads a slave's table whenever it is written"),
         Mutant::DelayOffsetsAtOnce => {
