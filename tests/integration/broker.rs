@@ -247,7 +247,9 @@ fn a_member_of_a_batch_cannot_say_that_it_stands_in_another_queue() {
         encode_item(&BatchItem { flag: 0, body: b"x", properties }, &mut body);
         let header = SendMessageHeader { batch: true, ..send_header("Life", 2, "") };
         client.done(send(&header, body)).await;
-        let read = messages(&client.done(pull(&pull_header("Life", 2, 0, "*"))).await);
+        let mut wait = pull_header("Life", 2, 0, "*");
+        (wait.sys_flag, wait.suspend_timeout_millis) = (6, 15_000);
+        let read = messages(&client.done(pull(&wait)).await);
         assert!(!read[0].properties.contains("INNER_MULTI_QUEUE_OFFSET"), "{:?}", read[0].properties);
         assert!(read[0].properties.contains("a\u{1}b"));
         broker.stop().await.expect("a clean stop");

@@ -9,8 +9,8 @@ use std::time::Duration;
 use hotfire_tests::{Node, TempDir, hotfire_program};
 
 const STOP_PATIENCE: Duration = Duration::from_secs(20);
-/// How long a consumer waits for more before it ends, in seconds.
-const IDLE: &str = "3";
+/// How long a consumer waits for one that does not come before it ends, in seconds.
+const IDLE: &str = "30";
 
 fn hotfire(dir: &Path, words: &[&str]) -> Output {
     run(dir, words, b"")
@@ -269,7 +269,8 @@ fn what_was_acknowledged_outlives_a_killed_process() {
 
     let node = standalone(dir.path(), &[]);
     let at = node.address("namesrv").expect("its address");
-    let words = ["consume", "-n", at, "-t", "T", "-g", "G", "--from", "earliest", "--idle", IDLE];
+    let words = ["consume", "-n", at, "-t", "T", "-g", "G", "--from", "earliest"];
+    let words = [&words[..], &["--count", "500", "--idle", IDLE]].concat();
     let consumed = hotfire(dir.path(), &words);
     assert!(consumed.status.success(), "{}", err(&consumed));
     assert_eq!(sorted_lines(&consumed), lines);

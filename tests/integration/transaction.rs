@@ -52,9 +52,14 @@ fn end(half: &SendMessageResponse, what: i32) -> RemotingCommand {
 
 /// The first message of a queue from `offset` on, waited for.
 async fn next(client: &Client, topic: &str, queue: i32, offset: i64) -> StoredMessage {
-    let mut wait = pull_header(topic, queue, offset, "*");
-    (wait.sys_flag, wait.suspend_timeout_millis) = (6, 15_000);
-    messages(&client.done(pull(&wait)).await).remove(0)
+    let mut found = Vec::new();
+    // A pull is held at the queue's end only, and that may be behind the offset.
+    for at in 0..=offset {
+        let mut wait = pull_header(topic, queue, at, "*");
+        (wait.sys_flag, wait.suspend_timeout_millis) = (6, 15_000);
+        found = messages(&client.done(pull(&wait)).await);
+    }
+    found.remove(0)
 }
 
 async fn is_empty(client: &Client, topic: &str, queue: i32) -> bool {
