@@ -1,8 +1,9 @@
 //! Holding pulls that have nothing to read, and waking them.
 //!
 //! What wakes a held pull: an entry of its queue that its filter wants (at once); at each look of the table, any growth of
-//! its queue or the end of its time. A woken pull is checked and read as if it had just come, and answered whatever that
-//! gives, on a task of its own, so that dispatch does not wait for it.
+//! its queue or the end of its time, and all of them on a slave whose master has another history, where nothing arrives any
+//! more. A woken pull is checked and read as if it had just come, and answered whatever that gives, on a task of its own, so
+//! that dispatch does not wait for it.
 //!
 //! Invariant: a pull is put into the table before the queue's end is looked at for the last time, so an entry that
 //! arrives in between is seen by one of the two.
@@ -97,8 +98,9 @@ impl<R: Runtime> LongPolling<R> {
                 next_check = now.after(self.check_interval);
                 let mut tables = self.tables();
                 let max_offset = |topic: &str, queue| pulls.store.max_offset(topic, queue);
-                let now = if self.rt.mutant(Mutant::HeldForEver) { Mono(0) } else { now };
-                let due = tables.held.due(now, max_offset);
+                let upto = if pulls.has_diverged() { Mono(u64::MAX) } else { now };
+                let upto = if self.rt.mutant(Mutant::HeldForEver) { Mono(0) } else { upto };
+                let due = tables.held.due(upto, max_offset);
                 tables.woken.extend(due);
             }
             let woken = std::mem::take(&mut self.tables().woken);

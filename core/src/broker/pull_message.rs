@@ -179,7 +179,7 @@ impl<R: Runtime> PullMessage<R> {
     }
 
     /// A slave whose master has another history gives nobody what that has lost.
-    fn has_diverged(&self) -> bool {
+    pub fn has_diverged(&self) -> bool {
         self.other.link.has_diverged()
     }
 
